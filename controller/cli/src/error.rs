@@ -1,0 +1,79 @@
+//! The command line's face of errors: what happened, what to do next, and an exit code.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 1 | the controller refused or failed |
+//! | 2 | the command line is wrong (clap) |
+//! | 3 | the thing is not there |
+//! | 4 | the request is not valid |
+//! | 5 | not authenticated or not allowed |
+//! | 6 | the controller cannot be reached, or asks to try again later |
+//! | 7 | the job did not succeed |
+
+use std::process::ExitCode;
+use straas_schemas::problem::Problem;
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub enum CliError {
+    /// The controller answered with a problem.
+    Problem(Problem),
+    /// The controller cannot be reached.
+    Unreachable {
+        /// Where it was looked for.
+        endpoint: String,
+        /// Why.
+        reason: String,
+    },
+    /// No thing of this name.
+    NotFound(String),
+    /// A job ended otherwise than in success, or did not end in time.
+    Job(String),
+    /// Something on this machine.
+    Local(String),
+}
+
+impl CliError {
+    /// Prints the error with a hint and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        let (code, text, hint) = self.parts();
+        anstream::eprintln!("{}error:{} {text}", anstyle::AnsiColor::Red.on_default().bold().render(), anstyle::Reset.render());
+        if let Self::Problem(problem) = self {
+            for fault in &problem.errors {
+                anstream::eprintln!("  {}: {}", fault.pointer, fault.message);
+            }
+        }
+        if let Some(hint) = hint {
+            anstream::eprintln!("{}try:{}   {hint}", anstyle::AnsiColor::Cyan.on_default().render(), anstyle::Reset.render());
+        }
+        ExitCode::from(code)
+    }
+
+    fn parts(&self) -> (u8, String, Option<String>) {
+        match self {
+            Self::Problem(problem) => {
+                let (code, hint) = match problem.status {
+                    401 | 403 => (5, Some("name the file with your token: --token-file, or STRAAS_TOKEN_FILE")),
+                    404 => (3, Some("straas topology list")),
+                    400 | 409 | 422 => (4, None),
+                    503 => (6, Some("the same command again in a few seconds; nothing was changed")),
+                    _ => (1, Some("the controller's log, which says more")),
+                };
+                (code, format!("{} ({}): {}", problem.title, problem.status, problem.detail), hint.map(str::to_owned))
+            }
+            Self::Unreachable { endpoint, reason } => {
+                let hint = "straas dev up   (a controller on this machine), or name another one with --endpoint";
+                (6, format!("no controller answers at {endpoint}: {reason}"), Some(hint.to_owned()))
+            }
+            Self::NotFound(text) => (3, text.clone(), None),
+            Self::Job(text) => (7, text.clone(), None),
+            Self::Local(text) => (1, text.clone(), None),
+        }
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Local(error.to_string())
+    }
+}

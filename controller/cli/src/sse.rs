@@ -1,0 +1,78 @@
+//! Reads server-sent events (WHATWG HTML, 9.2) from a response.
+
+use crate::error::CliError;
+use http::Response;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+/// Most bytes of one event: a job of 1,000 nodes with output fits.
+const EVENT_BYTES_MAX: usize = 16 << 20;
+
+/// A stream of events.
+pub struct Events {
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+/// One event.
+pub struct Event {
+    /// Its kind.
+    pub kind: String,
+    /// Its data.
+    pub data: String,
+}
+
+impl Events {
+    /// The events of a response.
+    pub fn new(response: Response<Incoming>) -> Self {
+        Self { body: response.into_body(), buffer: Vec::new() }
+    }
+
+    /// The next event; `None` when the stream ends.
+    pub async fn next(&mut self) -> Result<Option<Event>, CliError> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
+                let raw: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                if let Some(event) = parse(&String::from_utf8_lossy(&raw)) {
+                    return Ok(Some(event));
+                }
+                continue;
+            }
+            if self.buffer.len() > EVENT_BYTES_MAX {
+                return Err(CliError::Local("the controller sent an event that is too large".into()));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => self.buffer.extend(frame.into_data().unwrap_or_default()),
+                // the controller went away: the caller decides whether to ask again
+                Some(Err(_)) | None => return Ok(None),
+            }
+        }
+    }
+}
+
+fn parse(raw: &str) -> Option<Event> {
+    let mut event = Event { kind: "message".into(), data: String::new() };
+    for line in raw.lines() {
+        if let Some(kind) = line.strip_prefix("event:") {
+            event.kind = kind.trim().to_owned();
+        } else if let Some(data) = line.strip_prefix("data:") {
+            if !event.data.is_empty() {
+                event.data.push('\n');
+            }
+            event.data.push_str(data.strip_prefix(' ').unwrap_or(data));
+        }
+    }
+    (!event.data.is_empty()).then_some(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_are_skipped_and_data_lines_joined() {
+        assert!(parse(": keep-alive\n\n").is_none());
+        let event = parse("id: 3\nevent: job\ndata: a\ndata: b\n\n").expect("an event");
+        assert_eq!((event.kind.as_str(), event.data.as_str()), ("job", "a\nb"));
+    }
+}

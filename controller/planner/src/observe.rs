@@ -1,0 +1,145 @@
+//! What is known of the nodes, looked at in the ways the rest of the planner asks.
+//!
+//! Never here: what follows from it. This is the input, indexed.
+
+use crate::desired::{self, Wanted};
+use crate::{Component, Host, NewNode, Node, PlanInput};
+use std::collections::BTreeMap;
+use straas_schemas::heartbeat::ServiceStatus;
+use straas_schemas::{ComponentId, NodeId, Outcome, Stage};
+
+/// The input, indexed.
+pub struct Known<'a> {
+    /// The input itself.
+    pub input: &'a PlanInput,
+    /// Nodes that have to exist.
+    pub desired: &'a [Wanted<'a>],
+    /// Recorded nodes by id.
+    pub recorded: BTreeMap<&'a NodeId, &'a Node>,
+    /// Wanted nodes that are not recorded.
+    pub missing: Vec<NewNode>,
+    /// Recorded nodes that are not wanted.
+    pub unwanted: Vec<&'a Node>,
+    by_component: BTreeMap<&'a ComponentId, Vec<&'a NewNode>>,
+}
+
+/// How long a node has been silent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// No heartbeat ever.
+    Unheard,
+    /// Heard of lately.
+    None,
+    /// Some heartbeats are missing.
+    Suspect,
+    /// Silent for long.
+    Unreachable,
+}
+
+impl<'a> Known<'a> {
+    /// Indexes the input.
+    pub fn new(input: &'a PlanInput, desired: &'a [Wanted<'a>]) -> Self {
+        let recorded: BTreeMap<_, _> = input.nodes.iter().map(|n| (&n.id, n)).collect();
+        let wanted: BTreeMap<_, _> = desired.iter().map(|w| (&w.node.id, ())).collect();
+        let mut by_component: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for wanted in desired {
+            by_component.entry(&wanted.component.id).or_default().push(&wanted.node);
+        }
+        Self {
+            missing: desired.iter().filter(|w| !recorded.contains_key(&w.node.id)).map(|w| w.node.clone()).collect(),
+            unwanted: input.nodes.iter().filter(|n| !wanted.contains_key(&n.id)).collect(),
+            input,
+            desired,
+            recorded,
+            by_component,
+        }
+    }
+
+    /// Wanted nodes of a component in the order of groups and ordinals.
+    pub fn of_component(&self, id: &ComponentId) -> impl Iterator<Item = &'a NewNode> {
+        self.by_component.get(id).into_iter().flatten().copied()
+    }
+
+    /// The wanted nodes of a component that are recorded.
+    pub fn recorded_of(&self, id: &ComponentId) -> Vec<&'a Node> {
+        self.of_component(id).filter_map(|n| self.recorded.get(&n.id).copied()).collect()
+    }
+
+    /// The components that `component` depends on.
+    pub fn dependencies(&self, component: &Component) -> impl Iterator<Item = &'a Component> {
+        self.input.components.iter().filter(|c| component.depends_on.contains(&c.name))
+    }
+
+    /// The address of a node's host.
+    pub fn address(&self, id: &NodeId) -> Option<&'a str> {
+        self.recorded.get(id).and_then(|n| n.address.as_deref())
+    }
+
+    /// Whether a node's service was seen to work. Unlike "settled" this does not wait for the node
+    /// to confirm its newest generation.
+    pub fn works(&self, id: &NodeId) -> bool {
+        self.recorded.get(id).is_some_and(|node| works(node))
+    }
+
+    /// How long a node has been silent.
+    pub fn silence(&self, node: &Node) -> Silence {
+        let Some((_, at)) = &node.heartbeat else { return Silence::Unheard };
+        let quiet = self.input.now_ms.saturating_sub(*at);
+        if quiet >= i64::from(self.input.settings.unreachable_after_ms) {
+            Silence::Unreachable
+        } else if quiet >= i64::from(self.input.settings.suspect_after_ms) {
+            Silence::Suspect
+        } else {
+            Silence::None
+        }
+    }
+
+    /// What of a component cannot be read, in words: its nodes keep what they have.
+    pub fn fault(&self, component: &Component) -> Option<String> {
+        let of = |group: &crate::Group| {
+            desired::nature(component, &group.role).err().or_else(|| desired::flavor(component, &group.name).err())
+        };
+        component.known.as_ref().err().cloned().or_else(|| component.groups.iter().find_map(of))
+    }
+
+    /// Whether a node that once worked is known not to work, or cannot be asked. A new host in
+    /// the place of an earlier one counts until it works, a node that never was does not.
+    pub fn broken(&self, node: &Node) -> bool {
+        let silent = || self.silence(node) == Silence::Unreachable || says(node, ServiceStatus::Inactive);
+        if serves(node) { !node.host.is_up() || silent() } else { node.incarnation > 1 }
+    }
+}
+
+/// Whether the node's service was seen to work when it was last looked at.
+pub fn works(node: &Node) -> bool {
+    let validated = node.stages.get(&Stage::Validate);
+    serves(node) && validated.is_some_and(|(r, _)| r.outcome == Outcome::Succeeded)
+}
+
+/// Whether the node worked before, in this incarnation.
+pub fn serves(node: &Node) -> bool {
+    node.converged_generation > 0
+}
+
+/// Whether the newest heartbeat says this of the service.
+pub fn says(node: &Node, status: ServiceStatus) -> bool {
+    node.heartbeat.as_ref().is_some_and(|(beat, _)| beat.service == status)
+}
+
+/// When silence alone will change the plan.
+pub fn look_again(known: &Known<'_>) -> Option<i64> {
+    let settings = &known.input.settings;
+    let next = |node: &Node| match (known.silence(node), &node.heartbeat) {
+        (Silence::None, Some((_, at))) => Some(at.saturating_add(settings.suspect_after_ms.into())),
+        (Silence::Suspect, Some((_, at))) => Some(at.saturating_add(settings.unreachable_after_ms.into())),
+        _ => None,
+    };
+    known.input.nodes.iter().filter_map(next).min()
+}
+
+impl Host {
+    /// Whether the provider says it runs.
+    pub fn is_up(&self) -> bool {
+        *self == Self::Up
+    }
+}

@@ -1,0 +1,214 @@
+//! The config repo: metadata and configuration files; one branch per topology.
+//!
+//! ```text
+//!  master ──────●──────●──────●           metadata/ app/ service/ schema/
+//!                \              \
+//!  demo@az1       ●──●           big@az2  app/{type}/{version}/user.json is the tenant's
+//! ```
+//! Never lists branches: a topology's branch is looked up by name, everything else by commit.
+
+use crate::bare::{Bare, Change, Entry, tree_of};
+use crate::catalog::{CatalogCache, CatalogView};
+use crate::effective::Effectives;
+use crate::error::{Error, Result};
+use crate::refs::{self, CommitId, check_path};
+use crate::seed;
+use crate::tags::TagIndex;
+use std::path::Path;
+use std::sync::Arc;
+use straas_schemas::config::Effective;
+use straas_schemas::metadata::Catalog;
+
+/// Handle to the config repo.
+#[derive(Clone)]
+pub struct ConfigRepo {
+    bare: Bare,
+    catalog: Arc<CatalogCache>,
+    effectives: Arc<Effectives>,
+    tags: Arc<TagIndex>,
+}
+
+impl ConfigRepo {
+    /// Opens the bare repository at `dir`, making it from the built-in defaults if there is none.
+    ///
+    /// # Errors
+    /// [`Error::Git`] or [`Error::Io`] if it is not a repository or cannot be made.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let bare = seed::open_or_seed(dir, seed::configs, "Defaults of this version of StraaS\n")?;
+        Ok(Self { bare, catalog: Arc::default(), effectives: Arc::new(Effectives::new()), tags: Arc::default() })
+    }
+
+    /// The commit of `master`.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if an operator removed it.
+    pub fn head(&self) -> Result<CommitId> {
+        self.bare.head()
+    }
+
+    /// The component types that `master` offers.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault if a file is broken; [`Self::catalog_view`] goes on with
+    /// the newest good one.
+    pub fn catalog(&self) -> Result<(CommitId, Arc<Catalog>)> {
+        let view = self.catalog_view()?;
+        if view.faults.is_empty() {
+            Ok((view.commit, view.catalog))
+        } else {
+            Err(Error::Invalid { faults: view.faults })
+        }
+    }
+
+    /// The newest good catalog, and what is wrong with `master` if that is not it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if no catalog of the recent history is good.
+    pub fn catalog_view(&self) -> Result<CatalogView> {
+        let head = self.head()?;
+        self.bare.with(|repo| self.catalog.view(repo, &self.effectives, &head))
+    }
+
+    /// Makes a topology's branch (`name@zone`) from `master`; one that exists stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for any other name.
+    pub fn create_branch(&self, branch: &str) -> Result<CommitId> {
+        let head = self.head()?;
+        self.create_branch_at(branch, &head)
+    }
+
+    /// Makes a topology's branch from a commit of `master`: the one whose catalog
+    /// ([`CatalogView::commit`]) the request was checked with. One that exists stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is no topology's, [`Error::NotFound`] for a commit that is
+    /// not on `master`.
+    pub fn create_branch_at(&self, branch: &str, start: &CommitId) -> Result<CommitId> {
+        let name = refs::topology_ref(branch)?;
+        let (head, start) = (self.head()?.oid()?, start.oid()?);
+        let _turn = self.bare.turn()?;
+        self.bare.with(|repo| {
+            if let Some(there) = refs::target(repo, &name)? {
+                return Ok(there.into());
+            }
+            if !refs::reaches(repo, head, start)? {
+                return Err(Error::not_found(format!("commit {start} on master of the config repo"), "use its head"));
+            }
+            match refs::swap(repo, &name, None, Some(start), "branch: created with the topology") {
+                Ok(()) => Ok(start.into()),
+                // a git command of somebody else was faster
+                Err(Error::Conflict { what, next }) => {
+                    refs::target(repo, &name)?.map(CommitId::from).ok_or(Error::Conflict { what, next })
+                }
+                Err(other) => Err(other),
+            }
+        })
+    }
+
+    /// Deletes a topology's branch and its tags; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that is no topology's; [`Error::Conflict`] if it keeps moving.
+    pub fn delete_branch(&self, branch: &str) -> Result<()> {
+        let name = refs::topology_ref(branch)?;
+        let _turn = self.bare.turn()?;
+        self.bare.with(|repo| {
+            // the tags first: after a crash in between, the branch is still there and so is the way back here
+            self.tags.delete(repo, branch)?;
+            match refs::target(repo, &name)? {
+                Some(there) => refs::swap(repo, &name, Some(there), None, "branch: deleted with the topology"),
+                None => Ok(()),
+            }
+        })
+    }
+
+    /// The commit of a branch, a topology's or an operator's.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a name that cannot be a branch.
+    pub fn branch(&self, branch: &str) -> Result<Option<CommitId>> {
+        self.bare.branch(branch)
+    }
+
+    /// A file of a commit, at most [`crate::FILE_BYTES_MAX`] bytes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown commit, [`Error::Invalid`] for a path that may not be
+    /// used, is a folder or a link, or is too large.
+    pub fn read(&self, commit: &CommitId, path: &str) -> Result<Option<Vec<u8>>> {
+        self.bare.read(commit, path)
+    }
+
+    /// The entries of a folder of a commit; `""` is the top.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn list(&self, commit: &CommitId, path: &str) -> Result<Option<Vec<Entry>>> {
+        self.bare.list(commit, path)
+    }
+
+    /// The effective configuration of a component version at a commit (of a topology's branch).
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every fault of `default.json` or `user.json`.
+    pub fn effective(&self, commit: &CommitId, kind: &str, version: &str) -> Result<Arc<Effective>> {
+        self.folder(commit, &format!("app/{kind}/{version}"))
+    }
+
+    /// The effective configuration of StraaS itself (`service/`) at a commit.
+    ///
+    /// # Errors
+    /// As for [`Self::effective`].
+    pub fn service(&self, commit: &CommitId) -> Result<Arc<Effective>> {
+        self.folder(commit, "service")
+    }
+
+    fn folder(&self, commit: &CommitId, folder: &str) -> Result<Arc<Effective>> {
+        check_path(folder)?;
+        self.bare.with(|repo| self.effectives.of(repo, &tree_of(repo, commit)?, folder))
+    }
+
+    /// Writes one file on top of whatever the branch holds now.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub fn write(&self, branch: &str, path: &str, content: &[u8], message: &str, author: &str) -> Result<CommitId> {
+        let change = Change::Put { path: path.to_owned(), content: content.to_vec(), executable: None };
+        self.commit(branch, None, &[change], message, author)
+    }
+
+    /// Writes one file if the branch is still at `expect`.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if it is not; otherwise as for [`Self::commit`].
+    pub fn write_at(
+        &self,
+        branch: &str,
+        expect: &CommitId,
+        path: &str,
+        content: &[u8],
+        message: &str,
+        author: &str,
+    ) -> Result<CommitId> {
+        let change = Change::Put { path: path.to_owned(), content: content.to_vec(), executable: None };
+        self.commit(branch, Some(expect), &[change], message, author)
+    }
+
+    /// Adds one commit with all `changes` to a branch; changes that change nothing add none, and
+    /// the head is returned. The author is `Name <mail>` or a name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a branch or a file to remove that is not there, [`Error::Conflict`]
+    /// if the branch is not at `expect`, [`Error::Invalid`] for names, sizes or texts out of bounds.
+    pub fn commit(
+        &self,
+        branch: &str,
+        expect: Option<&CommitId>,
+        changes: &[Change],
+        message: &str,
+        author: &str,
+    ) -> Result<CommitId> {
+        self.bare.commit(branch, expect, changes, message, author)
+    }
+}

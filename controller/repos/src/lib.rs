@@ -1,0 +1,36 @@
+//! The two git repositories of a fleet and the packs made of them.
+//!
+//! ```text
+//!  payload embedded in the binary ──first start──► config repo   ──► catalog, effective configs
+//!                                 ──first start──► script repo   ──► stage digests, packs ──► agents
+//! ```
+//! Git is the truth after the first start: a later version of StraaS never overwrites what stands
+//! in a repository. Every call names its ref or commit, so the cost of a call does not grow with
+//! the number of topologies (one branch each).
+//!
+//! All methods block (files, zlib, locks): call them where blocking is allowed. All handles are
+//! cheap to clone and may be used from many threads.
+//!
+//! Never here: HTTP, authorisation, databases, decisions about nodes. A caller has checked who may
+//! read or write what; this crate checks that every name is safe for refs and paths.
+
+mod bare;
+mod cache;
+mod catalog;
+mod config;
+mod effective;
+mod error;
+mod import;
+mod packs;
+mod refs;
+mod scripts;
+mod seed;
+mod tags;
+
+pub use bare::{Change, Entry, FILE_BYTES_MAX};
+pub use catalog::CatalogView;
+pub use config::ConfigRepo;
+pub use error::{Error, FileFault, Result};
+pub use packs::{Pack, PackLimits, Packs};
+pub use refs::CommitId;
+pub use scripts::ScriptRepo;

@@ -1,0 +1,80 @@
+//! Enrolment and renewal: from a join token, or from a certificate in standing, to a certificate.
+
+use super::OwnNode;
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::http::extract::Json;
+use crate::http::problem::ApiError;
+use crate::secrets;
+use axum::extract::State;
+use axum::http::StatusCode;
+use std::sync::Arc;
+use straas_schemas::NodeId;
+use straas_schemas::enrol::{CSR_BYTES_MAX, Certificate, EnrolRequest, RenewRequest};
+use straas_store::{EnrolOutcome, NewEvent};
+
+type Answer = (StatusCode, Json<Certificate>);
+
+/// `POST /agent/v1/enrol`
+pub async fn enrol(State(app): State<Arc<App>>, Json(request): Json<EnrolRequest>) -> Result<Answer, ApiError> {
+    check_csr(&request.csr_pem)?;
+    // The request is tried before the token is spent: a bad one must not cost the node its token.
+    app.ca.sign_node(&request.csr_pem, &NodeId("trial".into()), 0, 1).map_err(ApiError::from)?;
+    let outcome = app.store.enrol(&secrets::hash(&request.token), now_ms()).await?;
+    let refusal = match outcome {
+        EnrolOutcome::Enrolled { node, incarnation } => {
+            app.fleet.enrolled(&node, incarnation);
+            app.metrics.enrolled();
+            if app.fleet.get(&node).is_none() {
+                // another controller recorded the node; if that cannot be read now, its first poll reads it
+                let _ = app.sync_node(&node).await;
+            }
+            let slot = app.fleet.get(&node);
+            if let Some(slot) = slot {
+                let version = clean(&request.agent_version);
+                let text = format!("agent {version} enrolled as incarnation {incarnation} from {}", clean(&request.hostname));
+                tracing::info!(%node, "{text}");
+                let event = NewEvent { at_ms: now_ms(), topology: slot.topology.clone(), node: Some(node.clone()), kind: "agent", text };
+                // the token is spent: from here on nothing may keep the agent from its certificate
+                app.wake.wake(&slot.topology);
+                app.tell(&[event]).await;
+            }
+            return certificate(&app, &request.csr_pem, node, incarnation).map(|c| (StatusCode::CREATED, Json(c)));
+        }
+        EnrolOutcome::Unknown => "the join token is not one of this fleet's",
+        EnrolOutcome::Used => "the join token was used before; make the host anew to get another",
+        EnrolOutcome::Expired => "the join token has expired; make the host anew to get another",
+    };
+    app.metrics.refused();
+    tracing::warn!(hostname = clean(&request.hostname), refusal, "enrolment refused");
+    Err(ApiError::unauthorized(refusal))
+}
+
+/// `POST /agent/v1/nodes/{id}/renew`
+pub async fn renew(State(app): State<Arc<App>>, OwnNode(identity): OwnNode, Json(request): Json<RenewRequest>) -> Result<Json<Certificate>, ApiError> {
+    check_csr(&request.csr_pem)?;
+    certificate(&app, &request.csr_pem, identity.node, identity.incarnation).map(Json)
+}
+
+fn certificate(app: &App, csr_pem: &str, node: NodeId, incarnation: u64) -> Result<Certificate, ApiError> {
+    let signed = app.ca.sign_node(csr_pem, &node, incarnation, app.config.agents.certificate_days)?;
+    Ok(Certificate {
+        node,
+        incarnation,
+        certificate_pem: signed.pem,
+        ca_pem: app.ca.certificate_pem().to_owned(),
+        not_after_ms: signed.not_after_ms,
+    })
+}
+
+fn check_csr(csr_pem: &str) -> Result<(), ApiError> {
+    if csr_pem.len() > CSR_BYTES_MAX {
+        return Err(ApiError::invalid("/csr_pem", &format!("longer than {CSR_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// A name as the host gave it, fit for a log: short and printable.
+fn clean(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(64).collect()
+}

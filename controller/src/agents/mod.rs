@@ -1,0 +1,91 @@
+//! The API for agents, on its own port behind client certificates.
+//!
+//! A node reads and writes itself and nothing else: every route but enrolment names a node, and
+//! [`OwnNode`] lets only that node's newest incarnation through.
+
+mod enrol;
+mod packs;
+mod poll;
+mod report;
+
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::http::problem::ApiError;
+use crate::tls::{Identity, Peer};
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
+use axum::response::IntoResponse as _;
+use axum::http::request::Parts;
+use axum::routing::{get, post};
+use std::collections::HashMap;
+use std::sync::Arc;
+use straas_schemas::enrol::CSR_BYTES_MAX;
+use straas_schemas::heartbeat::HEARTBEAT_BYTES_MAX;
+use straas_schemas::report::{FACTS_BYTES_MAX, OUTPUT_TAIL_BYTES_MAX, REPORTS_MAX};
+use tower_http::catch_panic::CatchPanicLayer;
+
+/// A poll or a renewal: a few short fields and at most one signing request.
+const SMALL_BYTES_MAX: usize = CSR_BYTES_MAX * 2;
+/// A full batch of reports, with room for JSON's escapes.
+const REPORT_BYTES_MAX: usize = REPORTS_MAX * (OUTPUT_TAIL_BYTES_MAX + FACTS_BYTES_MAX) * 2;
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    let small = DefaultBodyLimit::max(SMALL_BYTES_MAX);
+    Router::new()
+        .route("/agent/v1/enrol", post(enrol::enrol).layer(small))
+        .route("/agent/v1/nodes/{id}/renew", post(enrol::renew).layer(small))
+        .route("/agent/v1/nodes/{id}/poll", post(poll::poll).layer(small))
+        .route("/agent/v1/nodes/{id}/reports", post(report::reports).layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
+        .route("/agent/v1/nodes/{id}/heartbeat", post(report::heartbeat).layer(DefaultBodyLimit::max(HEARTBEAT_BYTES_MAX)))
+        .route("/agent/v1/nodes/{id}/packs/{want}", get(packs::pack))
+        .route("/agent/v1/nodes/{id}/files/{sha256}", get(packs::file))
+        .fallback(|| async { ApiError::not_found("route", "of this path in the agent API") })
+        .method_not_allowed_fallback(|| async { ApiError::method_not_allowed() })
+        .layer(CatchPanicLayer::custom(|_| ApiError::panicked().into_response()))
+        .with_state(app)
+}
+
+/// The node named in the path, which is the one that asks.
+pub struct OwnNode(pub Identity);
+
+impl FromRequestParts<Arc<App>> for OwnNode {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let named = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
+        let named = named.ok().and_then(|path| path.get("id").cloned()).unwrap_or_default();
+        let identity = parts.extensions.get::<Peer>().and_then(|peer| peer.identity.clone());
+        let checked = stands(app, &named, identity).await;
+        if checked.is_err() {
+            app.metrics.refused();
+        }
+        checked.map(Self)
+    }
+}
+
+async fn stands(app: &App, named: &str, identity: Option<Identity>) -> Result<Identity, ApiError> {
+    let identity = identity.ok_or_else(|| {
+        ApiError::unauthorized("this route needs the node's client certificate; enrol with a join token first")
+    })?;
+    if identity.node.as_str() != named {
+        return Err(ApiError::forbidden("a node reads and writes itself only; this certificate is another node's"));
+    }
+    if identity.not_after_ms <= now_ms() {
+        return Err(ApiError::unauthorized("this certificate has ended; enrol again with a join token"));
+    }
+    let known = app.fleet.incarnation(&identity.node);
+    if known.is_none_or(|known| known < identity.incarnation) {
+        // made or enrolled at another controller; a database that is away is no reason to say 401
+        app.sync_node(&identity.node).await?;
+    }
+    let slot = app.fleet.incarnation(&identity.node);
+    match slot {
+        Some(newest) if newest == identity.incarnation => Ok(identity),
+        Some(newest) => Err(ApiError::unauthorized(&format!(
+            "this certificate is of incarnation {}; the node enrolled again as {newest}",
+            identity.incarnation
+        ))),
+        None => Err(ApiError::unauthorized("there is no such node any more")),
+    }
+}

@@ -1,0 +1,145 @@
+//! Reports, which are durable before they are acknowledged, and heartbeats, which are batched.
+
+use super::OwnNode;
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::http::extract::Json;
+use crate::http::problem::ApiError;
+use axum::extract::State;
+use axum::http::StatusCode;
+use std::sync::Arc;
+use straas_schemas::heartbeat::Heartbeat;
+use straas_schemas::report::{
+    FACTS_BYTES_MAX, OUTPUT_TAIL_BYTES_MAX, REPORTS_MAX, Report, ReportAnswer, ReportBody, ReportRequest, StageResult,
+};
+use straas_schemas::{NodeId, Outcome, TopologyId};
+use straas_store::NewEvent;
+
+/// The largest number the database keeps.
+const NUMBER_MAX: u64 = i64::MAX as u64;
+/// Most bytes of a reason or a hint: they stand in one line of a table. What is longer is cut, not
+/// refused: a report that is refused would block the agent's outbox for ever.
+const LINE_BYTES_MAX: usize = 2 * 1024;
+/// Most bytes of a return value; those there are have under 40.
+const WORD_BYTES_MAX: usize = 64;
+
+/// `POST /agent/v1/nodes/{id}/reports`
+pub async fn reports(State(app): State<Arc<App>>, OwnNode(identity): OwnNode, Json(mut request): Json<ReportRequest>) -> Result<Json<ReportAnswer>, ApiError> {
+    check(&request)?;
+    request.reports.iter_mut().for_each(|report| shorten(&mut report.body));
+    if request.incarnation != identity.incarnation {
+        return Err(ApiError::conflict("these reports are of another incarnation"));
+    }
+    let Some(acknowledged) = request.reports.last().map(|report| report.seq) else {
+        return Err(ApiError::invalid("/reports", "at least one report"));
+    };
+    let now = now_ms();
+    let fresh = app.store.record_reports(&identity.node, identity.incarnation, &request.reports, now).await?;
+    app.metrics.reports_recorded(fresh.len());
+    if let Some(slot) = app.fleet.get(&identity.node).filter(|_| !fresh.is_empty()) {
+        let name = slot.offer.as_ref().map_or_else(|| identity.node.0.clone(), |o| o.assignment.name.clone());
+        let events: Vec<_> = fresh.iter().map(|r| event(&slot.topology, &identity.node, &name, r, now)).collect();
+        // the reports are durable: what they change must be looked at even if the events are lost
+        app.wake.wake(&slot.topology);
+        app.tell(&events).await;
+    }
+    Ok(Json(ReportAnswer { acknowledged }))
+}
+
+fn check(request: &ReportRequest) -> Result<(), ApiError> {
+    if request.reports.len() > REPORTS_MAX {
+        return Err(ApiError::invalid("/reports", &format!("at most {REPORTS_MAX} reports")));
+    }
+    if !request.reports.windows(2).all(|pair| pair[0].seq < pair[1].seq) {
+        return Err(ApiError::invalid("/reports", "sequence numbers must rise"));
+    }
+    for (index, report) in request.reports.iter().enumerate() {
+        for (name, number) in numbers(report) {
+            if number > NUMBER_MAX {
+                return Err(ApiError::invalid(&format!("/reports/{index}/{name}"), "a number above 2^63 - 1"));
+            }
+        }
+        let ReportBody::Stage(result) = &report.body else { continue };
+        if result.output_tail.len() > OUTPUT_TAIL_BYTES_MAX {
+            return Err(ApiError::invalid(&format!("/reports/{index}/output_tail"), "longer than 8 KiB"));
+        }
+        if serde_json::to_vec(&result.facts).map_or(usize::MAX, |json| json.len()) > FACTS_BYTES_MAX {
+            return Err(ApiError::invalid(&format!("/reports/{index}/facts"), "longer than 16 KiB"));
+        }
+    }
+    Ok(())
+}
+
+fn numbers(report: &Report) -> Vec<(&'static str, u64)> {
+    let mut numbers = vec![("seq", report.seq)];
+    match &report.body {
+        ReportBody::Stage(StageResult { generation, duration_ms, output_bytes, retry_in_ms, .. }) => numbers.extend([
+            ("generation", *generation),
+            ("duration_ms", *duration_ms),
+            ("output_bytes", *output_bytes),
+            ("retry_in_ms", retry_in_ms.unwrap_or(0)),
+        ]),
+        ReportBody::Converged { generation } => numbers.push(("generation", *generation)),
+        ReportBody::Refused { offered, have, .. } => numbers.extend([("offered", *offered), ("have", *have)]),
+        ReportBody::LedgerLost { .. } => {}
+    }
+    numbers
+}
+
+fn shorten(body: &mut ReportBody) {
+    match body {
+        ReportBody::Stage(result) => {
+            cut(&mut result.return_value, WORD_BYTES_MAX);
+            cut(&mut result.reason, LINE_BYTES_MAX);
+            if let Some(hint) = &mut result.hint {
+                cut(hint, LINE_BYTES_MAX);
+            }
+        }
+        ReportBody::Refused { reason, .. } | ReportBody::LedgerLost { reason } => cut(reason, LINE_BYTES_MAX),
+        ReportBody::Converged { .. } => {}
+    }
+}
+
+fn cut(text: &mut String, max: usize) {
+    if text.len() > max {
+        text.truncate(text.floor_char_boundary(max));
+        text.push('…');
+    }
+}
+
+fn event(topology: &TopologyId, node: &NodeId, name: &str, report: &Report, now: i64) -> NewEvent {
+    let (kind, text) = match &report.body {
+        ReportBody::Stage(result) => {
+            let seconds = result.duration_ms.saturating_add(50) / 100;
+            let took = format!("{}.{} s", seconds / 10, seconds % 10);
+            let text = match result.outcome {
+                Outcome::Succeeded => format!("{name}: {} done in {took}", result.stage),
+                Outcome::Waiting => format!("{name}: {} waits: {}", result.stage, result.reason),
+                Outcome::Failed => format!("{name}: {} failed after {took} (attempt {}): {}", result.stage, result.attempt, result.reason),
+            };
+            ("stage", text)
+        }
+        ReportBody::Converged { generation } => ("converged", format!("{name}: holds generation {generation}")),
+        ReportBody::Refused { offered, have, reason } => {
+            ("refused", format!("{name}: refused generation {offered} (has {have}): {reason}"))
+        }
+        ReportBody::LedgerLost { reason } => ("ledger", format!("{name}: its ledger was damaged and set aside: {reason}")),
+    };
+    NewEvent { at_ms: now, topology: topology.clone(), node: Some(node.clone()), kind, text }
+}
+
+/// `POST /agent/v1/nodes/{id}/heartbeat`
+pub async fn heartbeat(State(app): State<Arc<App>>, OwnNode(identity): OwnNode, Json(beat): Json<Heartbeat>) -> Result<StatusCode, ApiError> {
+    if beat.incarnation != identity.incarnation {
+        return Err(ApiError::conflict("this heartbeat is of another incarnation"));
+    }
+    for (pointer, number) in [("/beat", beat.beat), ("/generation", beat.generation)] {
+        if number > NUMBER_MAX {
+            return Err(ApiError::invalid(pointer, "a number above 2^63 - 1"));
+        }
+    }
+    app.beats
+        .try_send((identity.node, now_ms(), beat))
+        .map_err(|_| ApiError::unavailable("more heartbeats than can be written; send the next one at its time"))?;
+    Ok(StatusCode::NO_CONTENT)
+}

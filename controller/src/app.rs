@@ -1,0 +1,157 @@
+//! What every part of the controller shares: the store, the repos, the caches, the way to wake.
+
+use crate::ca::Ca;
+use crate::config::Config;
+use crate::error::{Error, chain};
+use crate::fleet::{Fleet, Offer};
+use crate::metrics::Metrics;
+use crate::stop::Stop;
+use crate::tasks::hosts::Busy;
+use crate::wake::Wake;
+use std::sync::Arc;
+use straas_drivers::Hosts;
+use straas_repos::{ConfigRepo, Packs, ScriptRepo};
+use straas_schemas::heartbeat::Heartbeat;
+use straas_schemas::{Assignment, FileRef, NodeId};
+use straas_store::{NewEvent, Store};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+/// The controller's parts.
+pub struct App {
+    /// Its configuration.
+    pub config: Config,
+    /// The database.
+    pub store: Arc<dyn Store>,
+    /// The config repo.
+    pub configs: ConfigRepo,
+    /// The script repo.
+    pub scripts: ScriptRepo,
+    /// Packs of the script repo.
+    pub packs: Packs,
+    /// The certificate authority.
+    pub ca: Ca,
+    /// The provider of hosts.
+    pub hosts: Arc<dyn Hosts>,
+    /// What a new host's agent is told, but for its token.
+    pub boot: tokio::sync::watch::Receiver<Option<BootTemplate>>,
+    /// What agents may be told.
+    pub fleet: Fleet,
+    /// Which topologies have to be looked at.
+    pub wake: Wake,
+    /// Heartbeats to be written.
+    pub beats: mpsc::Sender<(NodeId, i64, Heartbeat)>,
+    /// Files every host should have.
+    pub files: Vec<FileRef>,
+    /// Hash of the administrator's token.
+    pub admin_token: String,
+    /// Numbers for `/metrics`.
+    pub metrics: Metrics,
+    /// Hosts that are being made or removed by this controller.
+    pub busy: Busy,
+    /// Tasks beside the main ones: streams to users, work on hosts.
+    pub tasks: TaskTracker,
+    /// The controller is going down: long answers end.
+    pub stopping: Stop,
+}
+
+/// What a new host's agent is told, but for its token.
+#[derive(Clone, Debug)]
+pub struct BootTemplate {
+    /// URLs of the controllers.
+    pub controllers: Vec<String>,
+    /// Where packages come from.
+    pub apt: Option<straas_drivers::AptSource>,
+}
+
+impl App {
+    /// Fills the caches from the store and marks every topology to be looked at.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn load(&self) -> Result<(), Error> {
+        self.sync_fleet().await?;
+        for stored in self.store.assignments().await? {
+            match serde_json::from_str::<Assignment>(&stored.document) {
+                Ok(assignment) => self.fleet.offer(&stored.node, Offer::new(assignment)),
+                Err(error) => tracing::error!(node = %stored.node, %error, "a stored assignment cannot be read; it is planned anew"),
+            }
+        }
+        self.wake_all().await
+    }
+
+    /// Makes the fleet's slots those of the store: other controllers add, remove and enrol nodes too.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn sync_fleet(&self) -> Result<(), Error> {
+        // before the index is read: a node that is recorded meanwhile must not be taken for a removed one
+        let mut gone = self.fleet.nodes();
+        for node in self.store.node_index().await? {
+            gone.remove(&node.id);
+            self.fleet.add(node.id.clone(), node.topology, node.incarnation);
+            self.fleet.enrolled(&node.id, node.incarnation);
+        }
+        gone.iter().for_each(|node| self.fleet.remove(node));
+        Ok(())
+    }
+
+    /// Takes one node anew from the store; `false` if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn sync_node(&self, node: &NodeId) -> Result<bool, Error> {
+        let Some(snapshot) = self.store.node(node).await? else {
+            self.fleet.remove(node);
+            return Ok(false);
+        };
+        self.fleet.add(node.clone(), snapshot.record.topology, snapshot.incarnation);
+        self.fleet.enrolled(node, snapshot.incarnation);
+        self.sync_assignment(node).await?;
+        Ok(true)
+    }
+
+    /// Offers a node its newest assignment in the store.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn sync_assignment(&self, node: &NodeId) -> Result<(), Error> {
+        let Some(stored) = self.store.assignment(node).await? else { return Ok(()) };
+        match serde_json::from_str::<Assignment>(&stored.document) {
+            Ok(assignment) => self.fleet.offer(node, Offer::new(assignment)),
+            Err(error) => tracing::error!(%node, %error, "a stored assignment cannot be read; it is planned anew"),
+        }
+        Ok(())
+    }
+
+    /// Tells people what happened. Losing an event loses nothing else, so nothing fails for it.
+    pub async fn tell(&self, events: &[NewEvent]) {
+        if let Err(error) = self.store.add_events(events).await {
+            tracing::warn!(error = chain(&error), events = events.len(), "cannot record what happened");
+        }
+    }
+
+    /// Marks every topology to be looked at.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn wake_all(&self) -> Result<(), Error> {
+        let mut page = straas_store::PageRequest { after: None, limit: straas_store::PAGE_MAX };
+        loop {
+            let topologies = self.store.topologies(None, &page).await?;
+            let Some(last) = topologies.last() else { return Ok(()) };
+            page.after = Some(last.id.0.clone());
+            topologies.iter().for_each(|topology| self.wake.wake(&topology.id));
+        }
+    }
+}
+
+/// Runs blocking work (git) off the runtime's threads.
+///
+/// # Errors
+/// The work's own, or that it did not end.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> straas_repos::Result<T> + Send + 'static,
+) -> Result<T, Error> {
+    Ok(tokio::task::spawn_blocking(work).await??)
+}

@@ -1,0 +1,138 @@
+//! Carries out a plan: writes what it says to write, in an order that a crash cannot hurt.
+//!
+//! With `snapshot.rs` the only place that knows both the planner and the store. It makes no
+//! choices. Whatever it does is idempotent or a compare-and-swap: two controllers that carry out
+//! the same plan, or one that dies half-way, leave what the next look completes.
+
+use crate::app::{App, blocking};
+use crate::clock::now_ms;
+use crate::error::Error;
+use crate::fleet::Offer;
+use crate::tasks::hosts::{self, HostWork};
+use straas_planner::{Host, NewNode, Plan, PlanInput};
+use straas_repos::CommitId;
+use straas_schemas::job::{Job, JobKind};
+use straas_schemas::{Assignment, NodeId};
+use straas_store::{NewEvent, NodeRecord, StoreError};
+use std::sync::Arc;
+
+/// Carries out a plan made of `input`.
+///
+/// # Errors
+/// The store or a repo refused; the topology is to be looked at again.
+pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
+    let topology = &input.topology.id;
+    if input.jobs.iter().any(|job| job.kind == JobKind::Create) && !input.topology.deleting {
+        // the request made its branch already, unless the controller ended in between
+        if let Some(record) = app.store.topology(topology).await? {
+            make_branch(app, &record.branch, &record.config_commit).await?;
+        }
+    }
+    // a host that is being made is not seen in the plan yet: its node stays until it is removed again
+    let (busy, forget_nodes): (Vec<_>, Vec<_>) = plan.forget_nodes.iter().cloned().partition(|node| app.busy.contains(node));
+    if plan.forget_topology && busy.is_empty() {
+        return forget(app, input, plan).await;
+    }
+    if !plan.add_nodes.is_empty() {
+        let nodes: Vec<NodeRecord> = plan.add_nodes.iter().map(|node| record(input, node)).collect();
+        app.store.add_nodes(&nodes).await?;
+        nodes.iter().for_each(|node| app.fleet.add(node.id.clone(), topology.clone(), 0));
+    }
+    for assignment in &plan.assignments {
+        if !assign(app, assignment).await? {
+            // another controller was first: what it wrote may change all that follows
+            app.wake.wake(topology);
+            return Ok(());
+        }
+    }
+    let missing = |node: &NodeId| input.nodes.iter().find(|n| n.id == *node).is_none_or(|n| n.host != Host::Up);
+    let work = HostWork {
+        topology: topology.clone(),
+        wanted: plan.hosts.iter().filter(|wish| missing(&wish.node)).cloned().collect(),
+        unwanted: plan.no_hosts.iter().cloned().chain(busy).collect(),
+    };
+    hosts::take_up(app, work);
+    if plan.forget_topology {
+        return Ok(());
+    }
+    if !forget_nodes.is_empty() {
+        app.store.remove_nodes(&forget_nodes).await?;
+        forget_nodes.iter().for_each(|node| app.fleet.remove(node));
+    }
+    for job in plan.jobs.iter().filter(|job| job.standing.is_final()) {
+        if app.store.finish_job(&job.id, job.standing, now_ms(), &picture(job)).await? {
+            event(app, input, &format!("job {} ({}) {}", job.id, job.kind.name(), job.standing.name())).await;
+        }
+    }
+    Ok(())
+}
+
+/// Writes an assignment and offers it; `false` if another one was written since the snapshot.
+async fn assign(app: &App, assignment: &Assignment) -> Result<bool, Error> {
+    let expected = assignment.generation.saturating_sub(1);
+    match app.store.put_assignment(assignment, expected, now_ms()).await {
+        Ok(()) => {
+            tracing::debug!(node = %assignment.node, generation = assignment.generation, "assigned");
+            app.fleet.offer(&assignment.node, Offer::new(assignment.clone()));
+            Ok(true)
+        }
+        Err(StoreError::Conflict { .. }) => {
+            app.sync_assignment(&assignment.node).await?;
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Branch first, records last: a crash in between leaves the records, which bring us here again.
+async fn forget(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
+    let (configs, branch) = (app.configs.clone(), input.topology.branch.clone());
+    blocking(move || configs.delete_branch(&branch)).await?;
+    let documents: Vec<_> = plan.jobs.iter().map(|job| (job.id.clone(), picture(job))).collect();
+    match app.store.forget_topology(&input.topology.id, now_ms(), &documents).await {
+        // another controller was first
+        Err(StoreError::NotFound { .. }) => {}
+        other => other?,
+    }
+    input.nodes.iter().for_each(|node| app.fleet.remove(&node.id));
+    event(app, input, &format!("topology {} is deleted; nothing of it is left", input.topology.name)).await;
+    Ok(())
+}
+
+/// The topology's branch of the config repo, beginning at the commit its request was checked with.
+///
+/// # Errors
+/// The repo cannot be written.
+pub async fn make_branch(app: &App, branch: &str, commit: &str) -> Result<(), Error> {
+    let (configs, branch, commit) = (app.configs.clone(), branch.to_owned(), commit.to_owned());
+    blocking(move || configs.create_branch_at(&branch, &CommitId::parse(&commit)?)).await?;
+    Ok(())
+}
+
+async fn event(app: &App, input: &PlanInput, text: &str) {
+    tracing::info!(topology = %input.topology.name, "{text}");
+    let event = NewEvent {
+        at_ms: now_ms(),
+        topology: input.topology.id.clone(),
+        node: None,
+        kind: "job",
+        text: text.to_owned(),
+    };
+    app.tell(&[event]).await;
+}
+
+fn record(input: &PlanInput, node: &NewNode) -> NodeRecord {
+    NodeRecord {
+        id: node.id.clone(),
+        topology: input.topology.id.clone(),
+        component: node.component.clone(),
+        group: node.group.clone(),
+        role: node.role.clone(),
+        name: node.name.clone(),
+        ordinal: node.ordinal,
+    }
+}
+
+fn picture(job: &Job) -> serde_json::Value {
+    serde_json::to_value(job).unwrap_or_default()
+}

@@ -1,0 +1,176 @@
+//! The fleet's own certificate authority.
+//!
+//! Made once in `data_dir/ca`, private key 0600. It signs two kinds of certificates: the
+//! controller's own for the agent port, made anew at each start, and one per enrolment of a node,
+//! whose identity (node and incarnation) is a URI in the subject alternative name. Of a request
+//! only the public key is used; names and extensions in it are ignored.
+
+use rand::RngExt as _;
+use rcgen::string::Ia5String;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use straas_schemas::NodeId;
+use time::{Duration, OffsetDateTime};
+
+/// The DNS name agents expect in the controller's certificate, whatever address they connect to.
+pub const CONTROLLER_NAME: &str = "straas-controller";
+/// Years the authority's own certificate lives.
+const CA_YEARS: i64 = 10;
+/// Days the controller's certificate lives; it is made anew at each start.
+const SERVER_DAYS: i64 = 365;
+/// Certificates begin so many minutes in the past, for nodes whose clock is a little behind.
+const BACKDATE_MINUTES: i64 = 10;
+
+/// What can go wrong with certificates.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// A request for a certificate is not one.
+    #[error("the certificate signing request is not valid: {0}")]
+    Request(rcgen::Error),
+    /// Making a certificate failed.
+    #[error("making a certificate failed: {0}")]
+    Make(#[from] rcgen::Error),
+    /// The authority's files cannot be read or written.
+    #[error("the certificate authority in {path}: {source}")]
+    Files {
+        /// The folder.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// The authority.
+pub struct Ca {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+}
+
+/// A certificate with its key, both PEM.
+pub struct Pair {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// Its private key.
+    pub key_pem: String,
+}
+
+/// A signed node certificate.
+pub struct NodeCertificate {
+    /// PEM.
+    pub pem: String,
+    /// Unix ms.
+    pub not_after_ms: i64,
+}
+
+impl Ca {
+    /// Opens the authority in `dir`, making it on first use.
+    ///
+    /// # Errors
+    /// The files cannot be read, written or understood.
+    pub fn open(dir: &Path) -> Result<Self, CaError> {
+        let files = |source| CaError::Files { path: dir.display().to_string(), source };
+        let (key_path, certificate_path) = (dir.join("ca.key"), dir.join("ca.pem"));
+        if !certificate_path.exists() {
+            std::fs::create_dir_all(dir).map_err(files)?;
+            let pair = make_authority()?;
+            // the certificate is written last: where it is, the key is
+            write_private(&key_path, pair.key_pem.as_bytes()).map_err(files)?;
+            write_private(&certificate_path, pair.certificate_pem.as_bytes()).map_err(files)?;
+            std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(files)?;
+        }
+        let key = KeyPair::from_pem(&std::fs::read_to_string(&key_path).map_err(files)?)?;
+        let certificate_pem = std::fs::read_to_string(&certificate_path).map_err(files)?;
+        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
+        Ok(Self { issuer, certificate_pem })
+    }
+
+    /// The authority's certificate, PEM.
+    #[must_use]
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// A certificate for the controller's agent port.
+    ///
+    /// # Errors
+    /// Key generation failed.
+    pub fn server(&self, addresses: &[IpAddr]) -> Result<Pair, CaError> {
+        let key = KeyPair::generate()?;
+        let mut params = leaf(CONTROLLER_NAME, SERVER_DAYS, ExtendedKeyUsagePurpose::ServerAuth);
+        params.subject_alt_names = vec![SanType::DnsName(Ia5String::try_from(CONTROLLER_NAME)?)];
+        params.subject_alt_names.extend(addresses.iter().map(|a| SanType::IpAddress(*a)));
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Pair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// Signs the public key of a request as the identity of one incarnation of a node.
+    ///
+    /// # Errors
+    /// `Request` if the request is not one or is not signed by its own key.
+    pub fn sign_node(&self, csr_pem: &str, node: &NodeId, incarnation: u64, days: u32) -> Result<NodeCertificate, CaError> {
+        let csr = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
+        let mut params = leaf(node.as_str(), i64::from(days), ExtendedKeyUsagePurpose::ClientAuth);
+        let identity = format!("straas://node/{node}/{incarnation}");
+        params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(identity)?)];
+        let not_after_ms = i64::try_from(params.not_after.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
+        let certificate = params.signed_by(&csr.public_key, &self.issuer)?;
+        Ok(NodeCertificate { pem: certificate.pem(), not_after_ms })
+    }
+}
+
+fn leaf(name: &str, days: i64, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![usage];
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.use_authority_key_identifier_extension = true;
+    params.serial_number = Some(serial());
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - Duration::minutes(BACKDATE_MINUTES);
+    params.not_after = now + Duration::days(days);
+    params
+}
+
+/// Random, positive and of 16 octets: two certificates never share one (RFC 5280, 4.1.2.2).
+fn serial() -> SerialNumber {
+    let mut bytes: [u8; 16] = rand::rng().random();
+    bytes[0] &= 0x7f;
+    SerialNumber::from(bytes.to_vec())
+}
+
+fn make_authority() -> Result<Pair, CaError> {
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, "StraaS fleet CA");
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.serial_number = Some(serial());
+    let now = OffsetDateTime::now_utc();
+    params.not_before = now - Duration::minutes(BACKDATE_MINUTES);
+    params.not_after = now + Duration::days(365 * CA_YEARS);
+    let certificate = params.self_signed(&key)?;
+    Ok(Pair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+}
+
+/// Writes a file that only its owner can read, whole or not at all.
+///
+/// # Errors
+/// Any step of writing, syncing or renaming.
+pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let part = path.with_extension("part");
+    let _ = std::fs::remove_file(&part);
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&part, path)?;
+    if let Some(dir) = path.parent() {
+        std::fs::File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}

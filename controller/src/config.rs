@@ -1,0 +1,231 @@
+//! The controller's configuration file: TOML, every key known, every key optional but `data_dir`.
+//!
+//! A key that is not known is refused with its place, since a misspelt key that is silently
+//! ignored is found out in an outage. What a file can say is all here; nothing reads the
+//! environment later.
+
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Everything the controller can be told at start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where everything lives that must outlast a restart.
+    pub data_dir: PathBuf,
+    /// The database; SQLite in `data_dir` if absent.
+    #[serde(default)]
+    pub store: StoreConfig,
+    /// The API for users.
+    #[serde(default)]
+    pub api: ApiConfig,
+    /// The API for agents.
+    #[serde(default)]
+    pub agents: AgentsConfig,
+    /// Intervals given to agents.
+    #[serde(default)]
+    pub timing: TimingConfig,
+    /// Hosts on this machine.
+    #[serde(default)]
+    pub local: LocalConfig,
+    /// Files that every host should have before any stage runs.
+    #[serde(default)]
+    pub files: Vec<FileConfig>,
+}
+
+/// `[[files]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileConfig {
+    /// Absolute path on the host.
+    pub path: PathBuf,
+    /// Where this controller reads it, once, at start.
+    pub source: PathBuf,
+    /// Permission bits.
+    #[serde(default = "readable")]
+    pub mode: u32,
+}
+
+const fn readable() -> u32 {
+    0o644
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub url: Option<String>,
+}
+
+/// `[api]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Address and port.
+    pub listen: SocketAddr,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+    }
+}
+
+/// `[agents]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentsConfig {
+    /// Port on the gateway of the hosts' network.
+    pub port: u16,
+    /// Port of the package repository on the gateway.
+    pub packages_port: u16,
+    /// Days a node's certificate lives.
+    pub certificate_days: u32,
+}
+
+impl Default for AgentsConfig {
+    fn default() -> Self {
+        Self { port: 7443, packages_port: 8081, certificate_days: 30 }
+    }
+}
+
+/// `[timing]`, all in ms.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TimingConfig {
+    /// Between two heartbeats of a node.
+    pub heartbeat_ms: u32,
+    /// Silence after which a node is suspect.
+    pub suspect_after_ms: u32,
+    /// Silence after which a node counts as unreachable.
+    pub unreachable_after_ms: u32,
+    /// First wait after a failed stage.
+    pub retry_ms: u32,
+    /// Longest wait after a failed stage.
+    pub retry_max_ms: u32,
+    /// Wait after a stage that said "not yet".
+    pub waiting_ms: u32,
+}
+
+impl Default for TimingConfig {
+    fn default() -> Self {
+        Self {
+            heartbeat_ms: 10_000,
+            suspect_after_ms: 35_000,
+            unreachable_after_ms: 90_000,
+            retry_ms: 5_000,
+            retry_max_ms: 300_000,
+            waiting_ms: 500,
+        }
+    }
+}
+
+/// `[local]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LocalConfig {
+    /// Names the network namespace and labels the hosts: `[a-z0-9-]{1,20}`.
+    pub instance: String,
+    /// `auto`, `microhost` or `process`.
+    pub isolation: String,
+    /// Network of the hosts.
+    pub subnet: String,
+    /// Where images and packages are cached.
+    pub cache_dir: PathBuf,
+    /// The agent's Debian package.
+    pub agent_deb: PathBuf,
+    /// The agent's binary, for process isolation.
+    pub agent_binary: PathBuf,
+}
+
+impl Default for LocalConfig {
+    fn default() -> Self {
+        Self {
+            instance: "straas".into(),
+            isolation: "auto".into(),
+            subnet: "10.77.0.0/24".into(),
+            cache_dir: "/var/cache/straas/microhost".into(),
+            agent_deb: "/usr/share/straas/straas-agent.deb".into(),
+            agent_binary: "/usr/sbin/straas-agent".into(),
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read the configuration {path}: {source}; name another one with --config")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is not what a configuration looks like.
+    #[error("the configuration {path} is not valid: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has an unknown key or a value of a wrong type; the message
+    /// names line and key.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        let invalid = |message: String| ConfigError::Parse { path: path.into(), message };
+        let config: Self = toml::from_str(&text).map_err(|e| invalid(e.to_string()))?;
+        let t = &config.timing;
+        if !(t.heartbeat_ms > 0 && t.heartbeat_ms < t.suspect_after_ms && t.suspect_after_ms < t.unreachable_after_ms) {
+            return Err(invalid("[timing] must have 0 < heartbeat_ms < suspect_after_ms < unreachable_after_ms".into()));
+        }
+        if t.retry_ms == 0 || t.waiting_ms == 0 || t.retry_ms > t.retry_max_ms {
+            return Err(invalid("[timing] must have 0 < retry_ms <= retry_max_ms and 0 < waiting_ms".into()));
+        }
+        if !(1..=3650).contains(&config.agents.certificate_days) {
+            return Err(invalid("[agents] certificate_days must be 1 to 3650".into()));
+        }
+        Ok(config)
+    }
+
+    /// The URL of the database.
+    #[must_use]
+    pub fn store_url(&self) -> String {
+        self.store.url.clone().unwrap_or_else(|| format!("sqlite:{}", self.data_dir.join("straas.db").display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expect: Result<(), &str>) {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("c.toml");
+        std::fs::write(&path, text).expect("write");
+        match (Config::load(&path), expect) {
+            (Ok(_), Ok(())) => {}
+            (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (got, expect) => panic!("{text}: {got:?} instead of {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn every_unknown_key_is_refused() {
+        check("data_dir = '/x'", Ok(()));
+        check("", Err("data_dir"));
+        check("data_dir = '/x'\nport = 1", Err("port"));
+        check("data_dir = '/x'\n[api]\nlisten = '127.0.0.1:1'\ntls = true", Err("tls"));
+        check("data_dir = '/x'\n[timing]\nheartbeat_ms = 0", Err("heartbeat_ms"));
+        check("data_dir = '/x'\n[agents]\ncertificate_days = 0", Err("certificate_days"));
+    }
+}

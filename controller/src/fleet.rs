@@ -1,0 +1,128 @@
+//! What agents may be told right now, in memory: one slot per node.
+//!
+//! A poll costs one look-up and one wait, whatever the size of the fleet: the assignment is kept
+//! as the bytes that go out, written once and served to whoever asks. The slots are a copy of the
+//! store, filled at start and changed only after the store was; while the database is away agents
+//! keep getting their last known assignments from here.
+
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+use straas_schemas::{Assignment, Digest, NodeId, TopologyId};
+use tokio::sync::watch;
+
+/// A node as its agent sees it.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Its topology.
+    pub topology: TopologyId,
+    /// The incarnation that is in standing; agents of any other are refused.
+    pub incarnation: u64,
+    /// Its newest assignment.
+    pub offer: Option<Offer>,
+}
+
+/// An assignment ready to be sent.
+#[derive(Clone, Debug)]
+pub struct Offer {
+    /// Its generation.
+    pub generation: u64,
+    /// Its content digest.
+    pub digest: Digest,
+    /// Its JSON text.
+    pub document: Bytes,
+    /// Itself.
+    pub assignment: Arc<Assignment>,
+}
+
+/// All slots.
+#[derive(Default)]
+pub struct Fleet {
+    slots: RwLock<HashMap<NodeId, watch::Sender<Slot>>>,
+}
+
+impl Fleet {
+    /// Adds a node; one that is there is left as it is.
+    pub fn add(&self, node: NodeId, topology: TopologyId, incarnation: u64) {
+        let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
+        slots.entry(node).or_insert_with(|| watch::Sender::new(Slot { topology, incarnation, offer: None }));
+    }
+
+    /// Removes a node; its open polls end.
+    pub fn remove(&self, node: &NodeId) {
+        self.slots.write().unwrap_or_else(PoisonError::into_inner).remove(node);
+    }
+
+    /// The slot of a node, and what becomes of it.
+    pub fn watch(&self, node: &NodeId) -> Option<watch::Receiver<Slot>> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).get(node).map(watch::Sender::subscribe)
+    }
+
+    /// The slot of a node as it is.
+    pub fn get(&self, node: &NodeId) -> Option<Slot> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).get(node).map(|slot| slot.borrow().clone())
+    }
+
+    /// The generation a node is offered.
+    pub fn generation(&self, node: &NodeId) -> Option<u64> {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.get(node).and_then(|slot| slot.borrow().offer.as_ref().map(|offer| offer.generation))
+    }
+
+    /// The incarnation of a node that is in standing.
+    pub fn incarnation(&self, node: &NodeId) -> Option<u64> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).get(node).map(|slot| slot.borrow().incarnation)
+    }
+
+    /// Makes a newer incarnation the one in standing; open polls of the earlier one end. Whoever
+    /// heard of an older one late changes nothing.
+    pub fn enrolled(&self, node: &NodeId, incarnation: u64) {
+        self.change(node, |slot| {
+            let newer = slot.incarnation < incarnation;
+            slot.incarnation = slot.incarnation.max(incarnation);
+            newer
+        });
+    }
+
+    /// Offers an assignment unless one of the same or a higher generation is offered.
+    pub fn offer(&self, node: &NodeId, offer: Offer) {
+        self.change(node, |slot| {
+            let newer = slot.offer.as_ref().is_none_or(|have| have.generation < offer.generation);
+            if newer {
+                slot.offer = Some(offer);
+            }
+            newer
+        });
+    }
+
+    /// Number of nodes, and of those how many are polled right now.
+    pub fn counts(&self) -> (usize, usize) {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        (slots.len(), slots.values().filter(|slot| slot.receiver_count() > 0).count())
+    }
+
+    /// Every node that has a slot.
+    pub fn nodes(&self) -> HashSet<NodeId> {
+        self.slots.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    fn change(&self, node: &NodeId, change: impl FnOnce(&mut Slot) -> bool) {
+        if let Some(slot) = self.slots.read().unwrap_or_else(PoisonError::into_inner).get(node) {
+            slot.send_if_modified(change);
+        }
+    }
+}
+
+impl Offer {
+    /// Prepares an assignment for sending.
+    #[must_use]
+    pub fn new(assignment: Assignment) -> Self {
+        Self {
+            generation: assignment.generation,
+            digest: assignment.content_digest(),
+            // a struct of strings, numbers and JSON values always serialises
+            document: serde_json::to_vec(&assignment).unwrap_or_default().into(),
+            assignment: Arc::new(assignment),
+        }
+    }
+}

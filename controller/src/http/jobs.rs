@@ -1,0 +1,118 @@
+//! Jobs: list and show. An open job is derived anew for each answer; an ended one is as it was.
+
+use super::auth::Caller;
+use super::extract::{Path, Query};
+use super::problem::ApiError;
+use super::topologies::{self, cut};
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::snapshot;
+use axum::extract::State;
+use axum::{Extension, Json};
+use serde::Deserialize;
+use std::sync::Arc;
+use straas_planner::{Plan, plan};
+use straas_schemas::{JobId, TopologyId};
+use straas_schemas::job::{Job, JobKind, JobStanding};
+use straas_schemas::view::Page;
+use straas_store::{JobFilter, JobRecord, TopologyRecord};
+use uuid::Uuid;
+
+/// A job that begins now.
+pub fn new_job(kind: JobKind, topology: &TopologyRecord, detail: String) -> JobRecord {
+    JobRecord {
+        id: JobId(Uuid::now_v7().to_string()),
+        kind,
+        topology: topology.id.clone(),
+        topology_name: topology.name.clone(),
+        tenant: topology.tenant.clone(),
+        detail,
+        created_ms: now_ms(),
+        ended: None,
+    }
+}
+
+/// A job as it stands: derived from a plan of its topology if it is open.
+pub fn picture(record: &JobRecord, plan: Option<&Plan>) -> Job {
+    let ended = record.ended.as_ref();
+    let kept = ended.and_then(|end| serde_json::from_value(end.document.clone()?).ok());
+    let derived = || plan?.jobs.iter().find(|job| job.id == record.id).cloned();
+    let mut job: Job = kept.or_else(derived).unwrap_or_else(|| Job {
+        id: record.id.clone(),
+        kind: record.kind,
+        topology: record.topology.clone(),
+        topology_name: record.topology_name.clone(),
+        tenant: record.tenant.clone(),
+        standing: JobStanding::Running,
+        detail: record.detail.clone(),
+        created_ms: record.created_ms,
+        finished_ms: None,
+        steps: Vec::new(),
+    });
+    match ended {
+        Some(end) => {
+            job.standing = end.standing;
+            job.finished_ms = Some(end.at_ms);
+        }
+        // a plan sees the end coming; it has come when it is recorded and nothing is left to do
+        None if job.standing.is_final() => {
+            job.standing = JobStanding::Running;
+            job.finished_ms = None;
+        }
+        None => {}
+    }
+    job
+}
+
+/// The caller's job of this id.
+pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<JobRecord, ApiError> {
+    let found = app.store.job(&JobId(id.to_owned())).await?;
+    found.filter(|job| job.tenant == caller.tenant).ok_or_else(|| ApiError::not_found("job", id))
+}
+
+/// A job as it stands now.
+pub async fn current(app: &App, record: &JobRecord) -> Result<Job, ApiError> {
+    if record.ended.is_some() {
+        return Ok(picture(record, None));
+    }
+    let input = snapshot::take(app, &record.topology).await?;
+    // it may have ended between the two looks
+    let record = app.store.job(&record.id).await?.unwrap_or_else(|| record.clone());
+    Ok(picture(&record, input.map(|input| plan(&input)).as_ref()))
+}
+
+/// Query of the list of jobs.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobsQuery {
+    limit: Option<u32>,
+    marker: Option<String>,
+    /// Only of this topology (id), which may be gone.
+    topology: Option<String>,
+    /// Only those that have not ended.
+    #[serde(default)]
+    open: bool,
+}
+
+/// `GET /v1.0/jobs`
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<JobsQuery>,
+) -> Result<Json<Page<Job>>, ApiError> {
+    let page = topologies::ListQuery { limit: query.limit, marker: query.marker }.page();
+    let filter = JobFilter { tenant: Some(caller.tenant), topology: query.topology.map(TopologyId), open_only: query.open };
+    let mut records = app.store.jobs(&filter, &page).await?;
+    let next = cut(&mut records, &page, |job| job.id.as_str());
+    let mut items = Vec::with_capacity(records.len());
+    for record in &records {
+        items.push(Job { steps: Vec::new(), ..current(&app, record).await? });
+    }
+    Ok(Json(Page { items, next }))
+}
+
+/// `GET /v1.0/jobs/{id}`
+pub async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Result<Json<Job>, ApiError> {
+    let record = own(&app, &caller, &id).await?;
+    current(&app, &record).await.map(Json)
+}

@@ -1,0 +1,45 @@
+//! The controller itself: alive, ready, numbers.
+
+use crate::app::App;
+use crate::error::chain;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A database that does not answer within this time does not answer.
+const PING: Duration = Duration::from_secs(2);
+
+/// `GET /healthz`: the process serves.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: what works and what does not.
+pub async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let database = match tokio::time::timeout(PING, app.store.ping()).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err(format!("no answer within {} s", PING.as_secs())),
+    };
+    let hosts = app.boot.borrow().is_some();
+    let ready = database.is_ok() && !app.stopping.is_requested();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let body = json!({
+        "ready": ready,
+        "version": env!("CARGO_PKG_VERSION"),
+        "database": database.err().unwrap_or_else(|| "ok".to_owned()),
+        "hosts": if hosts { "ok" } else { "image and packages are being made" },
+        "isolation": app.hosts.kind(),
+    });
+    (status, Json(body)).into_response()
+}
+
+/// `GET /metrics`
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.text(app.fleet.counts())).into_response()
+}

@@ -1,0 +1,182 @@
+//! The HTTP face of errors: every refusal is a problem document that says what to do next.
+//!
+//! What the controller's insides said is logged here, once, with its whole chain; the caller is
+//! told only what is his to know.
+
+use crate::error::{Error, chain};
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use straas_schemas::Fault;
+use straas_schemas::problem::{PROBLEM_JSON, Problem};
+use straas_store::StoreError;
+
+/// Seconds after which a refused write may be tried again.
+const RETRY_AFTER_S: &str = "2";
+
+/// A refusal.
+#[derive(Debug)]
+pub struct ApiError(Box<Problem>);
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
+        Self(Box::new(Problem {
+            kind: format!("straas:{kind}"),
+            title: title.to_owned(),
+            status: status.as_u16(),
+            detail: detail.into(),
+            errors: Vec::new(),
+        }))
+    }
+
+    /// 401.
+    pub fn unauthorized(detail: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "Not authenticated", detail)
+    }
+
+    /// 403.
+    pub fn forbidden(detail: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", "Not allowed", detail)
+    }
+
+    /// 404.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", format!("there is no {what} {id}"))
+    }
+
+    /// 405.
+    pub fn method_not_allowed() -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", "this path has other methods; see the Allow header")
+    }
+
+    /// 409.
+    pub fn conflict(detail: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", "Conflict", detail)
+    }
+
+    /// 400: the body is not JSON, or a parameter cannot be read.
+    pub fn unreadable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "unreadable", "The request cannot be read", detail)
+    }
+
+    /// 413.
+    pub fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", "send less in one request; nothing was changed")
+    }
+
+    /// 408.
+    pub fn timeout(detail: &str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long", detail)
+    }
+
+    /// 500 after a panic, which the panic's own hook has printed.
+    pub fn panicked() -> Self {
+        let detail = "it met a case it does not know; its log says more";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "An error of the controller", detail)
+    }
+
+    /// 422 with every fault.
+    pub fn faults(faults: Vec<Fault>) -> Self {
+        let detail = match faults.as_slice() {
+            [one] => format!("{}: {}", one.pointer, one.message),
+            many => format!("{} faults; nothing was changed", many.len()),
+        };
+        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body is not valid", detail);
+        error.0.errors = faults;
+        error
+    }
+
+    /// 422 with one fault.
+    pub fn invalid(pointer: &str, message: &str) -> Self {
+        Self::faults(vec![Fault::at(pointer, message)])
+    }
+
+    /// 409 because a field's value is taken.
+    pub fn taken(pointer: &str, message: &str) -> Self {
+        let mut error = Self::conflict(message);
+        error.0.errors = vec![Fault::at(pointer, message)];
+        error
+    }
+
+    /// 503.
+    pub fn unavailable(detail: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again later", detail)
+    }
+
+    /// 500. `error` is logged, not shown.
+    pub fn internal(what: &str, error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = chain(error), "{what}");
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "An error of the controller", format!("{what}; its log says more"))
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        let mut response = (status, Json(*self.0)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Duplicate { .. } | StoreError::Conflict { .. } => Self::conflict(&error.to_string()),
+            StoreError::NotFound { what, id } => Self::not_found(what, id),
+            StoreError::Unavailable(_) => {
+                tracing::warn!(error = chain(&error), "a request failed");
+                Self::unavailable("the database is not available; nothing was changed")
+            }
+            StoreError::Broken { .. } => Self::internal("the database refused", &error),
+        }
+    }
+}
+
+impl From<straas_repos::Error> for ApiError {
+    fn from(error: straas_repos::Error) -> Self {
+        use straas_repos::Error as E;
+        match &error {
+            E::NotFound { what, .. } => Self::not_found(what, "in the repository"),
+            E::Invalid { faults } => {
+                Self::faults(faults.iter().map(|f| Fault::at(f.pointer.clone(), format!("{}: {}", f.file, f.message))).collect())
+            }
+            E::Conflict { .. } => Self::conflict(&error.to_string()),
+            _ => Self::internal("a repository cannot be read", &error),
+        }
+    }
+}
+
+impl From<crate::ca::CaError> for ApiError {
+    fn from(error: crate::ca::CaError) -> Self {
+        match &error {
+            crate::ca::CaError::Request(_) => Self::invalid("/csr_pem", &error.to_string()),
+            _ => Self::internal("a certificate could not be made", &error),
+        }
+    }
+}
+
+impl From<Error> for ApiError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Store(error) => error.into(),
+            Error::Repos(error) => error.into(),
+            Error::Ca(error) => error.into(),
+            Error::Stopping => Self::unavailable("the controller is stopping"),
+            Error::Hosts(_) | Error::Task(_) => Self::internal("a part of the controller failed", &error),
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The StraaS controller: records what is wanted, plans, and answers whoever asks.
+//!
+//! `run` puts the parts together and keeps them going. It takes its configuration and a future
+//! that ends when it should stop; it opens what it needs and leaves it whole. The controller never
+//! connects to a node: agents come to it.
+
+mod agents;
+mod app;
+mod apply;
+mod ca;
+mod clock;
+pub mod config;
+mod error;
+mod files;
+mod fleet;
+mod http;
+mod local;
+mod metrics;
+mod port;
+mod secrets;
+mod snapshot;
+mod stop;
+mod tasks;
+mod tls;
+mod wake;
+
+use anyhow::{Context as _, Result};
+use app::App;
+pub use app::BootTemplate;
+use config::Config;
+pub use local::{prepare, teardown};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use straas_drivers::Hosts;
+use straas_drivers::local::LocalHosts;
+use straas_repos::{ConfigRepo, Packs, ScriptRepo};
+use straas_store::SqlStore;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Heartbeats that wait to be written: half a minute of a fleet of 5,000.
+const BEATS_WAITING_MAX: usize = 16 * 1024;
+
+/// Everything gets so long to end after the word to stop; what has not ended then is cut off, as by
+/// a crash, which everything here survives.
+const STOP: Duration = Duration::from_secs(10);
+
+/// What the controller is given by whoever starts it.
+pub struct World {
+    /// The provider of hosts.
+    pub hosts: Arc<dyn Hosts>,
+    /// What a new host's agent is told; `None` until hosts can be made.
+    pub boot: watch::Receiver<Option<BootTemplate>>,
+    /// Where users connect.
+    pub user_port: TcpListener,
+    /// Where agents connect.
+    pub agent_port: TcpListener,
+    /// Addresses under which agents reach that port, for its certificate.
+    pub agent_addresses: Vec<IpAddr>,
+}
+
+/// Runs a controller with hosts on this machine until `stop` ends.
+///
+/// # Errors
+/// Something it cannot do without is missing: the data directory, the database, a port.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
+    data_dir(&config.data_dir)?;
+    let hosts = local::open(&config).await?;
+    run_on(config, hosts, stop).await
+}
+
+/// As [`run`], with hosts that the caller has opened and goes on using.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_on(config: Config, hosts: LocalHosts, stop: impl Future<Output = ()>) -> Result<()> {
+    tracing::info!(isolation = Hosts::kind(&hosts), "{}", hosts.isolation_reason());
+    if let Some(note) = Hosts::isolation_note(&hosts) {
+        tracing::warn!("{note}");
+    }
+    let user_port = TcpListener::bind(config.api.listen).await;
+    let user_port = user_port.with_context(|| format!("listen on {} for users ([api] listen)", config.api.listen))?;
+    let agent_port = hosts.listen(config.agents.port).context("listen for agents ([agents] port)")?;
+    let (offer, boot) = watch::channel(None);
+    let world = World {
+        boot,
+        user_port,
+        agent_port: TcpListener::from_std(agent_port)?,
+        agent_addresses: vec![hosts.gateway()],
+        hosts: Arc::new(hosts.clone()),
+    };
+    let provider = tokio::spawn(local::provide(config.clone(), hosts, offer));
+    let served = serve(config, world, stop).await;
+    provider.abort();
+    served
+}
+
+/// Runs a controller in a world until `stop` ends.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>) -> Result<()> {
+    // one provider of cryptography; a second call in one process changes nothing
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    data_dir(&config.data_dir)?;
+    let (stopper, stopping) = stop::pair();
+    let (beats_in, beats_out) = mpsc::channel(BEATS_WAITING_MAX);
+    let app = open(config, world.hosts, world.boot, beats_in, stopping.clone()).await?;
+    app.load().await.context("read the database")?;
+    let tls = tls::config(&app.ca, &world.agent_addresses)?;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(tasks::reconcile::run(app.clone()));
+    tasks.spawn(tasks::hosts::run(app.clone()));
+    tasks.spawn(tasks::beats::run(app.clone(), beats_out));
+    tasks.spawn(port::serve(world.agent_port, Some(tls.into()), agents::router(app.clone()), stopping.clone()));
+    tasks.spawn(port::serve(world.user_port, None, http::router(app.clone()), stopping.clone()));
+    // to systemd, or to whoever started us and listens; nobody listening is fine
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tracing::info!(users = %app.config.api.listen, agents = app.config.agents.port, "controller is up");
+
+    // a controller that lost one of its tasks is worse than one that ends and is started again
+    let early = tokio::select! {
+        () = stop => None,
+        Some(ended) = tasks.join_next() => Some(ended),
+    };
+    tracing::info!("stopping");
+    stopper.stop();
+    app.tasks.close();
+    let drained = tokio::time::timeout(STOP, async {
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a background task")?;
+        }
+        app.tasks.wait().await;
+        Ok::<_, anyhow::Error>(())
+    });
+    match drained.await {
+        Ok(drained) => drained?,
+        Err(_) => tracing::warn!("some tasks did not end within {} s; they are cut off", STOP.as_secs()),
+    }
+    tasks.shutdown().await;
+    if let Some(ended) = early {
+        ended.context("a background task")?;
+        anyhow::bail!("a background task ended by itself");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Makes the data directory. Others may pass through it, since services of nodes that are plain
+/// processes run as users of their own below it, but may look at nothing in it.
+fn data_dir(dir: &Path) -> Result<()> {
+    make_dir(dir, 0o711)?;
+    for private in ["ca", "config.git", "scripts.git", "packs", "files"] {
+        make_dir(&dir.join(private), 0o700)?;
+    }
+    Ok(())
+}
+
+fn make_dir(dir: &Path, mode: u32) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let made = std::fs::create_dir_all(dir);
+    let made = made.and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)));
+    made.with_context(|| format!("create the directory {}", dir.display()))
+}
+
+async fn open(
+    config: Config,
+    hosts: Arc<dyn Hosts>,
+    boot: watch::Receiver<Option<BootTemplate>>,
+    beats: mpsc::Sender<(straas_schemas::NodeId, i64, straas_schemas::heartbeat::Heartbeat)>,
+    stopping: stop::Stop,
+) -> Result<Arc<App>> {
+    let dir = config.data_dir.clone();
+    let store = SqlStore::connect(&config.store_url()).await.context("open the database ([store] url)")?;
+    let scripts = ScriptRepo::open(&dir.join("scripts.git")).context("open the script repo")?;
+    Ok(Arc::new(App {
+        store: Arc::new(store),
+        configs: ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?,
+        packs: Packs::open(&scripts, &dir.join("packs")).context("open the packs")?,
+        scripts,
+        ca: ca::Ca::open(&dir.join("ca")).context("open the certificate authority")?,
+        hosts,
+        boot,
+        fleet: fleet::Fleet::default(),
+        wake: wake::Wake::default(),
+        beats,
+        files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
+        admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),
+        metrics: metrics::Metrics::default(),
+        busy: tasks::hosts::Busy::default(),
+        tasks: tokio_util::task::TaskTracker::new(),
+        stopping,
+        config,
+    }))
+}
+

@@ -1,0 +1,111 @@
+//! `straas-controller`: reads its configuration and runs until it is told to stop.
+//!
+//! The hidden subcommand `microhost` is the helper that makes hosts on this machine; it must run
+//! before any thread exists, since a process with threads cannot enter a new PID namespace.
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use straas_controller::config::Config;
+use tracing_subscriber::EnvFilter;
+
+/// The controller of a StraaS fleet.
+#[derive(Parser)]
+#[command(version, about)]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the controller.
+    Run {
+        /// The configuration file (TOML).
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
+    },
+    /// Make what hosts on this machine need (image, packages), showing progress; then exit.
+    Prepare {
+        /// The configuration file (TOML).
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
+    },
+    /// Remove every host and network that this configuration made on this machine; then exit.
+    Teardown {
+        /// The configuration file (TOML).
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
+    },
+    /// Run a command inside the host of a node of this machine; for people who develop.
+    Exec {
+        /// The configuration file (TOML).
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
+        /// The node's name or id.
+        node: String,
+        /// The command.
+        #[arg(trailing_var_arg = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Check a configuration file and exit.
+    CheckConfig {
+        /// The configuration file (TOML).
+        config: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    if args.nth(1).is_some_and(|verb| verb == "microhost") {
+        return straas_drivers::microhost_main(args);
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run(Args::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    match verb {
+        Verb::CheckConfig { config } => Config::load(&config).map(drop).map_err(Into::into),
+        Verb::Exec { config, node, command } => {
+            use std::os::unix::process::CommandExt as _;
+            let config = Config::load(&config)?;
+            let argv: Vec<&str> = command.iter().map(String::as_str).collect();
+            let mut inside = straas_drivers::local::beside::command(&config.data_dir.join("hosts"), &node, &argv)?;
+            Err(inside.exec()).with_context(|| format!("run a command in {node}"))
+        }
+        Verb::Run { config } => {
+            let config = Config::load(&config)?;
+            runtime.block_on(straas_controller::run(config, stop_signal()))
+        }
+        Verb::Prepare { config } => {
+            let config = Config::load(&config)?;
+            #[allow(clippy::print_stdout)] // this verb talks to a person
+            let say = std::sync::Arc::new(|line: &str| println!("{line}"));
+            runtime.block_on(straas_controller::prepare(&config, say))
+        }
+        Verb::Teardown { config } => {
+            let config = Config::load(&config)?;
+            runtime.block_on(straas_controller::teardown(&config))
+        }
+    }
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut term), Ok(mut int)) => {
+            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+        }
+        _ => std::future::pending().await,
+    }
+}

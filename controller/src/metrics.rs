@@ -1,0 +1,79 @@
+//! The controller's own numbers, for Prometheus.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::time::Duration;
+
+/// All metrics and their registry.
+pub struct Metrics {
+    registry: Registry,
+    plans: Histogram,
+    beats: Counter,
+    reports: Counter,
+    enrolments: Counter,
+    refusals: Counter,
+    nodes: Gauge,
+    connected: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("straas_controller");
+        let plans = Histogram::new(exponential_buckets(1e-5, 4.0, 10));
+        registry.register_with_unit("plan", "Time to plan one topology", Unit::Seconds, plans.clone());
+        let mut counter = |name: &str, help: &str| {
+            let counter = Counter::default();
+            registry.register(name, help, counter.clone());
+            counter
+        };
+        let beats = counter("heartbeats", "Heartbeats written");
+        let reports = counter("reports", "Reports recorded");
+        let enrolments = counter("enrolments", "Agents enrolled");
+        let refusals = counter("agent_refusals", "Requests of agents refused for who they are");
+        let (nodes, connected) = (Gauge::default(), Gauge::default());
+        registry.register("nodes", "Nodes recorded", nodes.clone());
+        registry.register("nodes_polling", "Nodes whose agent holds a poll open", connected.clone());
+        Self { registry, plans, beats, reports, enrolments, refusals, nodes, connected }
+    }
+}
+
+impl Metrics {
+    /// A topology was planned.
+    pub fn planned(&self, took: Duration) {
+        self.plans.observe(took.as_secs_f64());
+    }
+
+    /// Heartbeats were written.
+    pub fn beats_written(&self, count: usize) {
+        self.beats.inc_by(count as u64);
+    }
+
+    /// Reports were recorded.
+    pub fn reports_recorded(&self, count: usize) {
+        self.reports.inc_by(count as u64);
+    }
+
+    /// An agent enrolled.
+    pub fn enrolled(&self) {
+        self.enrolments.inc();
+    }
+
+    /// An agent was refused.
+    pub fn refused(&self) {
+        self.refusals.inc();
+    }
+
+    /// All metrics as OpenMetrics text; `counts` are nodes recorded and polling.
+    #[must_use]
+    pub fn text(&self, counts: (usize, usize)) -> String {
+        self.nodes.set(i64::try_from(counts.0).unwrap_or(i64::MAX));
+        self.connected.set(i64::try_from(counts.1).unwrap_or(i64::MAX));
+        let mut text = String::new();
+        // writing to a String cannot fail
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

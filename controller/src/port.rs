@@ -1,0 +1,119 @@
+//! A listening port: one task per connection, with limits on all that a stranger could hold.
+//!
+//! Both ports are served by the same loop, so that both have the same limits: connections at once,
+//! time for the handshake, time for a request's head. When the controller stops, connections that
+//! wait for a request end at once, open requests get a moment to end, and what is left then is cut
+//! off: no peer, however slow, keeps the controller from stopping.
+
+use crate::stop::Stop;
+use crate::tls::{self, Peer};
+use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt as _;
+
+/// A handshake that takes longer is given up: it holds a connection slot.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A stranger's next request must have begun and its head be whole within this time.
+const STRANGER_IDLE: Duration = Duration::from_secs(10);
+/// The same for a peer that showed a certificate, and for users: longer than the pause between two
+/// heartbeats or polls, or each of them would cost a handshake.
+const IDLE: Duration = Duration::from_secs(120);
+/// Connections at once. Each agent holds one or two.
+const CONNECTIONS_MAX: usize = 16 * 1024;
+/// Open requests get so long to end when the controller stops.
+const DRAIN: Duration = Duration::from_secs(3);
+
+/// What one connection needs.
+#[derive(Clone)]
+struct Desk {
+    router: Router,
+    acceptor: Option<TlsAcceptor>,
+    stopping: Stop,
+}
+
+/// Serves `router` on `listener`, over TLS if `acceptor` is given, until `stopping` says so; then
+/// drains.
+pub async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, router: Router, mut stopping: Stop) {
+    let desk = Desk { router, acceptor, stopping: stopping.clone() };
+    let graceful = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = accept(&listener, &slots) => if let Some((tcp, address, slot)) = accepted {
+                connections.spawn(connection(desk.clone(), tcp, address, graceful.watcher(), slot));
+            },
+            Some(_) = connections.join_next() => {}
+            () = stopping.requested() => break,
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "some requests did not end in time; they are cut off");
+    }
+    connections.shutdown().await;
+}
+
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((tcp, address)) => Some((tcp, address, slot)),
+        Err(error) => {
+            // out of file descriptors, mostly: wait for connections to end
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn connection(mut desk: Desk, tcp: TcpStream, address: SocketAddr, watcher: Watcher, _slot: OwnedSemaphorePermit) {
+    let _ = tcp.set_nodelay(true);
+    let Some(acceptor) = desk.acceptor else {
+        return requests(tcp, None, address, desk.router, watcher).await;
+    };
+    let handshake = tokio::select! {
+        done = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)) => done,
+        () = desk.stopping.requested() => return,
+    };
+    let tls = match handshake {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => return tracing::debug!(%address, %error, "handshake failed"),
+        Err(_) => return tracing::debug!(%address, "handshake took too long"),
+    };
+    let peer = Peer { identity: tls::identity(tls.get_ref().1) };
+    requests(tls, Some(peer), address, desk.router, watcher).await;
+}
+
+async fn requests<S>(stream: S, peer: Option<Peer>, address: SocketAddr, router: Router, watcher: Watcher)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let stranger = peer.as_ref().is_some_and(|peer| peer.identity.is_none());
+    let idle = if stranger { STRANGER_IDLE } else { IDLE };
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
+    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
+        if let Some(peer) = &peer {
+            request.extensions_mut().insert(peer.clone());
+        }
+        request
+    }));
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%address, %error, "connection ended");
+    }
+}

@@ -1,0 +1,99 @@
+//! Writes heartbeats in batches and wakes a topology only when a heartbeat says something new.
+//!
+//! While one batch is written the next one gathers, so the batches grow with the load and the
+//! cost per heartbeat falls. What is new is decided by comparing with the node's last heartbeat:
+//! metrics move all the time and wake nobody.
+
+use crate::app::App;
+use crate::error::chain;
+use std::collections::HashMap;
+use std::sync::Arc;
+use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus};
+use straas_schemas::report::Facts;
+use straas_schemas::{NodeId, Stage};
+use straas_store::HEARTBEAT_BATCH_MAX;
+use tokio::sync::mpsc;
+
+/// What of a heartbeat the planner looks at.
+#[derive(PartialEq)]
+struct Essence {
+    incarnation: u64,
+    generation: u64,
+    converged: bool,
+    asks: Option<Ask>,
+    service: ServiceStatus,
+    doing: (u8, Option<Stage>, u32, Option<String>, Option<u8>),
+    mode: Facts,
+}
+
+fn essence(beat: &Heartbeat) -> Essence {
+    let doing = match &beat.activity {
+        Activity::Idle => (0, None, 0, None, None),
+        Activity::Fetching { what } => (1, None, 0, Some(what.clone()), None),
+        Activity::Running { stage, attempt, progress, percent, .. } => (2, Some(*stage), *attempt, progress.clone(), *percent),
+        Activity::Retrying { stage, attempt, .. } => (3, Some(*stage), *attempt, None, None),
+        Activity::Gated { stage, .. } => (4, Some(*stage), 0, None, None),
+    };
+    // facts that are words are what orders a roll; counters move all the time
+    let mode = beat.facts.iter().filter(|(_, v)| v.is_string()).map(|(k, v)| (k.clone(), v.clone())).collect();
+    Essence {
+        incarnation: beat.incarnation,
+        generation: beat.generation,
+        converged: beat.converged,
+        asks: beat.asks.clone(),
+        service: beat.service,
+        doing,
+        mode,
+    }
+}
+
+/// Nodes remembered beyond those there are, before the memory is tidied.
+const STRANGERS_MAX: usize = 1024;
+
+/// What was said last by each node, and when.
+type Last = HashMap<NodeId, (Essence, i64)>;
+
+/// Runs until the controller stops and the last batch is written.
+pub async fn run(app: Arc<App>, mut beats: mpsc::Receiver<(NodeId, i64, Heartbeat)>) {
+    let mut last = Last::new();
+    let mut batch = Vec::with_capacity(HEARTBEAT_BATCH_MAX);
+    let mut stopping = app.stopping.clone();
+    loop {
+        tokio::select! {
+            _ = beats.recv_many(&mut batch, HEARTBEAT_BATCH_MAX) => write(&app, &mut batch, &mut last).await,
+            () = stopping.requested() => break,
+        }
+    }
+    beats.close();
+    while beats.recv_many(&mut batch, HEARTBEAT_BATCH_MAX).await > 0 {
+        write(&app, &mut batch, &mut last).await;
+    }
+}
+
+async fn write(app: &App, batch: &mut Vec<(NodeId, i64, Heartbeat)>, last: &mut Last) {
+    if let Err(error) = app.store.record_heartbeats(batch).await {
+        // only the newest heartbeat matters and it comes again; nothing is lost
+        tracing::warn!(error = chain(&error), dropped = batch.len(), "cannot write heartbeats");
+        batch.clear();
+        return;
+    }
+    app.metrics.beats_written(batch.len());
+    let silence = i64::from(app.config.timing.suspect_after_ms);
+    for (node, at, beat) in batch.drain(..) {
+        let now = essence(&beat);
+        let Some(slot) = app.fleet.get(&node) else {
+            last.remove(&node);
+            continue;
+        };
+        // that a node is heard again after a silence is news, whatever it says
+        let same = last.get(&node).is_some_and(|(before, then)| *before == now && at - then < silence);
+        if !same {
+            app.wake.wake(&slot.topology);
+        }
+        last.insert(node, (now, at));
+    }
+    if last.len() > app.fleet.counts().0 + STRANGERS_MAX {
+        let there = app.fleet.nodes();
+        last.retain(|node, _| there.contains(node));
+    }
+}

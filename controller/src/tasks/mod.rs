@@ -1,0 +1,5 @@
+//! Background work: each file one task, each woken by what changed and by time.
+
+pub mod beats;
+pub mod hosts;
+pub mod reconcile;

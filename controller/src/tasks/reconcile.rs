@@ -1,0 +1,71 @@
+//! The loop that makes what is what should be: look, plan, carry out, for every topology that
+//! something happened to.
+
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::error::Error;
+use crate::{apply, snapshot};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use straas_planner::plan;
+use straas_schemas::TopologyId;
+use tokio::time::{Instant, sleep_until};
+
+/// Every topology is looked at so often even if nothing happened: heals a wake-up that was missed.
+const SWEEP: Duration = Duration::from_secs(60);
+/// Wait before looking again after the store or a repo failed.
+const AFTER_ERROR: Duration = Duration::from_secs(2);
+
+/// Runs until the controller stops.
+pub async fn run(app: Arc<App>) {
+    let mut timers: BTreeMap<TopologyId, Instant> = BTreeMap::new();
+    let mut sweep = Instant::now() + SWEEP;
+    let mut stopping = app.stopping.clone();
+    loop {
+        let next = timers.values().min().copied().map_or(sweep, |timer| timer.min(sweep));
+        let dirty = tokio::select! {
+            dirty = app.wake.take() => dirty,
+            () = sleep_until(next) => {
+                if Instant::now() >= sweep {
+                    sweep = Instant::now() + SWEEP;
+                    if let Err(error) = sweep_all(&app).await {
+                        tracing::warn!(error = error.chain(), "cannot list topologies and nodes; trying again");
+                    }
+                }
+                timers.extract_if(.., |_, timer| *timer <= Instant::now()).map(|(id, _)| id).collect()
+            }
+            () = stopping.requested() => return,
+        };
+        for id in dirty {
+            if stopping.is_requested() {
+                return;
+            }
+            timers.remove(&id);
+            match look(&app, &id).await {
+                Ok(Some(wait)) => drop(timers.insert(id.clone(), Instant::now() + wait)),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::warn!(topology = %id, error = error.chain(), "cannot bring the topology forward; trying again");
+                    timers.insert(id.clone(), Instant::now() + AFTER_ERROR);
+                }
+            }
+            app.wake.touch(&id);
+        }
+    }
+}
+
+async fn sweep_all(app: &App) -> Result<(), Error> {
+    app.sync_fleet().await?;
+    app.wake_all().await
+}
+
+async fn look(app: &Arc<App>, id: &TopologyId) -> Result<Option<Duration>, Error> {
+    let Some(input) = snapshot::take(app, id).await? else { return Ok(None) };
+    let begun = std::time::Instant::now();
+    let plan = plan(&input);
+    app.metrics.planned(begun.elapsed());
+    apply::carry_out(app, &input, &plan).await?;
+    let wait = plan.look_again_ms.map(|at| at.saturating_sub(now_ms()).max(1));
+    Ok(wait.map(|ms| Duration::from_millis(ms.unsigned_abs())))
+}

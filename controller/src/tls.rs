@@ -1,0 +1,95 @@
+//! TLS of the agent port: client certificates, and who they stand for.
+//!
+//! A client without a certificate gets in, since enrolment has none yet; each route decides what
+//! it needs. Sessions are never resumed: a resumed one would skip the certificate's verifier.
+//! Standing (is this incarnation still the one?) is judged per request, not per connection, since
+//! an open poll outlives every list of revoked certificates.
+
+use crate::ca::{Ca, CaError};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use std::net::IpAddr;
+use std::sync::Arc;
+use straas_schemas::NodeId;
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The node its certificate stands for, if it has one.
+    pub identity: Option<Identity>,
+}
+
+/// A node as its certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The node.
+    pub node: NodeId,
+    /// Its incarnation.
+    pub incarnation: u64,
+    /// When two thirds of the certificate's life are over, Unix ms.
+    pub renew_at_ms: i64,
+    /// When the certificate ends, Unix ms: a connection may outlive it.
+    pub not_after_ms: i64,
+}
+
+/// The TLS settings of the agent port.
+///
+/// # Errors
+/// Certificates could not be made.
+pub fn config(ca: &Ca, addresses: &[IpAddr]) -> Result<Arc<ServerConfig>, TlsError> {
+    let pair = ca.server(addresses)?;
+    let certificate = CertificateDer::from_pem_slice(pair.certificate_pem.as_bytes())?;
+    let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.certificate_pem().as_bytes())?)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+        .allow_unauthenticated()
+        .build()?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![certificate], key)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// What can go wrong while TLS is set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// Certificates.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// PEM.
+    #[error("a certificate of our own cannot be read: {0}")]
+    Pem(#[from] rustls::pki_types::pem::Error),
+    /// rustls.
+    #[error("TLS: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// The verifier of client certificates.
+    #[error("TLS: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+/// Who is at the other end, if a certificate of ours says so.
+pub fn identity(connection: &rustls::ServerConnection) -> Option<Identity> {
+    let certificate = connection.peer_certificates()?.first()?;
+    let (_, x509) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let names = x509.subject_alternative_name().ok()??;
+    let uri = names.value.general_names.iter().find_map(|name| match name {
+        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix("straas://node/"),
+        _ => None,
+    })?;
+    let (node, incarnation) = uri.split_once('/')?;
+    let (from, to) = (x509.validity().not_before.timestamp(), x509.validity().not_after.timestamp());
+    Some(Identity {
+        node: NodeId(node.to_owned()),
+        incarnation: incarnation.parse().ok()?,
+        renew_at_ms: (from + (to - from) / 3 * 2) * 1000,
+        not_after_ms: to * 1000,
+    })
+}

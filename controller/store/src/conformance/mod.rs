@@ -1,0 +1,99 @@
+//! What the trait means, as cases that every implementation passes.
+//!
+//! A case gets a store, which may hold what other cases left, and panics when a promise is broken.
+//! Cases name their things after themselves, so they also run side by side on one database. Used by
+//! the tests of this crate; part of the library so that another implementation can be held to it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a case speaks
+
+mod agents;
+mod concurrency;
+mod events;
+mod fixture;
+mod heartbeats;
+mod jobs;
+mod nodes;
+mod topologies;
+
+pub use fixture::{World, heartbeat, stage_report};
+
+use crate::Store;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A case.
+pub type CaseFn = fn(Arc<dyn Store>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+macro_rules! cases {
+    ($($file:ident :: $case:ident,)*) => {
+        vec![$((concat!(stringify!($file), "::", stringify!($case)), |store| Box::pin($file::$case(store))),)*]
+    };
+}
+
+/// Every case with its name.
+#[must_use]
+pub fn cases() -> Vec<(&'static str, CaseFn)> {
+    cases![
+        topologies::created_and_read,
+        topologies::names_are_unique_in_a_zone,
+        topologies::a_refused_creation_leaves_nothing,
+        topologies::paged_by_id_and_tenant,
+        topologies::deleted_once,
+        topologies::forgotten_with_all_that_is_theirs,
+        topologies::components_change_by_revision,
+        topologies::nothing_changes_while_deleting,
+        topologies::snapshot_has_everything,
+        topologies::odd_texts_survive,
+        nodes::added_once_and_removed,
+        nodes::orphans_are_refused,
+        nodes::hosts_are_written,
+        nodes::assignments_swap_by_generation,
+        nodes::large_assignments,
+        nodes::listed_in_bytewise_order,
+        agents::tokens_are_spent_once,
+        agents::a_new_token_ends_the_earlier,
+        agents::tokens_are_bounded,
+        agents::enrolment_clears_what_was_observed,
+        agents::reports_count_once,
+        agents::reports_of_another_incarnation_are_refused,
+        agents::late_results_do_not_overwrite,
+        agents::converged_only_rises,
+        agents::the_newest_refusal_is_kept,
+        agents::old_reports_are_pruned_and_stay_known,
+        agents::impossible_numbers_are_refused_whole,
+        heartbeats::the_newest_is_kept,
+        heartbeats::out_of_order,
+        heartbeats::strangers_are_dropped,
+        heartbeats::batches_are_bounded,
+        heartbeats::one_bad_beat_spoils_nothing,
+        jobs::read_and_filtered,
+        jobs::end_once,
+        jobs::later_requests_supersede,
+        events::numbered_and_paged,
+        events::pruned_per_topology,
+        concurrency::one_enrolment_per_token,
+        concurrency::one_winner_per_generation,
+        concurrency::no_report_is_lost,
+        concurrency::converged_rises_for_all,
+        concurrency::nothing_observed_outlives_an_enrolment,
+        concurrency::one_creation_per_name,
+        concurrency::events_become_visible_in_order,
+        concurrency::snapshots_are_of_one_moment,
+        concurrency::overlapping_heartbeat_batches,
+    ]
+}
+
+/// Runs every case, one after the other.
+///
+/// # Panics
+/// With the names of all cases that failed.
+pub async fn run(store: Arc<dyn Store>) {
+    let mut failed = Vec::new();
+    for (name, case) in cases() {
+        if let Err(cause) = tokio::spawn(case(store.clone())).await {
+            failed.push(format!("{name}: {cause}"));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}

@@ -1,0 +1,109 @@
+//! Nodes, hosts and assignments.
+
+use super::fixture::{World, assignment, is_broken, is_conflict, is_missing, node};
+use crate::{HostPhase, HostRecord, Store};
+use std::sync::Arc;
+
+pub(super) async fn added_once_and_removed(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "nodes", 2).await;
+    let incarnation = world.enrol(0, 10).await;
+    assert_eq!(incarnation, 1);
+    let mut again = world.nodes.clone();
+    again[0].name = "another".to_owned();
+    again.push(node(&world.component, 3));
+    store.add_nodes(&again).await.unwrap();
+    let seen = world.seen(0).await;
+    assert_eq!((seen.record, seen.incarnation), (world.nodes[0].clone(), 1), "one that exists is left as it is");
+    let fresh = store.node(&again[2].id).await.unwrap().unwrap();
+    assert_eq!((fresh.incarnation, fresh.enrolled_ms, fresh.converged_generation), (0, None, 0));
+    assert_eq!((fresh.host, fresh.assigned, fresh.refused, fresh.heartbeat), (HostRecord::default(), None, None, None));
+    let ours = store.node_index().await.unwrap().into_iter().filter(|node| node.topology == world.topology.id);
+    assert_eq!(ours.map(|node| node.incarnation).collect::<Vec<_>>(), [1, 0, 0]);
+    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
+    store.remove_nodes(&[world.id(0).clone(), "nobody".into()]).await.unwrap();
+    store.remove_nodes(&[world.id(0).clone()]).await.unwrap();
+    assert!(store.node(world.id(0)).await.unwrap().is_none());
+    assert_eq!(store.assignment(world.id(0)).await.unwrap(), None);
+    assert_eq!(store.snapshot(&world.topology.id).await.unwrap().unwrap().nodes.len(), 2);
+    store.add_nodes(&[]).await.unwrap();
+    store.remove_nodes(&[]).await.unwrap();
+    // A node recorded anew begins from nothing.
+    store.add_nodes(&world.nodes).await.unwrap();
+    assert_eq!(world.seen(0).await.incarnation, 0);
+    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
+}
+
+pub(super) async fn orphans_are_refused(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "orphans", 0).await;
+    let good = node(&world.component, 1);
+    let mut orphan = node(&world.component, 2);
+    orphan.component = "nobody".into();
+    assert!(is_missing(&store.add_nodes(&[good.clone(), orphan]).await));
+    assert!(store.node(&good.id).await.unwrap().is_none(), "none of a refused batch is recorded");
+}
+
+pub(super) async fn hosts_are_written(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "hosts", 1).await;
+    let failed =
+        HostRecord { phase: HostPhase::Failed, address: None, error: Some("no \"room\"".to_owned()), changed_ms: 5 };
+    store.set_host(world.id(0), &failed).await.unwrap();
+    assert_eq!(world.seen(0).await.host, failed);
+    let up = HostRecord { phase: HostPhase::Up, address: Some("10.77.0.11".to_owned()), error: None, changed_ms: 6 };
+    store.set_host(world.id(0), &up).await.unwrap();
+    world.enrol(0, 10).await;
+    assert_eq!(world.seen(0).await.host, up, "the provider observed it, not the earlier agent");
+    store.set_host(world.id(0), &HostRecord { error: Some("a\0b".to_owned()), ..up }).await.unwrap();
+    assert_eq!(world.seen(0).await.host.error.unwrap(), "a\u{fffd}b");
+    assert!(is_missing(&store.set_host(&"nobody".into(), &failed).await));
+}
+
+pub(super) async fn assignments_swap_by_generation(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "assigned", 2).await;
+    let of = |generation, text| assignment(world.id(0), generation, text);
+    assert_eq!(store.assignment(world.id(0)).await.unwrap(), None);
+    assert!(is_broken(&store.put_assignment(&of(2, "gap"), 0, 1).await));
+    assert!(is_broken(&store.put_assignment(&of(0, "zero"), 0, 1).await));
+    assert!(is_conflict(&store.put_assignment(&of(2, "early"), 1, 1).await));
+    store.put_assignment(&of(1, "first"), 0, 1).await.unwrap();
+    assert!(is_conflict(&store.put_assignment(&of(1, "second first"), 0, 1).await));
+    store.put_assignment(&of(2, "second"), 1, 1).await.unwrap();
+    assert!(is_conflict(&store.put_assignment(&of(2, "late"), 1, 1).await));
+    let stored = store.assignment(world.id(0)).await.unwrap().unwrap();
+    let wanted = of(2, "second");
+    assert_eq!((stored.generation, &stored.digest), (2, &wanted.content_digest()));
+    assert_eq!(stored.document, serde_json::to_string(&wanted).unwrap());
+    assert_eq!(world.seen(0).await.assigned, Some((2, wanted.content_digest())));
+    let ours = store.assignments().await.unwrap().into_iter().filter(|one| one.node == *world.id(0));
+    assert_eq!(ours.collect::<Vec<_>>(), [stored]);
+    assert_eq!(store.assignment(world.id(1)).await.unwrap(), None);
+    for (generation, expected) in [(1, 0), (2, 1)] {
+        assert!(is_missing(&store.put_assignment(&assignment(&"nobody".into(), generation, ""), expected, 1).await));
+    }
+}
+
+pub(super) async fn large_assignments(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "large", 1).await;
+    let text = "é\"\\\u{1F600}\0".repeat(1 << 17);
+    let wanted = assignment(world.id(0), 1, &text);
+    store.put_assignment(&wanted, 0, 1).await.unwrap();
+    let stored = store.assignment(world.id(0)).await.unwrap().unwrap();
+    assert!(stored.document.len() > 1 << 20);
+    assert_eq!(serde_json::from_str::<straas_schemas::Assignment>(&stored.document).unwrap(), wanted);
+}
+
+pub(super) async fn listed_in_bytewise_order(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "ordered", 0).await;
+    let order = ["A-2", "A1", "B", "a-1", "a1", "b", "ä"];
+    let nodes = order.iter().rev().map(|id| {
+        let mut node = node(&world.component, 1);
+        node.id = (*id).into();
+        node
+    });
+    store.add_nodes(&nodes.collect::<Vec<_>>()).await.unwrap();
+    let seen = store.snapshot(&world.topology.id).await.unwrap().unwrap().nodes;
+    assert_eq!(
+        seen.iter().map(|node| node.record.id.as_str()).collect::<Vec<_>>(),
+        order,
+        "whatever the database's locale"
+    );
+}

@@ -1,0 +1,204 @@
+//! What the controller remembers, as a trait of use-cases.
+//!
+//! One method is one promise: when it returns `Ok`, its effect is durable and whole; when it
+//! returns an error, nothing of it happened. (One exception no database can avoid: `Unavailable`
+//! because the connection broke in the very moment of the commit leaves open whether it happened;
+//! compare-and-swap and idempotent reports make asking again safe.) Callers never see transactions, SQL or dialects.
+//! Texts keep every character but U+0000, which becomes U+FFFD; documents keep all.
+//! Every method is given the time it needs; the store has no clock of its own. `conformance.rs`
+//! is the meaning of this trait: every implementation passes it.
+//!
+//! Never here: decisions. The store does not know what a stage or a gate means; it keeps what the
+//! planner decided and what agents reported, and refuses what would contradict a compare-and-swap.
+
+mod input;
+mod memory;
+pub mod records;
+mod sql;
+
+pub mod conformance;
+
+pub use memory::MemoryStore;
+pub use records::*;
+pub use sql::SqlStore;
+
+use async_trait::async_trait;
+use straas_schemas::heartbeat::Heartbeat;
+use straas_schemas::job::{JobKind, JobStanding};
+use straas_schemas::report::Report;
+use straas_schemas::view::Event;
+use straas_schemas::{Assignment, ComponentId, JobId, NodeId, TopologyId};
+
+/// Most rows of one list answer, whatever the caller asks for.
+pub const PAGE_MAX: u32 = 1000;
+/// Most heartbeats of one batch: keeps a write transaction under some tens of milliseconds.
+pub const HEARTBEAT_BATCH_MAX: usize = 512;
+/// Most stage results kept per node beside the newest of each stage; older ones are pruned.
+pub const RESULTS_PER_NODE_MAX: u32 = 200;
+/// Most events kept per topology; older ones are pruned.
+pub const EVENTS_PER_TOPOLOGY_MAX: u32 = 5000;
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A name that must be unique is taken.
+    #[error("{what} {name:?} exists already")]
+    Duplicate {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// The thing to change is not there.
+    #[error("no {what} {id:?}")]
+    NotFound {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// A compare-and-swap found another value than expected: read again and decide anew.
+    #[error("{what} {id:?} was changed by another writer")]
+    Conflict {
+        /// What kind of thing.
+        what: &'static str,
+        /// Its id.
+        id: String,
+    },
+    /// The database cannot be reached or answers too late; trying again later may help.
+    #[error("the database is not available")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The database holds something this version cannot read, or refused a statement.
+    #[error("the database refused: {what}")]
+    Broken {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Answer of a store.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;
+
+/// Everything the controller keeps in a database.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// A cheap round trip to the tables, for `/readyz`.
+    async fn ping(&self) -> Result<()>;
+
+    // --- topologies -------------------------------------------------------------------------
+
+    /// Records a topology, its components and the job that creates it.
+    /// `Duplicate` if the name is taken in its zone by a topology that still exists.
+    async fn create_topology(
+        &self,
+        topology: &TopologyRecord,
+        components: &[ComponentRecord],
+        job: &JobRecord,
+    ) -> Result<()>;
+    /// One topology.
+    async fn topology(&self, id: &TopologyId) -> Result<Option<TopologyRecord>>;
+    /// The topology of a name in a zone.
+    async fn topology_by_name(&self, name: &str, zone: &str) -> Result<Option<TopologyRecord>>;
+    /// Topologies by id, of one tenant or of all, after `page.after`.
+    async fn topologies(&self, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<TopologyRecord>>;
+    /// Marks a topology as to be deleted, supersedes its open jobs, records the job.
+    /// Marking one twice is `Ok(false)` and records nothing; `NotFound` if there is none.
+    async fn delete_topology(&self, id: &TopologyId, job: &JobRecord) -> Result<bool>;
+    /// Removes a topology with everything that belongs to it (components, nodes, assignments,
+    /// results, heartbeats, tokens; events and jobs stay) and ends its open jobs as succeeded at
+    /// `now_ms`, with `documents` as their last pictures. `NotFound` if there is none (any more).
+    async fn forget_topology(
+        &self,
+        id: &TopologyId,
+        now_ms: i64,
+        documents: &[(JobId, serde_json::Value)],
+    ) -> Result<()>;
+    /// Replaces a component's spec (nothing else of the record) if its revision is still `expected`,
+    /// supersedes the topology's open `Change` jobs, records the job, raises the revision by one.
+    /// `Conflict` otherwise, and if the topology is being deleted: read again and decide anew.
+    async fn change_component(&self, component: &ComponentRecord, expected: u64, job: &JobRecord) -> Result<()>;
+    /// One component.
+    async fn component(&self, id: &ComponentId) -> Result<Option<ComponentRecord>>;
+    /// Everything the planner needs of one topology, as of one moment.
+    async fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>>;
+
+    // --- nodes ------------------------------------------------------------------------------
+
+    /// Records nodes; those that exist are left as they are. `NotFound` if the component or the
+    /// topology of one is gone, and then none of them is recorded.
+    async fn add_nodes(&self, nodes: &[NodeRecord]) -> Result<()>;
+    /// Removes nodes with everything that belongs to them; those that are gone already are no error.
+    async fn remove_nodes(&self, nodes: &[NodeId]) -> Result<()>;
+    /// One node with what is observed of it.
+    async fn node(&self, id: &NodeId) -> Result<Option<NodeSnapshot>>;
+    /// Ids of all nodes with their topology and incarnation, for caches at start.
+    async fn node_index(&self) -> Result<Vec<NodeIndex>>;
+    /// Writes what is known of a node's host.
+    async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()>;
+    /// Writes an assignment if the newest generation is still `expected` (0 for none), else
+    /// `Conflict`. The assignment's generation must be `expected + 1`.
+    async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()>;
+    /// The newest assignment of a node, as the JSON text that was written.
+    async fn assignment(&self, node: &NodeId) -> Result<Option<StoredAssignment>>;
+    /// All newest assignments, for caches at start.
+    async fn assignments(&self) -> Result<Vec<StoredAssignment>>;
+
+    // --- agents -----------------------------------------------------------------------------
+
+    /// Records the hash of a join token for a node; earlier unused tokens of that node end.
+    async fn add_join_token(&self, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()>;
+    /// Spends a join token that expires after `now_ms`: exactly one caller gets `Enrolled`, and the node's incarnation has
+    /// risen by one with all that was observed of the earlier one cleared.
+    async fn enrol(&self, hash: &str, now_ms: i64) -> Result<EnrolOutcome>;
+    /// Records reports of a node's incarnation and returns those that were new; those recorded
+    /// before, and those more than [`RESULTS_PER_NODE_MAX`] below the newest, are ignored.
+    /// Reports of an incarnation that is not the newest are refused with `Conflict`.
+    /// A stage result becomes the newest of its stage unless one of a higher generation or a
+    /// higher sequence is there; `Converged` raises `converged_generation`, never lowers it.
+    /// A number above `i64::MAX` refuses the whole call with `Broken`: the API checks that before.
+    async fn record_reports(
+        &self,
+        node: &NodeId,
+        incarnation: u64,
+        reports: &[Report],
+        now_ms: i64,
+    ) -> Result<Vec<Report>>;
+    /// Records heartbeats, at most [`HEARTBEAT_BATCH_MAX`]; one of an incarnation that is not the
+    /// newest, or received before the recorded one, or of the same run of the agent with a lower
+    /// `beat`, is dropped silently, as is one of an unknown node or with an impossible number.
+    async fn record_heartbeats(&self, beats: &[(NodeId, i64, Heartbeat)]) -> Result<()>;
+
+    // --- jobs and events --------------------------------------------------------------------
+
+    /// One job.
+    async fn job(&self, id: &JobId) -> Result<Option<JobRecord>>;
+    /// Jobs, newest first, filtered.
+    async fn jobs(&self, filter: &JobFilter, page: &PageRequest) -> Result<Vec<JobRecord>>;
+    /// Ends a job unless it has ended (then `Ok(false)`); `document` is its last picture. `Broken`
+    /// for a standing that is not an end.
+    async fn finish_job(
+        &self,
+        id: &JobId,
+        standing: JobStanding,
+        now_ms: i64,
+        document: &serde_json::Value,
+    ) -> Result<bool>;
+    /// Appends events; returns them as kept, with their sequence numbers. Numbers become visible in
+    /// their order: who goes on after the last number seen misses nothing.
+    async fn add_events(&self, events: &[NewEvent]) -> Result<Vec<Event>>;
+    /// Events of a topology after a sequence number, oldest first.
+    async fn events(&self, topology: &TopologyId, after: i64, limit: u32) -> Result<Vec<Event>>;
+}
+
+/// The kinds of jobs that a later request of the same topology takes the place of.
+#[must_use]
+pub const fn superseded_by(new: JobKind, open: JobKind) -> bool {
+    match new {
+        JobKind::Delete => true,
+        JobKind::Change => matches!(open, JobKind::Change),
+        JobKind::Create => false,
+    }
+}

@@ -1,0 +1,284 @@
+//! What is stored, as plain values.
+//!
+//! A record is what the controller must not lose. Pictures for people (`schemas/src/view.rs`) and
+//! plans are made from records and never stored, with one exception: the last picture of a job
+//! that has ended, since the nodes it shows may be gone.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use straas_schemas::heartbeat::Heartbeat;
+use straas_schemas::job::{JobKind, JobStanding};
+use straas_schemas::report::StageResult;
+use straas_schemas::{ComponentId, Digest, JobId, NodeId, Stage, TopologyId};
+
+/// A topology.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopologyRecord {
+    /// Its id.
+    pub id: TopologyId,
+    /// The tenant it belongs to.
+    pub tenant: String,
+    /// Its name, unique in its zone.
+    pub name: String,
+    /// Its availability zone.
+    pub zone: String,
+    /// Its branch in the config repo.
+    pub branch: String,
+    /// The commit of that branch that is applied.
+    pub config_commit: String,
+    /// It is to be removed.
+    pub deleting: bool,
+    /// Unix ms.
+    pub created_ms: i64,
+}
+
+/// A component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentRecord {
+    /// Its id.
+    pub id: ComponentId,
+    /// Its topology.
+    pub topology: TopologyId,
+    /// Its name.
+    pub name: String,
+    /// Its position in the request.
+    pub position: u32,
+    /// What it should be.
+    pub spec: ComponentSpec,
+    /// Rises with each change of the spec.
+    pub revision: u64,
+}
+
+/// What a component should be, with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentSpec {
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its version.
+    pub version: String,
+    /// Names of components of the same topology that come first.
+    pub depends_on: Vec<String>,
+    /// Its groups of nodes.
+    pub groups: Vec<GroupSpec>,
+}
+
+/// Nodes of one role.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupSpec {
+    /// Names the hosts: `{topology}-{name}-{ordinal}`.
+    pub name: String,
+    /// The role.
+    pub role: String,
+    /// How many.
+    pub size: u32,
+    /// Size of a host.
+    pub flavor: String,
+    /// Spread over fault domains, at least so many; 0 for no.
+    pub fault_domains_min: u32,
+    /// Kept apart from other hosts of this group.
+    pub anti_affinity_group: Option<String>,
+    /// Gets a DNS alias.
+    pub cname: bool,
+}
+
+/// A node as planned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Its id.
+    pub id: NodeId,
+    /// Its topology.
+    pub topology: TopologyId,
+    /// Its component.
+    pub component: ComponentId,
+    /// The group it belongs to.
+    pub group: String,
+    /// Its role.
+    pub role: String,
+    /// Its host name.
+    pub name: String,
+    /// Its number in the group, from 1.
+    pub ordinal: u32,
+}
+
+/// What is known of a node's host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRecord {
+    /// How it stands.
+    pub phase: HostPhase,
+    /// Its address once known.
+    pub address: Option<String>,
+    /// Why it could not be made, last time.
+    pub error: Option<String>,
+    /// When this was written, Unix ms.
+    pub changed_ms: i64,
+}
+
+/// How a host stands.
+///
+/// ```text
+/// Absent ──► Up ──► Absent
+///    └─► Failed ──► Up
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HostPhase {
+    /// Not made yet.
+    #[default]
+    Absent,
+    /// Could not be made; will be tried again.
+    Failed,
+    /// The provider says it runs.
+    Up,
+}
+
+/// A node with everything observed of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeSnapshot {
+    /// As planned.
+    pub record: NodeRecord,
+    /// Its host.
+    pub host: HostRecord,
+    /// Counts enrolments; 0 before the first.
+    pub incarnation: u64,
+    /// When the incarnation enrolled, Unix ms.
+    pub enrolled_ms: Option<i64>,
+    /// Generation and content digest of the newest assignment.
+    pub assigned: Option<(u64, Digest)>,
+    /// Newest generation the node confirmed to hold.
+    pub converged_generation: u64,
+    /// Newest result of each stage with the time it was received.
+    pub stages: BTreeMap<Stage, (StageResult, i64)>,
+    /// Newest refusal: generation offered, reason.
+    pub refused: Option<(u64, String)>,
+    /// Newest heartbeat with the time it was received.
+    pub heartbeat: Option<(Heartbeat, i64)>,
+}
+
+/// A node in an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeIndex {
+    /// The node.
+    pub id: NodeId,
+    /// Its topology.
+    pub topology: TopologyId,
+    /// Its newest incarnation.
+    pub incarnation: u64,
+}
+
+/// An assignment as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAssignment {
+    /// The node.
+    pub node: NodeId,
+    /// Its generation.
+    pub generation: u64,
+    /// Its content digest.
+    pub digest: Digest,
+    /// The JSON text.
+    pub document: String,
+}
+
+/// A topology with everything in it, as of one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The topology.
+    pub topology: TopologyRecord,
+    /// Its components by position.
+    pub components: Vec<ComponentRecord>,
+    /// Its nodes by id.
+    pub nodes: Vec<NodeSnapshot>,
+    /// Its jobs that have not ended, oldest first.
+    pub jobs: Vec<JobRecord>,
+}
+
+/// What became of a join token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EnrolOutcome {
+    /// It was good and is now spent.
+    Enrolled {
+        /// The node it was bound to.
+        node: NodeId,
+        /// The node's new incarnation.
+        incarnation: u64,
+    },
+    /// No such token.
+    Unknown,
+    /// Spent before.
+    Used,
+    /// Too old.
+    Expired,
+}
+
+/// A job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobRecord {
+    /// Its id; ids rise with time.
+    pub id: JobId,
+    /// What was asked for.
+    pub kind: JobKind,
+    /// The topology it works on.
+    pub topology: TopologyId,
+    /// That topology's name.
+    pub topology_name: String,
+    /// The tenant it belongs to.
+    pub tenant: String,
+    /// In words.
+    pub detail: String,
+    /// Unix ms.
+    pub created_ms: i64,
+    /// How it ended, if it has.
+    pub ended: Option<JobEnd>,
+}
+
+/// The end of a job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct JobEnd {
+    /// Succeeded or superseded.
+    pub standing: JobStanding,
+    /// Unix ms.
+    pub at_ms: i64,
+    /// Its last picture; `None` if a later request took its place.
+    pub document: Option<serde_json::Value>,
+}
+
+/// Which jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobFilter {
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// Of this topology.
+    pub topology: Option<TopologyId>,
+    /// Only those that have not ended.
+    pub open_only: bool,
+}
+
+/// Which page of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// Ids after this one (before, where newest come first); none for the first page.
+    pub after: Option<String>,
+    /// At most so many, capped at [`crate::PAGE_MAX`].
+    pub limit: u32,
+}
+
+impl Default for PageRequest {
+    fn default() -> Self {
+        Self { after: None, limit: 100 }
+    }
+}
+
+/// An event before it has a sequence number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewEvent {
+    /// Unix ms.
+    pub at_ms: i64,
+    /// The topology it belongs to.
+    pub topology: TopologyId,
+    /// The node, if it is of one.
+    pub node: Option<NodeId>,
+    /// Kind, e.g. `stage`, `host`, `job`.
+    pub kind: &'static str,
+    /// In one sentence.
+    pub text: String,
+}

@@ -1,0 +1,144 @@
+//! Jobs: that one was begun, how it ended, its last picture.
+
+use super::rows::{self, JobRow, key, to_text};
+use super::{Fail, SqlStore};
+use crate::input::broken;
+use crate::{JobFilter, JobRecord, PAGE_MAX, PageRequest, Result, StoreError};
+use sqlx::{query, query_as, query_scalar};
+use straas_schemas::JobId;
+use straas_schemas::job::JobStanding;
+
+macro_rules! job_columns {
+    ($rest:literal) => {
+        concat!(
+            "select id, kind, topology, topology_name, tenant, detail, created_ms, standing, ended_ms, document from job ",
+            $rest
+        )
+    };
+}
+
+statements! {
+    ADD = "insert into job (id, kind, topology, topology_name, tenant, detail, created_ms, standing, ended_ms, document)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    GET = job_columns!("where id = $1");
+    LIST = job_columns!("where id < $1 order by id desc limit $2");
+    LIST_OPEN = job_columns!("where ended_ms is null and id < $1 order by id desc limit $2");
+    LIST_OF_TENANT = job_columns!("where tenant = $3 and id < $1 order by id desc limit $2");
+    LIST_OF_TENANT_OPEN = job_columns!("where tenant = $3 and ended_ms is null and id < $1 order by id desc limit $2");
+    LIST_OF_TOPOLOGY = job_columns!("where topology = $3 and id < $1 order by id desc limit $2");
+    LIST_OF_TOPOLOGY_OPEN = job_columns!("where topology = $3 and ended_ms is null and id < $1 order by id desc limit $2");
+    LIST_OF_BOTH = job_columns!("where topology = $3 and tenant = $4 and id < $1 order by id desc limit $2");
+    LIST_OF_BOTH_OPEN = job_columns!("where topology = $3 and tenant = $4 and ended_ms is null and id < $1 order by id desc limit $2");
+    OPEN_OF_TOPOLOGY = job_columns!("where topology = $1 and ended_ms is null order by id");
+    SUPERSEDE = "update job set standing = 'superseded', ended_ms = $3, document = null
+        where topology = $1 and kind = $2 and ended_ms is null";
+    PICTURE = "update job set document = $3 where id = $1 and topology = $2 and ended_ms is null";
+    SUCCEED_ALL = "update job set standing = 'succeeded', ended_ms = $2 where topology = $1 and ended_ms is null";
+    FINISH = "update job set standing = $2, ended_ms = $3, document = $4 where id = $1 and ended_ms is null";
+    THERE = "select count(*) from job where id = $1";
+}
+
+/// Records a job inside a transaction.
+macro_rules! record_job {
+    ($tx:ident, $on:ident, $job:expr) => {{
+        let job: &$crate::JobRecord = $job;
+        let ended = job.ended.as_ref();
+        let document = match ended.and_then(|ended| ended.document.as_ref()) {
+            Some(document) => Some($crate::sql::rows::to_text("the last picture", document)?),
+            None => None,
+        };
+        sqlx::query($on(&$crate::sql::jobs::ADD))
+            .bind(job.id.as_str())
+            .bind(job.kind.name())
+            .bind(job.topology.as_str())
+            .bind(&job.topology_name)
+            .bind(&job.tenant)
+            .bind($crate::input::clean(&job.detail))
+            .bind(job.created_ms)
+            .bind(ended.map(|ended| ended.standing.name()))
+            .bind(ended.map(|ended| ended.at_ms))
+            .bind(document)
+            .execute(&mut *$tx)
+            .await
+            .map_err(|cause| $crate::sql::Fail::or_duplicate(cause, "job", job.id.as_str()))?;
+    }};
+}
+
+/// Ends the open jobs of a topology that a new one takes the place of, inside a transaction.
+macro_rules! supersede {
+    ($tx:ident, $on:ident, $topology:expr, $job:expr) => {
+        for open in JOB_KINDS.into_iter().filter(|open| superseded_by($job.kind, *open)) {
+            query($on(&jobs::SUPERSEDE))
+                .bind($topology.as_str())
+                .bind(open.name())
+                .bind($job.created_ms)
+                .execute(&mut *$tx)
+                .await?;
+        }
+    };
+}
+
+/// Above every id in bytewise order: where a list of the newest begins.
+const ABOVE_ALL: &str = "\u{10ffff}";
+
+/// See [`crate::Store::job`].
+pub(super) async fn get(store: &SqlStore, id: &JobId) -> Result<Option<JobRecord>> {
+    reading!(store, "reading a job", |tx, on| {
+        let row: Option<JobRow> = query_as(on(&GET)).bind(key(id.as_str())).fetch_optional(&mut *tx).await?;
+        row.map(JobRecord::try_from).transpose()?
+    })
+}
+
+/// See [`crate::Store::jobs`]. One statement per set of filters: each has an index of its own.
+pub(super) async fn list(store: &SqlStore, filter: &JobFilter, page: &PageRequest) -> Result<Vec<JobRecord>> {
+    let before = key(page.after.as_deref().unwrap_or(ABOVE_ALL));
+    let limit = i64::from(page.limit.min(PAGE_MAX));
+    let statement = match (&filter.topology, &filter.tenant, filter.open_only) {
+        (None, None, false) => &LIST,
+        (None, None, true) => &LIST_OPEN,
+        (None, Some(_), false) => &LIST_OF_TENANT,
+        (None, Some(_), true) => &LIST_OF_TENANT_OPEN,
+        (Some(_), None, false) => &LIST_OF_TOPOLOGY,
+        (Some(_), None, true) => &LIST_OF_TOPOLOGY_OPEN,
+        (Some(_), Some(_), false) => &LIST_OF_BOTH,
+        (Some(_), Some(_), true) => &LIST_OF_BOTH_OPEN,
+    };
+    let filters = [filter.topology.as_ref().map(|id| id.as_str()), filter.tenant.as_deref()];
+    reading!(store, "listing jobs", |tx, on| {
+        let mut asked = query_as::<_, JobRow>(on(statement)).bind(&*before).bind(limit);
+        for wanted in filters.into_iter().flatten() {
+            asked = asked.bind(key(wanted));
+        }
+        rows::all(asked.fetch_all(&mut *tx).await?)?
+    })
+}
+
+/// See [`crate::Store::finish_job`].
+pub(super) async fn finish(
+    store: &SqlStore,
+    id: &JobId,
+    standing: JobStanding,
+    now_ms: i64,
+    document: &serde_json::Value,
+) -> Result<bool> {
+    if !standing.is_final() {
+        return Err(broken(format!("ending job {id}"), format!("{:?} is not an end", standing.name())));
+    }
+    writing!(store, "ending a job", |tx, on| {
+        let ended = query(on(&FINISH))
+            .bind(key(id.as_str()))
+            .bind(standing.name())
+            .bind(now_ms)
+            .bind(to_text("the last picture", document)?)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if ended == 0 {
+            let there: i64 = query_scalar(on(&THERE)).bind(key(id.as_str())).fetch_one(&mut *tx).await?;
+            if there == 0 {
+                return Err(Fail::from(StoreError::NotFound { what: "job", id: id.to_string() }));
+            }
+        }
+        ended > 0
+    })
+}

@@ -1,0 +1,98 @@
+//! The store in SQL: one code for SQLite and PostgreSQL.
+//!
+//! The two pools are variants of one enum, and the macros of `run.rs` expand the same body for
+//! each, so that every statement is written once; the few that differ are pairs side by side.
+//! One file per noun. What the statements mean is said in the trait (`crate::Store`).
+//!
+//! Never here: a statement that is not a constant in a `statements!` list. That is what lets a
+//! test prepare every one of them on both engines ([`SqlStore::check_statements`]).
+
+#[macro_use]
+mod run;
+#[macro_use]
+mod jobs;
+mod agents;
+mod connect;
+mod error;
+mod events;
+mod nodes;
+mod rows;
+mod store;
+mod topologies;
+
+use crate::Result;
+use error::Fail;
+use run::Statement;
+use sqlx::{Executor, PgPool, SqlSafeStr, SqlitePool};
+
+/// A store in SQLite or PostgreSQL. Cheap to clone; clones share the connections.
+#[derive(Clone, Debug)]
+pub struct SqlStore {
+    pools: Pools,
+}
+
+/// Connections to one of the two engines.
+#[derive(Clone, Debug)]
+enum Pools {
+    /// SQLite has one writer at a time: with one writing connection, writers queue in the order
+    /// they came and never see "busy" from each other; readers see the last commit meanwhile.
+    Sqlite {
+        /// The one connection that writes.
+        writer: SqlitePool,
+        /// Connections that only read.
+        reader: SqlitePool,
+    },
+    /// PostgreSQL.
+    Postgres(PgPool),
+}
+
+impl SqlStore {
+    /// Opens a database, `sqlite:<path>` or `postgres://...`, and brings its tables up to date.
+    ///
+    /// Any number of controllers may do this at once. An SQLite file is made, readable by its
+    /// owner only, if it is not there; its folder must be.
+    ///
+    /// # Errors
+    /// `Unavailable` if the database cannot be reached; `Broken` for a URL that is none of the
+    /// two, and for a database that a newer version has written.
+    pub async fn connect(url: &str) -> Result<Self> {
+        Ok(Self { pools: connect::open(url).await? })
+    }
+
+    /// Closes all connections after the statements under way have ended.
+    pub async fn close(&self) {
+        match &self.pools {
+            Pools::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres(pool) => pool.close().await,
+        }
+    }
+
+    /// Prepares every statement of this store on the database and returns how many there are:
+    /// what takes the place of statements checked by the compiler.
+    ///
+    /// # Errors
+    /// `Broken` with the name of the first statement that the database does not understand.
+    pub async fn check_statements(&self) -> Result<usize> {
+        let mut count = 0;
+        for statement in statements() {
+            let prepared = match &self.pools {
+                Pools::Sqlite { writer, .. } => writer.prepare(statement.sqlite.into_sql_str()).await.map(drop),
+                Pools::Postgres(pool) => pool.prepare(statement.postgres.into_sql_str()).await.map(drop),
+            };
+            prepared.map_err(|cause| Fail::from(cause).into_error(&format!("preparing {}", statement.name)))?;
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// Every statement of every noun.
+fn statements() -> impl Iterator<Item = &'static Statement> {
+    [topologies::ALL, nodes::ALL, agents::ALL, jobs::ALL, events::ALL, store::ALL].into_iter().flatten()
+}
+
+#[cfg(test)]
+mod tests;

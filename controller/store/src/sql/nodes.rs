@@ -1,0 +1,195 @@
+//! Nodes, their hosts and their assignments.
+//!
+//! An assignment is written by compare-and-swap in the where-clause; no lock is held meanwhile.
+
+use super::rows::{self, AssignmentRow, NodeRow, from_text, int, key, phase_name, stage, to_text};
+use super::{Fail, SqlStore};
+use crate::input::{check_generation, clean};
+use crate::{HostPhase, HostRecord, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError, StoredAssignment};
+use sqlx::{FromRow, query, query_as, query_scalar};
+use straas_schemas::{Assignment, NodeId};
+
+macro_rules! node_columns {
+    ($rest:literal) => {
+        concat!(
+            "select n.id, n.topology, n.component, n.group_name, n.role, n.name, n.ordinal,
+                n.host_phase, n.host_address, n.host_error, n.host_changed_ms,
+                n.incarnation, n.enrolled_ms, n.converged_generation, n.refused_generation, n.refused_reason,
+                a.generation as assigned_generation, a.digest as assigned_digest,
+                h.received_ms as heartbeat_ms, h.document as heartbeat
+            from node n
+            left join assignment a on a.node = n.id
+            left join heartbeat h on h.node = n.id and h.incarnation = n.incarnation ",
+            $rest
+        )
+    };
+}
+
+statements! {
+    ADD = "insert into node (id, topology, component, group_name, role, name, ordinal, host_phase, host_changed_ms,
+            incarnation, report_seq, converged_generation, refused_seq)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0, 0) on conflict (id) do nothing";
+    REMOVE = "delete from node where id = $1";
+    GET = node_columns!("where n.id = $1");
+    OF_TOPOLOGY = node_columns!("where n.topology = $1 order by n.id");
+    STAGES_OF = "select node, stage, received_ms, document from stage_result where node = $1";
+    STAGES_OF_TOPOLOGY = "select s.node, s.stage, s.received_ms, s.document
+        from node n join stage_result s on s.node = n.id where n.topology = $1";
+    INDEX = "select id, topology, incarnation from node order by id";
+    THERE = "select count(*) from node where id = $1";
+    SET_HOST = "update node set host_phase = $2, host_address = $3, host_error = $4, host_changed_ms = $5 where id = $1";
+    ASSIGN_FIRST = "insert into assignment (node, generation, digest, document, written_ms)
+        values ($1, $2, $3, $4, $5) on conflict (node) do nothing";
+    ASSIGN_NEXT = "update assignment set generation = $2, digest = $3, document = $4, written_ms = $5
+        where node = $1 and generation = $6";
+    ASSIGNMENT = "select node, generation, digest, document from assignment where node = $1";
+    ASSIGNMENTS = "select node, generation, digest, document from assignment order by node";
+}
+
+/// A row of `stage_result`.
+#[derive(FromRow)]
+pub(super) struct StageRow {
+    node: String,
+    stage: String,
+    received_ms: i64,
+    document: String,
+}
+
+/// Gives each node, in the order of ids, its results.
+pub(super) fn attach(nodes: &mut [NodeSnapshot], results: Vec<StageRow>) -> Result<(), Fail> {
+    for row in results {
+        if let Ok(at) = nodes.binary_search_by(|node| node.record.id.as_str().cmp(&row.node)) {
+            let result = from_text(|| format!("the {} result of node {}", row.stage, row.node), &row.document)?;
+            nodes[at].stages.insert(stage(&row.stage)?, (result, row.received_ms));
+        }
+    }
+    Ok(())
+}
+
+fn no_node(id: &NodeId) -> StoreError {
+    StoreError::NotFound { what: "node", id: id.to_string() }
+}
+
+/// See [`crate::Store::add_nodes`].
+pub(super) async fn add(store: &SqlStore, nodes: &[NodeRecord]) -> Result<()> {
+    let mut nodes: Vec<_> = nodes.iter().collect();
+    // One order for all writers: no deadlocks.
+    nodes.sort_by(|a, b| a.id.cmp(&b.id));
+    writing!(store, "recording nodes", |tx, on| {
+        for node in &nodes {
+            query(on(&ADD))
+                .bind(node.id.as_str())
+                .bind(node.topology.as_str())
+                .bind(node.component.as_str())
+                .bind(&node.group)
+                .bind(&node.role)
+                .bind(&node.name)
+                .bind(i64::from(node.ordinal))
+                .bind(phase_name(HostPhase::Absent))
+                .execute(&mut *tx)
+                .await
+                .map_err(|cause| Fail::or_missing(cause, "component", node.component.as_str()))?;
+        }
+    })
+}
+
+/// See [`crate::Store::remove_nodes`].
+pub(super) async fn remove(store: &SqlStore, nodes: &[NodeId]) -> Result<()> {
+    let mut nodes: Vec<_> = nodes.iter().collect();
+    nodes.sort();
+    writing!(store, "removing nodes", |tx, on| {
+        for node in &nodes {
+            query(on(&REMOVE)).bind(key(node.as_str())).execute(&mut *tx).await?;
+        }
+    })
+}
+
+/// See [`crate::Store::node`].
+pub(super) async fn get(store: &SqlStore, id: &NodeId) -> Result<Option<NodeSnapshot>> {
+    let id = key(id.as_str());
+    reading!(store, "reading a node", |tx, on| {
+        let row: Option<NodeRow> = query_as(on(&GET)).bind(&*id).fetch_optional(&mut *tx).await?;
+        let Some(row) = row else { return Ok(None) };
+        let results: Vec<StageRow> = query_as(on(&STAGES_OF)).bind(&*id).fetch_all(&mut *tx).await?;
+        let mut node = [NodeSnapshot::try_from(row)?];
+        attach(&mut node, results)?;
+        let [node] = node;
+        Some(node)
+    })
+}
+
+/// See [`crate::Store::node_index`].
+pub(super) async fn index(store: &SqlStore) -> Result<Vec<NodeIndex>> {
+    reading!(store, "listing all nodes", |tx, on| {
+        let found: Vec<(String, String, i64)> = query_as(on(&INDEX)).fetch_all(&mut *tx).await?;
+        let mut index = Vec::with_capacity(found.len());
+        for (id, topology, incarnation) in found {
+            index.push(NodeIndex { id: id.into(), topology: topology.into(), incarnation: rows::count(incarnation)? });
+        }
+        index
+    })
+}
+
+/// See [`crate::Store::set_host`].
+pub(super) async fn set_host(store: &SqlStore, node: &NodeId, host: &HostRecord) -> Result<()> {
+    writing!(store, "writing what is known of a host", |tx, on| {
+        let changed = query(on(&SET_HOST))
+            .bind(key(node.as_str()))
+            .bind(phase_name(host.phase))
+            .bind(host.address.as_deref().map(clean))
+            .bind(host.error.as_deref().map(clean))
+            .bind(host.changed_ms)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if changed == 0 {
+            return Err(no_node(node).into());
+        }
+    })
+}
+
+/// See [`crate::Store::put_assignment`].
+pub(super) async fn put_assignment(
+    store: &SqlStore,
+    assignment: &Assignment,
+    expected: u64,
+    now_ms: i64,
+) -> Result<()> {
+    check_generation(assignment.generation, expected)?;
+    let id = key(assignment.node.as_str());
+    let digest = assignment.content_digest();
+    let what = "writing an assignment";
+    let document = to_text("its document", assignment).map_err(|fail| fail.into_error(what))?;
+    writing!(store, what, |tx, on| {
+        let statement = query(on(if expected == 0 { &ASSIGN_FIRST } else { &ASSIGN_NEXT }))
+            .bind(&*id)
+            .bind(int(assignment.generation)?)
+            .bind(digest.as_str())
+            .bind(&document)
+            .bind(now_ms);
+        let statement = if expected == 0 { statement } else { statement.bind(int(expected)?) };
+        let done = statement.execute(&mut *tx).await.map_err(|cause| Fail::or_missing(cause, "node", &id))?;
+        if done.rows_affected() == 0 {
+            let there: i64 = query_scalar(on(&THERE)).bind(&*id).fetch_one(&mut *tx).await?;
+            let conflict = || StoreError::Conflict { what: "assignment", id: id.to_string() };
+            return Err(if there == 0 { no_node(&assignment.node) } else { conflict() }.into());
+        }
+    })
+}
+
+/// See [`crate::Store::assignment`].
+pub(super) async fn assignment(store: &SqlStore, node: &NodeId) -> Result<Option<StoredAssignment>> {
+    reading!(store, "reading an assignment", |tx, on| {
+        let row: Option<AssignmentRow> =
+            query_as(on(&ASSIGNMENT)).bind(key(node.as_str())).fetch_optional(&mut *tx).await?;
+        row.map(StoredAssignment::try_from).transpose()?
+    })
+}
+
+/// See [`crate::Store::assignments`].
+pub(super) async fn assignments(store: &SqlStore) -> Result<Vec<StoredAssignment>> {
+    reading!(store, "reading all assignments", |tx, on| {
+        let found: Vec<AssignmentRow> = query_as(on(&ASSIGNMENTS)).fetch_all(&mut *tx).await?;
+        rows::all(found)?
+    })
+}

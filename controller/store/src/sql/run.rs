@@ -1,0 +1,126 @@
+//! How a body of statements is run: macros that expand it once per engine.
+//!
+//! - `writing!` runs it in a writing transaction: `begin immediate` on SQLite, read committed on
+//!   PostgreSQL, where row locks and conditions in where-clauses make the decisions. Run again a
+//!   bounded number of times if PostgreSQL picks it as the victim of a deadlock.
+//! - `reading!` runs it in a transaction that sees one moment.
+//! - `asking!` runs a single reading statement without a transaction.
+//!
+//! A body gets a connection and the function that picks an engine's text of a [`Statement`]; an
+//! error leaves it with `?`, and the transaction is rolled back. A body may run more than once, so
+//! it changes nothing outside of itself.
+
+/// How often a transaction is run in all before its caller hears of a deadlock.
+pub(super) const RUNS_MAX: u32 = 8;
+
+/// One statement, in both dialects.
+#[derive(Debug)]
+pub(super) struct Statement {
+    /// Its constant's name.
+    pub name: &'static str,
+    /// For SQLite.
+    pub sqlite: &'static str,
+    /// For PostgreSQL.
+    pub postgres: &'static str,
+}
+
+impl Statement {
+    /// The text for SQLite.
+    pub(super) const fn for_sqlite(&self) -> &'static str {
+        self.sqlite
+    }
+    /// The text for PostgreSQL.
+    pub(super) const fn for_postgres(&self) -> &'static str {
+        self.postgres
+    }
+}
+
+/// Declares statements as constants, and `ALL` of a file.
+macro_rules! statements {
+    ($($name:ident = $both:expr;)* $(@ $pair:ident = sqlite $sqlite:literal postgres $postgres:literal;)*) => {
+        $(pub(super) const $name: $crate::sql::run::Statement =
+            $crate::sql::run::Statement { name: stringify!($name), sqlite: $both, postgres: $both };)*
+        $(pub(super) const $pair: $crate::sql::run::Statement =
+            $crate::sql::run::Statement { name: stringify!($pair), sqlite: $sqlite, postgres: $postgres };)*
+        /// Every statement of this file.
+        pub(super) const ALL: &[$crate::sql::run::Statement] = &[$($name,)* $($pair,)*];
+    };
+}
+
+macro_rules! in_transaction {
+    ($pool:expr, $begin:literal, $pick:expr, $tx:ident, $on:ident, $body:block) => {
+        async {
+            let mut transaction = $pool.begin_with($begin).await?;
+            let $on = $pick;
+            let $tx = &mut *transaction;
+            let value = $body;
+            transaction.commit().await?;
+            Ok::<_, $crate::sql::error::Fail>(value)
+        }
+        .await
+    };
+}
+
+macro_rules! writing {
+    ($store:expr, $what:expr, |$tx:ident, $on:ident| $body:block) => {{
+        let mut runs = 0;
+        loop {
+            runs += 1;
+            let outcome = match &$store.pools {
+                $crate::sql::Pools::Sqlite { writer, .. } => {
+                    in_transaction!(writer, "begin immediate", $crate::sql::run::Statement::for_sqlite, $tx, $on, $body)
+                }
+                $crate::sql::Pools::Postgres(pool) => in_transaction!(
+                    pool,
+                    "begin isolation level read committed",
+                    $crate::sql::run::Statement::for_postgres,
+                    $tx,
+                    $on,
+                    $body
+                ),
+            };
+            match outcome {
+                Ok(value) => break Ok(value),
+                Err(fail) if fail.is_passing() && runs < $crate::sql::run::RUNS_MAX => {
+                    tracing::debug!(runs, what = $what, "the database asks to try again");
+                }
+                Err(fail) => break Err(fail.into_error($what)),
+            }
+        }
+    }};
+}
+
+macro_rules! reading {
+    ($store:expr, $what:expr, |$tx:ident, $on:ident| $body:block) => {
+        match &$store.pools {
+            $crate::sql::Pools::Sqlite { reader, .. } => {
+                in_transaction!(reader, "begin", $crate::sql::run::Statement::for_sqlite, $tx, $on, $body)
+            }
+            $crate::sql::Pools::Postgres(pool) => in_transaction!(
+                pool,
+                "begin isolation level repeatable read read only",
+                $crate::sql::run::Statement::for_postgres,
+                $tx,
+                $on,
+                $body
+            ),
+        }
+        .map_err(|fail| fail.into_error($what))
+    };
+}
+
+macro_rules! asking {
+    ($store:expr, $what:expr, |$pool:ident, $on:ident| $body:expr) => {
+        match &$store.pools {
+            $crate::sql::Pools::Sqlite { reader: $pool, .. } => {
+                let $on = $crate::sql::run::Statement::for_sqlite;
+                $body.await
+            }
+            $crate::sql::Pools::Postgres($pool) => {
+                let $on = $crate::sql::run::Statement::for_postgres;
+                $body.await
+            }
+        }
+        .map_err(|cause| $crate::sql::error::Fail::from(cause).into_error($what))
+    };
+}

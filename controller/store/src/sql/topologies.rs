@@ -1,0 +1,214 @@
+//! Topologies and components.
+//!
+//! Whoever changes what is wanted of a topology locks its row first: so a change and a deletion
+//! come one after the other, and the second sees the first.
+
+use super::rows::{self, ComponentRow, JOB_KINDS, JobRow, NodeRow, TopologyRow, int, key, to_text};
+use super::{Fail, SqlStore, jobs, nodes};
+use crate::{
+    ComponentRecord, JobRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Snapshot, StoreError, TopologyRecord,
+    superseded_by,
+};
+use sqlx::{query, query_as, query_scalar};
+use straas_schemas::{ComponentId, JobId, TopologyId};
+
+macro_rules! topology_columns {
+    ($rest:literal) => {
+        concat!("select id, tenant, name, zone, branch, config_commit, deleting, created_ms from topology ", $rest)
+    };
+}
+macro_rules! component_columns {
+    ($rest:literal) => {
+        concat!("select id, topology, name, ordinal, revision, spec from component ", $rest)
+    };
+}
+
+statements! {
+    ADD = "insert into topology (id, tenant, name, zone, branch, config_commit, deleting, created_ms)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)";
+    GET = topology_columns!("where id = $1");
+    GET_BY_NAME = topology_columns!("where name = $1 and zone = $2");
+    LIST = topology_columns!("where id > $1 order by id limit $2");
+    LIST_OF_TENANT = topology_columns!("where tenant = $3 and id > $1 order by id limit $2");
+    MARK_DELETING = "update topology set deleting = 1 where id = $1";
+    REMOVE = "delete from topology where id = $1";
+    COMPONENT_ADD = "insert into component (id, topology, name, ordinal, revision, spec) values ($1, $2, $3, $4, $5, $6)";
+    COMPONENT_GET = component_columns!("where id = $1");
+    COMPONENTS_OF = component_columns!("where topology = $1 order by ordinal, id");
+    COMPONENT_CHANGE = "update component set spec = $4, revision = revision + 1
+        where id = $1 and topology = $2 and revision = $3";
+    COMPONENT_THERE = "select count(*) from component where id = $1 and topology = $2";
+    @ LOCK = sqlite "select deleting from topology where id = $1"
+        postgres "select deleting from topology where id = $1 for no key update";
+}
+
+fn no_topology(id: &TopologyId) -> StoreError {
+    StoreError::NotFound { what: "topology", id: id.to_string() }
+}
+
+/// See [`crate::Store::create_topology`].
+pub(super) async fn create(
+    store: &SqlStore,
+    topology: &TopologyRecord,
+    components: &[ComponentRecord],
+    job: &JobRecord,
+) -> Result<()> {
+    let full_name = format!("{}@{}", topology.name, topology.zone);
+    writing!(store, "creating a topology", |tx, on| {
+        query(on(&ADD))
+            .bind(topology.id.as_str())
+            .bind(&topology.tenant)
+            .bind(&topology.name)
+            .bind(&topology.zone)
+            .bind(&topology.branch)
+            .bind(&topology.config_commit)
+            .bind(i64::from(topology.deleting))
+            .bind(topology.created_ms)
+            .execute(&mut *tx)
+            .await
+            .map_err(|cause| Fail::or_duplicate(cause, "topology", &full_name))?;
+        for component in components {
+            query(on(&COMPONENT_ADD))
+                .bind(component.id.as_str())
+                .bind(component.topology.as_str())
+                .bind(&component.name)
+                .bind(i64::from(component.position))
+                .bind(int(component.revision)?)
+                .bind(to_text("the spec", &component.spec)?)
+                .execute(&mut *tx)
+                .await
+                .map_err(|cause| {
+                    let topology = ("topology", component.topology.as_str());
+                    Fail::or_duplicate_or_missing(cause, ("component", &component.name), topology)
+                })?;
+        }
+        record_job!(tx, on, job);
+    })
+}
+
+/// See [`crate::Store::topology`].
+pub(super) async fn get(store: &SqlStore, id: &TopologyId) -> Result<Option<TopologyRecord>> {
+    let row: Option<TopologyRow> = asking!(store, "reading a topology", |pool, on| query_as(on(&GET))
+        .bind(key(id.as_str()))
+        .fetch_optional(pool))?;
+    Ok(row.map(Into::into))
+}
+
+/// See [`crate::Store::topology_by_name`].
+pub(super) async fn get_by_name(store: &SqlStore, name: &str, zone: &str) -> Result<Option<TopologyRecord>> {
+    let row: Option<TopologyRow> = asking!(store, "reading a topology by its name", |pool, on| {
+        query_as(on(&GET_BY_NAME)).bind(key(name)).bind(key(zone)).fetch_optional(pool)
+    })?;
+    Ok(row.map(Into::into))
+}
+
+/// See [`crate::Store::topologies`].
+pub(super) async fn list(store: &SqlStore, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<TopologyRecord>> {
+    let after = key(page.after.as_deref().unwrap_or(""));
+    let limit = i64::from(page.limit.min(PAGE_MAX));
+    let found: Vec<TopologyRow> = asking!(store, "listing topologies", |pool, on| async {
+        match tenant {
+            None => query_as(on(&LIST)).bind(&*after).bind(limit).fetch_all(pool).await,
+            Some(tenant) => {
+                query_as(on(&LIST_OF_TENANT)).bind(&*after).bind(limit).bind(key(tenant)).fetch_all(pool).await
+            }
+        }
+    })?;
+    Ok(found.into_iter().map(Into::into).collect())
+}
+
+/// See [`crate::Store::delete_topology`].
+pub(super) async fn delete(store: &SqlStore, id: &TopologyId, job: &JobRecord) -> Result<bool> {
+    writing!(store, "marking a topology as to be deleted", |tx, on| {
+        let deleting: Option<i64> = query_scalar(on(&LOCK)).bind(key(id.as_str())).fetch_optional(&mut *tx).await?;
+        let first = deleting.ok_or_else(|| no_topology(id))? == 0;
+        if first {
+            query(on(&MARK_DELETING)).bind(id.as_str()).execute(&mut *tx).await?;
+            supersede!(tx, on, id, job);
+            record_job!(tx, on, job);
+        }
+        first
+    })
+}
+
+/// See [`crate::Store::forget_topology`].
+pub(super) async fn forget(
+    store: &SqlStore,
+    id: &TopologyId,
+    now_ms: i64,
+    documents: &[(JobId, serde_json::Value)],
+) -> Result<()> {
+    writing!(store, "forgetting a topology", |tx, on| {
+        let there: Option<i64> = query_scalar(on(&LOCK)).bind(key(id.as_str())).fetch_optional(&mut *tx).await?;
+        there.ok_or_else(|| no_topology(id))?;
+        for (job, document) in documents {
+            query(on(&jobs::PICTURE))
+                .bind(key(job.as_str()))
+                .bind(id.as_str())
+                .bind(to_text("the last picture", document)?)
+                .execute(&mut *tx)
+                .await?;
+        }
+        query(on(&jobs::SUCCEED_ALL)).bind(id.as_str()).bind(now_ms).execute(&mut *tx).await?;
+        query(on(&REMOVE)).bind(id.as_str()).execute(&mut *tx).await?;
+    })
+}
+
+/// See [`crate::Store::change_component`].
+pub(super) async fn change(
+    store: &SqlStore,
+    component: &ComponentRecord,
+    expected: u64,
+    job: &JobRecord,
+) -> Result<()> {
+    let id = key(component.id.as_str());
+    let topology = key(component.topology.as_str());
+    let conflict = || StoreError::Conflict { what: "component", id: component.id.to_string() };
+    writing!(store, "changing a component", |tx, on| {
+        let deleting: Option<i64> = query_scalar(on(&LOCK)).bind(&*topology).fetch_optional(&mut *tx).await?;
+        if deleting.ok_or_else(|| no_topology(&component.topology))? != 0 {
+            return Err(conflict().into());
+        }
+        let changed = query(on(&COMPONENT_CHANGE))
+            .bind(&*id)
+            .bind(&*topology)
+            .bind(int(expected)?)
+            .bind(to_text("the spec", &component.spec)?)
+            .execute(&mut *tx)
+            .await?
+            .rows_affected();
+        if changed == 0 {
+            let there: i64 = query_scalar(on(&COMPONENT_THERE)).bind(&*id).bind(&*topology).fetch_one(&mut *tx).await?;
+            let missing = || StoreError::NotFound { what: "component", id: component.id.to_string() };
+            return Err(if there == 0 { missing() } else { conflict() }.into());
+        }
+        supersede!(tx, on, &component.topology, job);
+        record_job!(tx, on, job);
+    })
+}
+
+/// See [`crate::Store::component`].
+pub(super) async fn component(store: &SqlStore, id: &ComponentId) -> Result<Option<ComponentRecord>> {
+    reading!(store, "reading a component", |tx, on| {
+        let row: Option<ComponentRow> =
+            query_as(on(&COMPONENT_GET)).bind(key(id.as_str())).fetch_optional(&mut *tx).await?;
+        row.map(ComponentRecord::try_from).transpose()?
+    })
+}
+
+/// See [`crate::Store::snapshot`]: five statements, however many nodes there are.
+pub(super) async fn snapshot(store: &SqlStore, id: &TopologyId) -> Result<Option<Snapshot>> {
+    let id = key(id.as_str());
+    reading!(store, "reading a topology with everything in it", |tx, on| {
+        let topology: Option<TopologyRow> = query_as(on(&GET)).bind(&*id).fetch_optional(&mut *tx).await?;
+        let Some(topology) = topology else { return Ok(None) };
+        let components: Vec<ComponentRow> = query_as(on(&COMPONENTS_OF)).bind(&*id).fetch_all(&mut *tx).await?;
+        let found: Vec<NodeRow> = query_as(on(&nodes::OF_TOPOLOGY)).bind(&*id).fetch_all(&mut *tx).await?;
+        let stages: Vec<nodes::StageRow> =
+            query_as(on(&nodes::STAGES_OF_TOPOLOGY)).bind(&*id).fetch_all(&mut *tx).await?;
+        let jobs: Vec<JobRow> = query_as(on(&jobs::OPEN_OF_TOPOLOGY)).bind(&*id).fetch_all(&mut *tx).await?;
+        let mut nodes: Vec<NodeSnapshot> = rows::all(found)?;
+        nodes::attach(&mut nodes, stages)?;
+        Some(Snapshot { topology: topology.into(), components: rows::all(components)?, nodes, jobs: rows::all(jobs)? })
+    })
+}

@@ -1,0 +1,200 @@
+//! What is about databases rather than about the trait: migrations, statements, several stores over
+//! one database, what is durable, what is private, what the errors say.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "support/temp_pg.rs"]
+mod temp_pg;
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, LazyLock};
+use straas_schemas::Stage;
+use straas_store::conformance::{World, heartbeat, stage_report};
+use straas_store::{NewEvent, SqlStore, Store, StoreError};
+use temp_pg::TempPg;
+
+/// One server for all tests of this binary; it ends with the process.
+static SERVER: LazyLock<TempPg> = LazyLock::new(|| TempPg::start().unwrap());
+
+/// URLs of an empty database of each engine, and the folder that keeps the first.
+async fn both(name: &str) -> (Vec<String>, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let urls = vec![format!("sqlite:{}/{name}.db", dir.path().display()), SERVER.create_database(name).await.unwrap()];
+    (urls, dir)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_statement_is_understood() {
+    let (urls, _keep) = both("statements").await;
+    let mut counts = Vec::new();
+    for url in urls {
+        counts.push(SqlStore::connect(&url).await.unwrap().check_statements().await.unwrap());
+    }
+    assert!(counts[0] > 50 && counts[0] == counts[1], "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connecting_again_changes_nothing_and_at_once_is_fine() {
+    let (urls, _keep) = both("again").await;
+    for url in urls {
+        let connecting: Vec<_> = (0..8)
+            .map(|_| {
+                let url = url.clone();
+                tokio::spawn(async move { SqlStore::connect(&url).await })
+            })
+            .collect();
+        let mut stores = Vec::new();
+        for store in connecting {
+            stores.push(store.await.unwrap().unwrap());
+        }
+        let world = World::new(Arc::new(stores[0].clone()), "again", 2).await;
+        let before = stores[1].snapshot(&world.topology.id).await.unwrap();
+        assert!(before.is_some(), "one store sees what another has written");
+        let late = SqlStore::connect(&url).await.unwrap();
+        assert_eq!(late.snapshot(&world.topology.id).await.unwrap(), before);
+        for store in stores {
+            store.close().await;
+        }
+    }
+}
+
+/// Several stores over one database are several controllers: nothing is lost between them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn controllers_share_a_database() {
+    let (urls, _keep) = both("shared").await;
+    for url in urls {
+        let mut stores = Vec::new();
+        for _ in 0..4 {
+            stores.push(SqlStore::connect(&url).await.unwrap());
+        }
+        let world = World::new(Arc::new(stores[0].clone()), "shared", 4).await;
+        for at in 0..4 {
+            world.enrol(at, 10).await;
+        }
+        let tasks: Vec<_> = stores
+            .iter()
+            .enumerate()
+            .map(|(at, store)| {
+                let (store, node, topology) = (store.clone(), world.id(at).clone(), world.topology.id.clone());
+                tokio::spawn(async move {
+                    for seq in 1..=50 {
+                        store.record_reports(&node, 1, &[stage_report(seq, 1, Stage::Config, "")], 20).await.unwrap();
+                        store
+                            .record_heartbeats(&[(node.clone(), seq.cast_signed(), heartbeat(1, "r", seq))])
+                            .await
+                            .unwrap();
+                        let text = seq.to_string();
+                        store
+                            .add_events(&[NewEvent {
+                                at_ms: 1,
+                                topology: topology.clone(),
+                                node: None,
+                                kind: "job",
+                                text,
+                            }])
+                            .await
+                            .unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let events = stores[3].events(&world.topology.id, 0, 1000).await.unwrap();
+        assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), (1..=200).collect::<Vec<_>>(), "no gap");
+        let seen = stores[2].snapshot(&world.topology.id).await.unwrap().unwrap();
+        assert!(seen.nodes.iter().all(|node| node.heartbeat.as_ref().unwrap().1 == 50));
+    }
+}
+
+#[tokio::test]
+async fn refusals_say_what_to_do() {
+    let bad = |answer: Result<SqlStore, StoreError>| answer.err().unwrap();
+    let error = bad(SqlStore::connect("mysql://user:secret@host/db").await);
+    assert!(matches!(error, StoreError::Broken { .. }) && !format!("{error:?}").contains("secret"));
+    assert!(matches!(bad(SqlStore::connect("sqlite::memory:").await), StoreError::Broken { .. }));
+    assert!(matches!(bad(SqlStore::connect("sqlite:/nowhere/at/all.db").await), StoreError::Unavailable(_)));
+    assert!(matches!(bad(SqlStore::connect("postgres:///x?host=/nowhere&user=x").await), StoreError::Unavailable(_)));
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/newer.db", dir.path().display());
+    SqlStore::connect(&url).await.unwrap().close().await;
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'x', true, x'00', 0)";
+    sqlx::query(newer).execute(&pool).await.unwrap();
+    pool.close().await;
+    let Err(StoreError::Broken { what, .. }) = SqlStore::connect(&url).await else { panic!("taken") };
+    assert!(what.contains("newer"), "{what}");
+}
+
+#[tokio::test]
+async fn the_file_is_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqlStore::connect(&format!("sqlite:{}/private.db", dir.path().display())).await.unwrap();
+    store.ping().await.unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", entry.file_name());
+    }
+}
+
+/// A server that goes away is `Unavailable`, and so is every call until it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_is_gone_is_unavailable() {
+    let server = TempPg::start().unwrap();
+    let store = SqlStore::connect(&server.create_database("gone").await.unwrap()).await.unwrap();
+    store.ping().await.unwrap();
+    drop(server);
+    assert!(matches!(store.ping().await, Err(StoreError::Unavailable(_))));
+    let beats = [("n".into(), 1, heartbeat(1, "r", 1))];
+    assert!(matches!(store.record_heartbeats(&beats).await, Err(StoreError::Unavailable(_))));
+}
+
+/// Set for a process that is started to be killed: the URL it writes to.
+const WRITER: &str = "STRAAS_STORE_TEST_WRITER";
+
+/// Not a test by itself: what the killed process does. Says each number after it was acknowledged.
+#[tokio::test]
+async fn writer_process() {
+    let Ok(url) = std::env::var(WRITER) else { return };
+    let store = SqlStore::connect(&url).await.unwrap();
+    loop {
+        let event = NewEvent { at_ms: 1, topology: "killed".into(), node: None, kind: "job", text: "x".to_owned() };
+        let written = store.add_events(&[event]).await.unwrap();
+        println!("\nacknowledged {}", written[0].seq);
+    }
+}
+
+#[tokio::test]
+async fn kill_9_loses_no_acknowledged_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}/killed.db", dir.path().display());
+    let mut acknowledged = Vec::new();
+    for round in 1..=5_usize {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "writer_process", "--nocapture"])
+            .env(WRITER, &url)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(writer.stdout.take().unwrap()).lines();
+        let mut numbers =
+            lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("acknowledged ")?.parse::<i64>().ok());
+        acknowledged.extend(numbers.by_ref().take(20 * round));
+        writer.kill().unwrap();
+        acknowledged.extend(numbers);
+        writer.wait().unwrap();
+        let store = SqlStore::connect(&url).await.unwrap();
+        let kept: Vec<_> =
+            store.events(&"killed".into(), 0, 1000).await.unwrap().into_iter().map(|event| event.seq).collect();
+        let lost: Vec<_> = acknowledged.iter().filter(|seq| !kept.contains(seq)).collect();
+        assert!(acknowledged.len() >= 20 * round && lost.is_empty(), "lost {lost:?} of {}", acknowledged.len());
+        store.close().await;
+    }
+}

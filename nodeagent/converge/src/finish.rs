@@ -1,0 +1,154 @@
+//! What the end of a run changes.
+//!
+//! Record and report of a run are one `Persist`: either both survive a crash or the run is done
+//! again. A result of a run that is not the present one changes nothing at all.
+//!
+//! Never here: what runs next (`converger.rs`).
+
+use crate::action::{Action, Now, RunId, RunResult, Task};
+use crate::backoff;
+use crate::converger::{Converger, Run, Work};
+use crate::ledger::{Head, LedgerChange, StageRecord};
+use straas_schemas::heartbeat::ServiceStatus;
+use straas_schemas::report::{Facts, ReportBody, StageResult};
+use straas_schemas::{Outcome, Stage};
+
+impl Converger {
+    pub(crate) fn finished(&mut self, now: Now, id: RunId, result: RunResult, out: &mut Vec<Action>) {
+        match &self.work {
+            Work::Killing(killed) if *killed == id => self.work = Work::Idle,
+            Work::Running(run) if run.order.id == id => {
+                let run = run.clone();
+                self.work = Work::Idle;
+                match run.order.task {
+                    Task::Stage(stage) => self.stage_finished(now, &run, stage, result, out),
+                    Task::Start | Task::Stop => self.service_finished(now, &run, &result, out),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn stage_finished(&mut self, now: Now, run: &Run, stage: Stage, result: RunResult, out: &mut Vec<Action>) {
+        let Some(assignment) = &self.ledger.assignment else { return };
+        let (timing, autonomy, generation) = (assignment.timing, assignment.autonomy, assignment.generation);
+        let order = &run.order;
+        let succeeded = result.outcome == Outcome::Succeeded;
+        let before = self.ledger.stages.get(&stage).filter(|record| record.digest == order.digest).cloned();
+        let failures = match result.outcome {
+            Outcome::Succeeded => 0,
+            Outcome::Waiting => before.as_ref().map_or(0, |record| record.failures),
+            Outcome::Failed => before.as_ref().map_or(0, |record| record.failures).saturating_add(1),
+        };
+        let retry = backoff::retry_in_ms(&timing, result.outcome, failures);
+        if succeeded {
+            self.due.remove(&stage);
+        } else {
+            self.due.insert(stage, (order.digest.clone(), now.mono_ms + retry));
+        }
+        let configured = self.ledger.succeeded(Stage::Config).is_some();
+        if stage == Stage::Validate {
+            self.monitor_at = now.mono_ms + backoff::validate_every_ms(&timing);
+            self.service =
+                result.service.unwrap_or(if succeeded { ServiceStatus::Active } else { ServiceStatus::Inactive });
+            if succeeded || !result.facts.is_empty() {
+                self.facts.clone_from(&result.facts);
+            }
+            if succeeded {
+                self.restart_at = None;
+            } else if configured && autonomy.restart_service && result.outcome == Outcome::Failed {
+                // at once the first time, then no faster than validate itself is retried
+                self.restart_at = Some(if failures == 1 { now.mono_ms } else { now.mono_ms + retry });
+            }
+        }
+        let mut changes = Vec::new();
+        if let Some(lost) = result.lost
+            && let Some(record) = self.ledger.stages.get(&lost)
+        {
+            let record = StageRecord { outcome: None, ..record.clone() };
+            changes.push(LedgerChange::Stage(lost, Box::new(record)));
+        }
+        let same = before.as_ref().is_some_and(|record| record.outcome == Some(result.outcome));
+        let silent = match result.outcome {
+            // a look that finds what was there before
+            Outcome::Succeeded => stage == Stage::Validate && same,
+            // "not yet" for the same reason, again and again: the heartbeat shows it
+            Outcome::Waiting => before.as_ref().is_some_and(|record| same && record.reason == result.reason),
+            Outcome::Failed => run.monitor && same,
+        };
+        let unchanged = silent && (succeeded || run.monitor);
+        if !unchanged {
+            let record = StageRecord {
+                digest: order.digest.clone(),
+                outcome: Some(result.outcome),
+                attempt: order.attempt,
+                failures,
+                output: result.output.clone(),
+                duration_ms: result.duration_ms,
+                reason: result.reason.clone(),
+                facts: if stage == Stage::Validate { self.facts.clone() } else { Facts::new() },
+            };
+            changes.push(LedgerChange::Stage(stage, Box::new(record)));
+        }
+        self.apply(&changes);
+        if !silent {
+            let body = StageResult {
+                generation,
+                stage,
+                digest: order.digest.clone(),
+                attempt: order.attempt,
+                outcome: result.outcome,
+                return_value: stage.return_value(succeeded).to_owned(),
+                exit_code: result.exit_code,
+                reason: result.reason,
+                hint: result.hint,
+                duration_ms: result.duration_ms,
+                output_tail: result.output_tail,
+                output_bytes: result.output_bytes,
+                retry_in_ms: (!succeeded).then(|| u64::try_from(retry).unwrap_or(0)),
+                facts: result.facts,
+                produced: result.output,
+            };
+            self.report(now, generation, ReportBody::Stage(body), &mut changes);
+        }
+        if !changes.is_empty() {
+            out.push(Action::Persist(changes));
+        }
+        if !silent {
+            out.push(Action::Send);
+        }
+    }
+
+    fn service_finished(&mut self, now: Now, run: &Run, result: &RunResult, out: &mut Vec<Action>) {
+        let Some(assignment) = &self.ledger.assignment else { return };
+        let timing = assignment.timing;
+        let mut changes = Vec::new();
+        let mut head = self.ledger.head.clone();
+        if run.order.task == Task::Start {
+            // Whether it worked is for `validate` to say, now. If it did not, autonomy decides.
+            head = Head { start_owed: false, halted: false, ..head };
+            self.restart_at = None;
+            self.monitor_at = now.mono_ms;
+            self.due.remove(&Stage::Validate);
+        } else if result.outcome == Outcome::Succeeded {
+            head.halted = true;
+            self.service = ServiceStatus::Inactive;
+            self.service_retry = (0, now.mono_ms);
+            if let Some(record) = self.ledger.stages.get(&Stage::Validate) {
+                // what was seen before the stop says nothing about the next start
+                let record = StageRecord { outcome: None, ..record.clone() };
+                changes.push(LedgerChange::Stage(Stage::Validate, Box::new(record)));
+            }
+        } else {
+            let failures = self.service_retry.0.saturating_add(1);
+            self.service_retry = (failures, now.mono_ms + backoff::exponential(&timing, failures));
+        }
+        if head != self.ledger.head {
+            changes.push(LedgerChange::Head(head));
+        }
+        if !changes.is_empty() {
+            self.apply(&changes);
+            out.push(Action::Persist(changes));
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The agent as a whole: holds the converger and the ledger, and does the actions in order.
+//!
+//! Everything runs on one thread, so a step and its actions are never interleaved with another's.
+//! An action that cannot be done because the disk does not take it stops the queue: nothing that
+//! relies on it happens before it is durable. If that lasts, the agent ends, and its supervisor
+//! starts it from what the disk does hold.
+//!
+//! Never here: decisions (`converge`), requests (`poll.rs`, `reporter.rs`, `beat.rs`).
+
+use crate::client::Client;
+use crate::config::Config;
+use crate::ledger::{self, LedgerError, LedgerFile};
+use crate::scripts::Scripts;
+use crate::{beat, enrol, executor, metrics, poll, reporter, vitals, work};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use straas_converge::{Action, Boot, Converger, Event, Now, RunId, RunOrder};
+use straas_schemas::FileRef;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::Instant;
+
+/// How long the ledger may refuse writes before the agent ends.
+const STALLED_MAX: Duration = Duration::from_secs(60);
+
+/// Why the agent ends.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The ledger.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// Identity and TLS.
+    #[error(transparent)]
+    Enrol(#[from] enrol::EnrolError),
+    /// Something of the operating system.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// The ledger refused writes for too long.
+    #[error("the ledger has taken no write for {} s; ending, to start again from what it holds", STALLED_MAX.as_secs())]
+    Stalled,
+}
+
+/// Work that takes time; done by `work.rs`.
+#[derive(Debug)]
+pub enum Order {
+    /// Start this.
+    Run(RunOrder),
+    /// End this.
+    Kill(RunId),
+    /// Fetch and activate.
+    Fetch {
+        /// Which fetch.
+        fetch: u64,
+        /// Commit.
+        scripts: String,
+        /// Files.
+        files: Vec<FileRef>,
+    },
+}
+
+/// What all parts of the agent share.
+pub struct Agent {
+    /// The configuration.
+    pub config: Config,
+    /// The controllers.
+    pub client: Client,
+    /// Who this node is.
+    pub identity: RefCell<enrol::Identity>,
+    /// The scripts.
+    pub scripts: Scripts,
+    /// Samples of the host.
+    pub sampler: RefCell<vitals::Sampler>,
+    /// Newest progress of the running script.
+    pub progress: RefCell<Option<(String, Option<u8>)>>,
+    /// There are new reports.
+    pub send: Notify,
+    /// A heartbeat is due now.
+    pub beat: Notify,
+    /// The certificate is to be renewed.
+    pub renew: Notify,
+    /// When a tick is wanted, in `mono_ms`.
+    pub wake: watch::Sender<Option<i64>>,
+    converger: RefCell<Converger>,
+    ledger: RefCell<LedgerFile>,
+    pending: RefCell<VecDeque<Action>>,
+    stalled: Cell<Option<Instant>>,
+    orders: mpsc::UnboundedSender<Order>,
+    start: Instant,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When it cannot start, or the ledger fails for good.
+pub async fn run(config: Config) -> Result<(), AgentError> {
+    let stop = stop_signal()?;
+    let mut stopped = stop.clone();
+    tokio::select! {
+        result = run_until(config, stop) => result,
+        // before the parts run that know how to stop, there is nothing to stop
+        () = late_stop(&mut stopped) => Ok(()),
+    }
+}
+
+/// Runs until `stop` turns true; then ends the running script and itself.
+///
+/// # Errors
+/// When it cannot start, or the ledger fails for good.
+pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<(), AgentError> {
+    let io = |what: String| move |source| AgentError::Io { what, source };
+    {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let dir = &config.state_dir;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(io(format!("{} cannot be made", dir.display())))?;
+    }
+    let _lock = ledger::lock(&config.state_dir)?;
+    let (file, ledger, mut ledger_lost) = LedgerFile::open(&config.state_dir.join("ledger"))?;
+    if ledger.head.epoch == 0 && enrol::is_enrolled(&config) {
+        // a crash between setting a ledger aside and the first write to the new one
+        ledger_lost.get_or_insert_with(|| "it is empty, although this node enrolled before".to_owned());
+    }
+    let leftovers = executor::kill_leftovers(config.node.as_str());
+    let ca_pem = std::fs::read_to_string(&config.ca_file)
+        .map_err(io(format!("the CA file {} cannot be read", config.ca_file.display())))?;
+    let (identity, client) = enrol::identify(&config, ca_pem).await?;
+    let scripts = Scripts::at(config.state_dir.join("scripts"));
+    let start = Instant::now();
+    let boot = Boot {
+        node: config.node.clone(),
+        boot_id: vitals::boot_id(),
+        scripts: scripts.current().is_some(),
+        ledger_lost,
+    };
+    tracing::info!(node = %config.node, incarnation = identity.incarnation, generation = ledger.generation(), leftovers,
+        boot = boot.boot_id, version = env!("CARGO_PKG_VERSION"), "starts");
+    let (converger, first) = Converger::resume(ledger, boot, now(start));
+    let (orders, inbox) = mpsc::unbounded_channel();
+    let agent = Rc::new(Agent {
+        client,
+        identity: RefCell::new(identity),
+        scripts,
+        sampler: RefCell::new(vitals::Sampler::new()),
+        progress: RefCell::new(None),
+        send: Notify::new(),
+        beat: Notify::new(),
+        renew: Notify::new(),
+        wake: watch::Sender::new(None),
+        converger: RefCell::new(converger),
+        ledger: RefCell::new(file),
+        pending: RefCell::new(first.into()),
+        stalled: Cell::new(None),
+        orders,
+        start,
+        config,
+    });
+    agent.work_off();
+    if !agent.config.metrics_listen.is_empty() {
+        metrics::serve(&agent).await.map_err(io(format!("metrics_listen {}", agent.config.metrics_listen)))?;
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let result = tokio::select! {
+        result = work::run(&agent, inbox, stop) => result,
+        () = poll::run(&agent) => Ok(()),
+        () = reporter::run(&agent) => Ok(()),
+        () = beat::run(&agent) => Ok(()),
+        () = enrol::keep_renewed(&agent) => Ok(()),
+    };
+    tracing::info!("ends");
+    result
+}
+
+impl Agent {
+    /// Gives an event to the converger and does what it says.
+    pub fn handle(&self, event: Event) {
+        let actions = self.converger.borrow_mut().step(self.now(), event);
+        self.pending.borrow_mut().extend(actions);
+        self.work_off();
+    }
+
+    /// Does the actions that wait, in order, as far as the disk lets it.
+    pub fn work_off(&self) {
+        while let Some(action) = self.pop() {
+            match action {
+                Action::Persist(changes) => {
+                    if let Err(error) = self.ledger.borrow_mut().persist(&changes) {
+                        let first = self.stalled.get().is_none();
+                        if first {
+                            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                            tracing::error!(%error, source, "the ledger takes no write; nothing goes on before it does");
+                            self.stalled.set(Some(Instant::now()));
+                        }
+                        self.pending.borrow_mut().push_front(Action::Persist(changes));
+                        return;
+                    }
+                    if self.stalled.take().is_some() {
+                        tracing::info!("the ledger takes writes again");
+                    }
+                }
+                Action::Fetch { fetch, scripts, files } => self.order(Order::Fetch { fetch, scripts, files }),
+                Action::Run(order) => self.order(Order::Run(order)),
+                Action::Kill { run } => self.order(Order::Kill(run)),
+                Action::Send => self.send.notify_one(),
+                Action::Beat => self.beat.notify_one(),
+                Action::WakeAt(at) => {
+                    self.wake.send_replace(Some(at));
+                }
+            }
+        }
+    }
+
+    fn pop(&self) -> Option<Action> {
+        self.pending.borrow_mut().pop_front()
+    }
+
+    fn order(&self, order: Order) {
+        // the receiver lives as long as the agent runs
+        let _ = self.orders.send(order);
+    }
+
+    /// Looks into the converger; the ledger may be behind it only while [`Agent::is_stalled`].
+    pub fn look<T>(&self, look: impl FnOnce(&mut Converger, Now) -> T) -> T {
+        look(&mut self.converger.borrow_mut(), self.now())
+    }
+
+    /// Whether the ledger refuses writes.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.get().is_some()
+    }
+
+    /// Whether it has refused them for too long.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.stalled.get().is_some_and(|since| since.elapsed() > STALLED_MAX)
+    }
+
+    /// Whether the ledger takes a write and a sync now.
+    #[must_use]
+    pub fn probe(&self) -> bool {
+        !self.is_stalled() && self.ledger.borrow_mut().probe().is_ok()
+    }
+
+    /// When the agent started; the zero of `mono_ms`.
+    #[must_use]
+    pub const fn started(&self) -> Instant {
+        self.start
+    }
+
+    /// The API path of this node.
+    #[must_use]
+    pub fn path(&self, what: &str) -> String {
+        format!("/agent/v1/nodes/{}/{what}", self.config.node)
+    }
+
+    fn now(&self) -> Now {
+        now(self.start)
+    }
+}
+
+fn now(start: Instant) -> Now {
+    Now { mono_ms: i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX), unix_ms: unix_ms() }
+}
+
+/// Unix milliseconds by this host's clock.
+#[must_use]
+pub fn unix_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
+}
+
+fn stop_signal() -> Result<watch::Receiver<bool>, AgentError> {
+    let io = |source| AgentError::Io { what: "signals cannot be received".into(), source };
+    let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;
+    let (sender, stop) = watch::channel(false);
+    tokio::task::spawn_local(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        let _ = sender.send(true);
+        // the sender must outlive everyone who waits
+        std::future::pending::<()>().await;
+    });
+    Ok(stop)
+}
+
+/// Well after a stop was asked for: long enough for a script to be killed with grace.
+async fn late_stop(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(executor::KILL_GRACE * 3).await;
+}

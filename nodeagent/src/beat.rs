@@ -1,0 +1,65 @@
+//! Heartbeats: at the interval, and at once when something changed that others wait for.
+//!
+//! A lost heartbeat is not sent again: the next one says more. Each proves that the ledger can be
+//! written, because a node with a read-only disk looks well from outside.
+
+use crate::agent::Agent;
+use straas_schemas::heartbeat::{Activity, Heartbeat};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
+
+/// Shortest time between two heartbeats, however fast things change.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Shortest interval: a wrong assignment must not make an agent a load.
+const INTERVAL_MS_MIN: u32 = 500;
+
+/// Beats for ever.
+pub async fn run(agent: &Agent) {
+    // random, to tell the runs of an agent apart
+    let run = format!("{:016x}", rand::random::<u64>());
+    let mut beat = 0;
+    loop {
+        beat += 1;
+        let begin = Instant::now();
+        let heartbeat = heartbeat(agent, &run, beat);
+        if let Err(error) = agent.client.post_only(&agent.path("heartbeat"), &heartbeat).await {
+            tracing::debug!(%error, "heartbeat lost");
+        }
+        sleep(PAUSE).await;
+        tokio::select! {
+            () = sleep_until(begin + interval(agent)) => {}
+            () = agent.beat.notified() => {}
+        }
+    }
+}
+
+fn interval(agent: &Agent) -> Duration {
+    let assigned = agent.look(|c, _| c.ledger().assignment.as_ref().map(|assignment| assignment.timing.heartbeat_ms));
+    Duration::from_millis(assigned.unwrap_or(agent.config.heartbeat_ms).max(INTERVAL_MS_MIN).into())
+}
+
+/// How the node is now.
+fn heartbeat(agent: &Agent, run: &str, beat: u64) -> Heartbeat {
+    let mut status = agent.look(|converger, now| converger.status(now));
+    if let (Activity::Running { progress, percent, .. }, Some((text, of))) =
+        (&mut status.activity, agent.progress.borrow().as_ref())
+    {
+        *progress = Some(text.clone());
+        *percent = *of;
+    }
+    Heartbeat {
+        incarnation: agent.identity.borrow().incarnation,
+        beat,
+        run: run.to_owned(),
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        generation: status.generation,
+        converged: status.converged,
+        activity: status.activity,
+        asks: status.asks,
+        service: status.service,
+        stages: status.stages,
+        facts: status.facts,
+        ledger_writable: agent.probe(),
+        outbox: status.outbox,
+        vitals: agent.sampler.borrow_mut().sample(agent.started().elapsed(), agent.client.failed()),
+    }
+}

@@ -1,0 +1,358 @@
+//! The agent's side of the agent API: HTTP/1.1 over mutual TLS.
+//!
+//! Several controller URLs are used in rotation: the next one after a failure, so that a fail-over
+//! needs no decision. A connection lives at most [`CONNECTION_LIFE`], so that it cannot stick to a
+//! controller that is no longer the right one. The server is verified against the pinned CA and
+//! the fixed name [`SERVER_NAME`], whatever host the URL names.
+//!
+//! Never here: retries and waiting (their callers know how urgent it is), and logging of bodies.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::cell::{Cell, RefCell};
+use std::io::Write;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use straas_schemas::problem::Problem;
+
+/// The DNS name in every controller's certificate.
+pub const SERVER_NAME: &str = "straas-controller";
+/// Longest life of a connection and of a resolved address.
+pub const CONNECTION_LIFE: Duration = Duration::from_secs(600);
+/// Time for one ordinary request, handshake included.
+pub const REQUEST_TIME: Duration = Duration::from_secs(30);
+/// Time to connect: a dead address must not use up the request's time.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// Longest silence in the middle of a download.
+const DOWNLOAD_SILENCE: Duration = Duration::from_secs(60);
+/// Largest JSON answer: an assignment and its frame.
+const JSON_BYTES_MAX: usize = straas_schemas::assignment::ASSIGNMENT_BYTES_MAX + 64 * 1024;
+/// Largest error body read.
+const PROBLEM_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The keys, certificates or addresses cannot be used.
+    #[error("TLS set-up: {0}")]
+    Setup(String),
+    /// No answer: the network, the handshake, a broken connection.
+    #[error("{url}: no answer: {reason}")]
+    Transport {
+        /// The controller.
+        url: String,
+        /// The whole chain of causes.
+        reason: String,
+        /// The handshake was refused because of who we are.
+        auth: bool,
+    },
+    /// No answer in time.
+    #[error("{url}: no answer within {seconds} s")]
+    Timeout {
+        /// The controller.
+        url: String,
+        /// How long it was waited.
+        seconds: u64,
+    },
+    /// The controller said no.
+    #[error("{url} answered {status}: {detail}")]
+    Status {
+        /// The controller.
+        url: String,
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        detail: String,
+    },
+    /// An answer that cannot be understood.
+    #[error("{url}: the answer cannot be used: {reason}")]
+    Answer {
+        /// The controller.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl ClientError {
+    /// Whether the controller does not accept who we are.
+    #[must_use]
+    pub const fn is_auth(&self) -> bool {
+        matches!(self, Self::Status { status: 401 | 403, .. } | Self::Transport { auth: true, .. })
+    }
+}
+
+type Http = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// What the client proves itself with.
+pub struct Credentials {
+    /// Certificate chain, PEM.
+    pub certificate_pem: String,
+    /// Private key, PEM.
+    pub key_pem: String,
+}
+
+/// Talks to the controllers.
+pub struct Client {
+    urls: Vec<String>,
+    at: Cell<usize>,
+    failed: Cell<u64>,
+    tls: RefCell<rustls::ClientConfig>,
+    ca_pem: String,
+    http: RefCell<(Http, Instant)>,
+}
+
+impl Client {
+    /// A client for these controllers; without credentials it can only enrol.
+    ///
+    /// # Errors
+    /// When the CA or the credentials cannot be used.
+    pub fn new(urls: Vec<String>, ca_pem: String, own: Option<&Credentials>) -> Result<Self, ClientError> {
+        let tls = tls_config(&ca_pem, own)?;
+        let http = RefCell::new((connect(&tls)?, Instant::now()));
+        // agents of one fleet must not all begin with the first
+        let at = Cell::new(rand::random_range(0..urls.len().max(1)));
+        Ok(Self { urls, at, failed: Cell::new(0), tls: RefCell::new(tls), ca_pem, http })
+    }
+
+    /// Uses other credentials from the next request on, over new connections.
+    ///
+    /// # Errors
+    /// When they cannot be used; then the old ones stay.
+    pub fn set_credentials(&self, own: &Credentials) -> Result<(), ClientError> {
+        let tls = tls_config(&self.ca_pem, Some(own))?;
+        *self.http.borrow_mut() = (connect(&tls)?, Instant::now());
+        *self.tls.borrow_mut() = tls;
+        Ok(())
+    }
+
+    /// Requests that failed since the start.
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.failed.get()
+    }
+
+    /// Sends JSON, gets JSON.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        time: Duration,
+    ) -> Result<T, ClientError> {
+        let (url, bytes) = self.post_bytes(path, body, time).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| self.count(ClientError::Answer { url, reason: error.to_string() }))
+    }
+
+    /// Sends JSON, wants no answer but success.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post_only(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
+        self.post_bytes(path, body, REQUEST_TIME).await.map(|_| ())
+    }
+
+    async fn post_bytes(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        time: Duration,
+    ) -> Result<(String, Bytes), ClientError> {
+        let body = serde_json::to_vec(body)
+            .map_err(|error| ClientError::Setup(format!("a body cannot be written: {error}")))?;
+        let url = self.url();
+        let answer = async {
+            let response = self.send(&url, Method::POST, path, body.into()).await?;
+            let body = Limited::new(response.into_body(), JSON_BYTES_MAX).collect().await;
+            let body = body.map_err(|error| ClientError::Answer { url: url.clone(), reason: error.to_string() })?;
+            Ok(body.to_bytes())
+        };
+        let bytes = self.timed(&url, time, answer).await?;
+        Ok((url, bytes))
+    }
+
+    /// Fetches bytes into `sink`, at most `most` of them; gives the answer's `x-straas-sha256`.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; too many bytes, or a sink that does not take them, are [`ClientError::Answer`].
+    pub async fn download(&self, path: &str, most: u64, sink: &mut dyn Write) -> Result<Option<String>, ClientError> {
+        let url = self.url();
+        let response = self.timed(&url, REQUEST_TIME, self.send(&url, Method::GET, path, Bytes::new())).await?;
+        let sum = response.headers().get("x-straas-sha256").and_then(|sum| sum.to_str().ok()).map(str::to_owned);
+        let wrong = |reason: String| self.count(ClientError::Answer { url: url.clone(), reason });
+        let mut body = response.into_body();
+        let mut bytes = 0;
+        loop {
+            let next = async { Ok(body.frame().await) };
+            let Some(frame) = self.timed(&url, DOWNLOAD_SILENCE, next).await? else { return Ok(sum) };
+            let frame = frame.map_err(|error| wrong(format!("broken off after {bytes} bytes: {error}")))?;
+            if let Ok(data) = frame.into_data() {
+                bytes += data.len() as u64;
+                if bytes > most {
+                    return Err(wrong(format!("more than the {most} bytes that are allowed")));
+                }
+                sink.write_all(&data).map_err(|error| wrong(format!("cannot be kept: {error}")))?;
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        url: &str,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
+        let uri: Uri =
+            format!("{url}{path}").parse().map_err(|error| ClientError::Setup(format!("{url}{path}: {error}")))?;
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("content-type", "application/json")
+            .header("user-agent", concat!("straas-agent/", env!("CARGO_PKG_VERSION")))
+            .body(Full::new(body))
+            .map_err(|error| ClientError::Setup(error.to_string()))?;
+        let http = self.http()?;
+        let response = http.request(request).await.map_err(|error| {
+            let reason = chain(&error);
+            ClientError::Transport { url: url.into(), auth: is_auth_alert(&reason), reason }
+        })?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = Limited::new(response.into_body(), PROBLEM_BYTES_MAX).collect().await;
+        let bytes = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+        let detail = match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) => format!("{}: {}", problem.title, problem.detail),
+            Err(_) => status.canonical_reason().unwrap_or("no reason given").to_owned(),
+        };
+        Err(ClientError::Status { url: url.into(), status: status.as_u16(), detail })
+    }
+
+    async fn timed<T>(
+        &self,
+        url: &str,
+        time: Duration,
+        work: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let result = tokio::time::timeout(time, work)
+            .await
+            .unwrap_or_else(|_| Err(ClientError::Timeout { url: url.into(), seconds: time.as_secs() }));
+        result.map_err(|error| self.count(error))
+    }
+
+    /// Counts a failure; turns to the next controller if this one may be the cause.
+    fn count(&self, error: ClientError) -> ClientError {
+        self.failed.set(self.failed.get() + 1);
+        let other = match &error {
+            ClientError::Status { status, .. } => {
+                StatusCode::from_u16(*status).is_ok_and(|status| status.is_server_error())
+            }
+            ClientError::Setup(_) => false,
+            _ => true,
+        };
+        if other && self.urls.len() > 1 {
+            self.at.set((self.at.get() + 1) % self.urls.len());
+        }
+        error
+    }
+
+    fn url(&self) -> String {
+        self.urls.get(self.at.get()).cloned().unwrap_or_default()
+    }
+
+    fn http(&self) -> Result<Http, ClientError> {
+        let mut http = self.http.borrow_mut();
+        if http.1.elapsed() > CONNECTION_LIFE {
+            *http = (connect(&self.tls.borrow())?, Instant::now());
+        }
+        Ok(http.0.clone())
+    }
+}
+
+fn connect(tls: &rustls::ClientConfig) -> Result<Http, ClientError> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIME));
+    // a cut link must be noticed even while a poll is held open
+    tcp.set_keepalive(Some(Duration::from_secs(20)));
+    tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
+    tcp.set_keepalive_retries(Some(3));
+    tcp.set_tcp_user_timeout(Some(Duration::from_secs(20)));
+    let name = ServerName::try_from(SERVER_NAME).map_err(|error| ClientError::Setup(error.to_string()))?;
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls.clone())
+        .https_only()
+        .with_server_name_resolver(FixedServerNameResolver::new(name))
+        .enable_http1()
+        .wrap_connector(tcp);
+    Ok(HyperClient::builder(TokioExecutor::new())
+        .pool_idle_timeout(Duration::from_secs(60))
+        .pool_max_idle_per_host(2)
+        .pool_timer(TokioTimer::new())
+        .build(https))
+}
+
+fn tls_config(ca_pem: &str, own: Option<&Credentials>) -> Result<rustls::ClientConfig, ClientError> {
+    let setup = |what: &str, error: &dyn std::fmt::Display| ClientError::Setup(format!("{what}: {error}"));
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        let certificate = certificate.map_err(|error| setup("the CA file", &error))?;
+        roots.add(certificate).map_err(|error| setup("the CA file", &error))?;
+    }
+    if roots.is_empty() {
+        return Err(ClientError::Setup("the CA file holds no certificate".into()));
+    }
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| setup("protocol versions", &error))?
+        .with_root_certificates(roots);
+    let Some(own) = own else { return Ok(builder.with_no_client_auth()) };
+    let chain = CertificateDer::pem_slice_iter(own.certificate_pem.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| setup("the node's certificate", &error))?;
+    let key = PrivateKeyDer::from_pem_slice(own.key_pem.as_bytes()).map_err(|error| setup("the node's key", &error))?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| setup("the node's certificate", &error))
+}
+
+/// With TLS 1.3 a refused client certificate shows only as an alert on the first read.
+fn is_auth_alert(reason: &str) -> bool {
+    [
+        "CertificateRequired",
+        "CertificateExpired",
+        "CertificateRevoked",
+        "CertificateUnknown",
+        "BadCertificate",
+        "AccessDenied",
+        "UnknownCA",
+    ]
+    .iter()
+    .any(|alert| reason.contains(&format!("received fatal alert: {alert}")))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        source = error.source();
+    }
+    text
+}

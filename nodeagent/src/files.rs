@@ -1,0 +1,153 @@
+//! Files that a host has to have, by their hash.
+//!
+//! A file that is there with the right content and mode is left alone. Any other is fetched into a
+//! temporary file beside it, checked, synced and renamed over it: nobody ever reads half of one.
+//! With a prefix (process mode) the path is taken below it.
+
+use crate::client::{Client, ClientError};
+use sha2::{Digest as _, Sha256};
+use std::io::{Read as _, Write};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Component, Path, PathBuf};
+use straas_schemas::{FileRef, NodeId};
+
+/// Largest file; what is larger belongs into a package.
+const FILE_BYTES_MAX: u64 = 256 << 20;
+
+/// Why a file is not in place.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// The assignment names a path that may not be written.
+    #[error("{0:?} is not an absolute path without '..'")]
+    Path(String),
+    /// The controller did not give it.
+    #[error("{path} could not be fetched: {source}")]
+    Fetch {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: ClientError,
+    },
+    /// It is not what the assignment says.
+    #[error("{path}: {what}")]
+    Content {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The disk.
+    #[error("{path} cannot be written: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Puts every file in place.
+///
+/// # Errors
+/// At the first that cannot be; those before it are in place.
+pub async fn ensure(client: &Client, node: &NodeId, prefix: &str, files: &[FileRef]) -> Result<(), FilesError> {
+    for file in files {
+        let path = target(prefix, &file.path)?;
+        if is_in_place(&path, file) {
+            continue;
+        }
+        let io = |source| FilesError::Io { path: path.clone(), source };
+        let content = |what: String| FilesError::Content { path: path.clone(), what };
+        if file.size > FILE_BYTES_MAX {
+            return Err(content(format!("{} bytes are more than {FILE_BYTES_MAX}", file.size)));
+        }
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        std::fs::create_dir_all(dir).map_err(io)?;
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+        let tmp = dir.join(format!(".{name}.straas-new"));
+        let mut sink = Hashing { file: std::fs::File::create(&tmp).map_err(io)?, hash: Sha256::new() };
+        let fetched =
+            client.download(&format!("/agent/v1/nodes/{node}/files/{}", file.sha256), file.size, &mut sink).await;
+        let done = fetched.map_err(|source| FilesError::Fetch { path: path.clone(), source }).and_then(|_| {
+            let found = hex(&sink.hash.finalize());
+            if found != file.sha256.as_str() {
+                return Err(content(format!("its SHA-256 is {found}, the assignment says {}", file.sha256)));
+            }
+            sink.file.set_permissions(mode(file)).map_err(io)?;
+            sink.file.sync_all().map_err(io)?;
+            std::fs::rename(&tmp, &path).map_err(io)
+        });
+        if done.is_err() {
+            let _ = std::fs::remove_file(&tmp);
+        }
+        done?;
+        tracing::info!(path = %path.display(), "file put in place");
+    }
+    Ok(())
+}
+
+fn target(prefix: &str, path: &str) -> Result<PathBuf, FilesError> {
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+    if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') || !plain {
+        return Err(FilesError::Path(path.into()));
+    }
+    Ok(PathBuf::from(format!("{prefix}{path}")))
+}
+
+fn mode(file: &FileRef) -> std::fs::Permissions {
+    std::fs::Permissions::from_mode(file.mode & 0o7777)
+}
+
+fn is_in_place(path: &Path, file: &FileRef) -> bool {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else { return false };
+    if !metadata.is_file()
+        || metadata.len() != file.size
+        || metadata.permissions().mode() & 0o7777 != file.mode & 0o7777
+    {
+        return false;
+    }
+    let Ok(mut open) = std::fs::File::open(path) else { return false };
+    let mut hash = Sha256::new();
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        match open.read(&mut bytes) {
+            Ok(0) => return hex(&hash.finalize()) == file.sha256.as_str(),
+            Ok(count) => hash.update(&bytes[..count]),
+            Err(_) => return false,
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+struct Hashing {
+    file: std::fs::File,
+    hash: Sha256,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        Ok(count)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        assert_eq!(target("", "/etc/a").expect("fine"), Path::new("/etc/a"));
+        assert_eq!(target("/p", "/etc/a").expect("fine"), Path::new("/p/etc/a"));
+        for bad in ["etc/a", "/etc/../a", "", "/", "/etc/", "/a\0b"] {
+            target("/p", bad).expect_err(bad);
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! The agent of a StraaS node, as a library so that its tests can reach its parts.
+//!
+//! ```text
+//!             poll ──► offered ─┐                       ┌─► ledger   (fsync before what follows)
+//!  controller reporter ◄ outbox ├─► converger ─ actions ┼─► stages ─► executor ─► scripts
+//!             beat ◄─── status ─┘   (pure crate)        └─► scripts/ (git packs), files
+//! ```
+//! One thread. `agent.rs` holds the converger and does its actions strictly in order; everything
+//! else either brings it events or shows what it says. The agent decides nothing by itself, opens
+//! no port but the optional metrics one, and starts no process while nothing has to be done.
+
+pub mod agent;
+pub mod backoff;
+pub mod beat;
+pub mod client;
+pub mod config;
+pub mod enrol;
+pub mod executor;
+pub mod files;
+pub mod ledger;
+pub mod messages;
+pub mod metrics;
+pub mod output;
+pub mod poll;
+pub mod reporter;
+pub mod scripts;
+pub mod site_pp;
+pub mod stages;
+pub mod vitals;
+pub mod work;

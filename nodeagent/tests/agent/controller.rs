@@ -1,0 +1,259 @@
+//! The controller's agent API over real mutual TLS, small enough to force faults in.
+
+use crate::repo::Repo;
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair,
+};
+use rustls::server::WebPkiClientVerifier;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use straas_schemas::enrol::{Certificate, EnrolRequest, RenewRequest};
+use straas_schemas::heartbeat::Heartbeat;
+use straas_schemas::poll::{PollAnswer, PollRequest};
+use straas_schemas::report::{Report, ReportAnswer, ReportBody, ReportRequest};
+use straas_schemas::{Assignment, Digest};
+use tokio::sync::watch;
+
+pub const TOKEN: &str = "token-1";
+
+pub struct Controller {
+    pub url: String,
+    pub ca_pem: String,
+    pub shared: Rc<Shared>,
+    accept: tokio::task::JoinHandle<()>,
+}
+
+pub struct Shared {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    pub repo: Repo,
+    pub assignment: watch::Sender<Option<Assignment>>,
+    pub reports: RefCell<BTreeMap<u64, Report>>,
+    pub beats: RefCell<Vec<Heartbeat>>,
+    pub files: RefCell<BTreeMap<String, Vec<u8>>>,
+    pub faults: RefCell<Faults>,
+    pub changed: tokio::sync::Notify,
+    /// Requests by the last part of their path, `401`s by name.
+    pub seen: RefCell<BTreeMap<String, u32>>,
+}
+
+#[derive(Default)]
+pub struct Faults {
+    pub wrong_pack_sum: u32,
+    pub lost_acks: u32,
+    pub forbidden: bool,
+    pub renew: bool,
+    pub token_used: bool,
+}
+
+impl Controller {
+    pub async fn start(dir: &Path) -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test CA");
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let ca_pem = issuer.pem();
+        let key = KeyPair::generate().unwrap();
+        let certificate =
+            CertificateParams::new(vec!["straas-controller".into()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .unwrap();
+        let tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+            )
+            .unwrap();
+        let shared = Rc::new(Shared {
+            issuer,
+            repo: Repo::new(&dir.join("origin.git")),
+            assignment: watch::Sender::new(None),
+            reports: RefCell::default(),
+            beats: RefCell::default(),
+            files: RefCell::default(),
+            faults: RefCell::default(),
+            changed: tokio::sync::Notify::new(),
+            seen: RefCell::default(),
+        });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+        let of_task = Rc::clone(&shared);
+        let accept = tokio::task::spawn_local(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (shared, acceptor) = (Rc::clone(&of_task), acceptor.clone());
+                tokio::task::spawn_local(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let known = stream.get_ref().1.peer_certificates().is_some();
+                    let service = hyper::service::service_fn(|request| {
+                        let shared = Rc::clone(&shared);
+                        async move { Ok::<_, Infallible>(shared.answer(request, known).await) }
+                    });
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self { url, ca_pem, shared, accept }
+    }
+
+    pub fn converged(&self, generation: u64) -> bool {
+        self.shared.reports.borrow().values().any(|r| r.body == ReportBody::Converged { generation })
+    }
+
+    pub fn seen(&self, what: &str) -> u32 {
+        self.shared.seen.borrow().get(what).copied().unwrap_or(0)
+    }
+
+    /// Waits until something holds that the agent brings about.
+    pub async fn until(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !holds(self) {
+                self.shared.changed.notified().await;
+            }
+        };
+        if tokio::time::timeout(std::time::Duration::from_secs(60), wait).await.is_err() {
+            panic!(
+                "{what}: not within 60 s\n{:#?}\n{:#?}",
+                self.shared.reports.borrow(),
+                self.shared.beats.borrow().last()
+            );
+        }
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.accept.abort();
+    }
+}
+
+impl Shared {
+    async fn answer(&self, request: Request<Incoming>, known: bool) -> Response<Full<Bytes>> {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+        let path = head.uri.path().to_owned();
+        let parts: Vec<&str> = path.trim_start_matches("/agent/v1/").split('/').collect();
+        let name = if parts.len() > 2 { parts[2] } else { parts[0] };
+        *self.seen.borrow_mut().entry(name.to_owned()).or_default() += 1;
+        let response = if parts[0] != "enrol" && (!known || self.faults.borrow().forbidden) {
+            status(StatusCode::FORBIDDEN)
+        } else {
+            match (head.method, name) {
+                (Method::POST, "enrol") => self.enrol(&body),
+                (Method::POST, "renew") => {
+                    let request: RenewRequest = serde_json::from_slice(&body).unwrap();
+                    self.faults.borrow_mut().renew = false;
+                    json(StatusCode::OK, &self.sign(&request.csr_pem))
+                }
+                (Method::POST, "poll") => self.poll(&body).await,
+                (Method::POST, "reports") => self.report(&body),
+                (Method::POST, "heartbeat") => {
+                    self.beats.borrow_mut().push(serde_json::from_slice(&body).unwrap());
+                    status(StatusCode::NO_CONTENT)
+                }
+                (Method::GET, "packs") => self.pack(parts[3], head.uri.query()),
+                (Method::GET, "files") => match self.files.borrow().get(parts[3]) {
+                    Some(bytes) => Response::new(Full::new(bytes.clone().into())),
+                    None => status(StatusCode::NOT_FOUND),
+                },
+                _ => status(StatusCode::NOT_FOUND),
+            }
+        };
+        self.changed.notify_waiters();
+        self.changed.notify_one();
+        response
+    }
+
+    fn enrol(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        let request: EnrolRequest = serde_json::from_slice(body).unwrap();
+        if request.token != TOKEN || std::mem::replace(&mut self.faults.borrow_mut().token_used, true) {
+            return status(StatusCode::UNAUTHORIZED);
+        }
+        json(StatusCode::CREATED, &self.sign(&request.csr_pem))
+    }
+
+    fn sign(&self, csr_pem: &str) -> Certificate {
+        let csr = CertificateSigningRequestParams::from_pem(csr_pem).unwrap();
+        let mut params = CertificateParams::default();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(1);
+        let not_after_ms = params.not_after.unix_timestamp() * 1000;
+        let certificate = params.signed_by(&csr.public_key, &self.issuer).unwrap();
+        Certificate {
+            node: "node-1".into(),
+            incarnation: 1,
+            certificate_pem: certificate.pem(),
+            ca_pem: self.issuer.pem(),
+            not_after_ms,
+        }
+    }
+
+    async fn poll(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        let request: PollRequest = serde_json::from_slice(body).unwrap();
+        let mut news = self.assignment.subscribe();
+        let news = news.wait_for(|a| {
+            a.as_ref().is_some_and(|a| a.generation != request.generation || Some(a.content_digest()) != request.digest)
+        });
+        let held = tokio::time::timeout(std::time::Duration::from_millis(request.wait_ms.into()), news).await;
+        let assignment = held.ok().and_then(|news| news.ok()?.clone());
+        json(StatusCode::OK, &PollAnswer { assignment, renew: self.faults.borrow().renew })
+    }
+
+    fn report(&self, body: &[u8]) -> Response<Full<Bytes>> {
+        let request: ReportRequest = serde_json::from_slice(body).unwrap();
+        let acknowledged = request.reports.iter().map(|report| report.seq).max().unwrap();
+        for report in request.reports {
+            let before = self.reports.borrow_mut().insert(report.seq, report.clone());
+            assert!(before.is_none_or(|before| before == report), "one number for two reports");
+        }
+        let mut faults = self.faults.borrow_mut();
+        if faults.lost_acks > 0 {
+            faults.lost_acks -= 1;
+            return status(StatusCode::BAD_GATEWAY);
+        }
+        json(StatusCode::OK, &ReportAnswer { acknowledged })
+    }
+
+    fn pack(&self, want: &str, query: Option<&str>) -> Response<Full<Bytes>> {
+        let bytes = self.repo.pack(want, query.and_then(|q| q.strip_prefix("have=")));
+        let mut sum = Digest::sha256(&bytes);
+        let mut faults = self.faults.borrow_mut();
+        if faults.wrong_pack_sum > 0 {
+            faults.wrong_pack_sum -= 1;
+            sum = Digest::sha256(b"something else");
+        }
+        Response::builder().header("x-straas-sha256", sum.as_str()).body(Full::new(bytes.into())).unwrap()
+    }
+}
+
+fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(serde_json::to_vec(value).unwrap().into()));
+    *response.status_mut() = status;
+    response
+}
+
+fn status(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = status;
+    response
+}

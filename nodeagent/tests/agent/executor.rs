@@ -1,0 +1,146 @@
+//! Real bash scripts, well and badly behaved.
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use straas_agent::executor::{End, Ended, Script, Why, kill_leftovers, run};
+use straas_schemas::assignment::Limits;
+use tokio::sync::watch;
+
+fn script(dir: &Path, text: &str, total_s: u32, no_progress_s: u32) -> Script {
+    Script {
+        program: "/bin/bash".into(),
+        arguments: vec!["-c".into(), text.into()],
+        environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        directory: dir.into(),
+        mark: format!("{}/1", dir.file_name().unwrap().to_str().unwrap()),
+        limits: Limits { total_s, no_progress_s },
+        spool: dir.join("spool.log"),
+    }
+}
+
+async fn go(dir: &Path, text: &str, total_s: u32, no_progress_s: u32) -> Ended {
+    let (_keep, kill) = watch::channel(false);
+    run(script(dir, text, total_s, no_progress_s), kill, &|_| ()).await
+}
+
+fn pid(dir: &Path, name: &str) -> Pid {
+    Pid::from_raw(std::fs::read_to_string(dir.join(name)).unwrap().trim().parse().unwrap())
+}
+
+/// Gone, or a zombie that only waits for whoever adopted it.
+fn is_gone(pid: Pid) -> bool {
+    kill(pid, None).is_err()
+        || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
+}
+
+async fn gone(pid: Pid) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !is_gone(pid) {
+        assert!(Instant::now() < deadline, "{pid} still runs");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn messages_exit_codes_and_environment() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "echo out; echo err >&2; echo '@straas {\"facts\":{\"n\":1}}'; env | cut -d= -f1 | sort | tr '\\n' ' '; exit 75";
+    let ended = go(dir.path(), text, 60, 60).await;
+    assert_eq!(ended.end, End::Exited(75));
+    assert_eq!(ended.said.facts["n"], 1);
+    assert!(ended.tail.contains("out") && ended.tail.contains("err"));
+    assert!(ended.tail.contains("PATH PWD SHLVL STRAAS_RUN STRAAS_RUN_SESSION _"), "{}", ended.tail);
+    assert!(std::fs::read_to_string(dir.path().join("spool.log")).unwrap().contains("out"));
+    let ended = go(dir.path(), "echo '@straas {oops'; kill -9 $$", 60, 60).await;
+    assert_eq!(ended.end, End::Signalled(9));
+    assert!(ended.said.fault.unwrap().contains("{oops"));
+    let mut absent = script(dir.path(), "", 60, 60);
+    absent.program = "/nonexistent/x".into();
+    let (_keep, kill) = watch::channel(false);
+    assert!(matches!(run(absent, kill, &|_| ()).await.end, End::NotStarted(_)));
+}
+
+#[tokio::test]
+async fn what_a_script_leaves_in_its_group_is_killed_and_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let ended = go(dir.path(), "sleep 1000 & echo $! > child; echo last words", 600, 600).await;
+    assert_eq!(ended.end, End::Exited(0));
+    assert!(ended.tail.contains("last words"));
+    gone(pid(dir.path(), "child")).await;
+    assert!(begin.elapsed() < Duration::from_secs(60), "waited for an inherited pipe");
+}
+
+#[tokio::test]
+async fn a_daemon_that_left_the_session_lives_on_even_with_the_pipe_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "setsid sh -c 'echo $$ > daemon; exec sleep 1000' & while ! [ -s daemon ]; do sleep 0.01; done";
+    let ended = go(dir.path(), text, 60, 60).await;
+    assert_eq!(ended.end, End::Exited(0));
+    let daemon = pid(dir.path(), "daemon");
+    assert!(!is_gone(daemon));
+    assert_eq!(kill_leftovers(dir.path().file_name().unwrap().to_str().unwrap()), 0);
+    assert!(!is_gone(daemon));
+    kill(daemon, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+#[tokio::test]
+async fn limits_end_the_whole_group_even_if_sigterm_is_ignored() {
+    let dir = tempfile::tempdir().unwrap();
+    let ended = go(dir.path(), "(trap '' TERM; echo $BASHPID > child; while :; do sleep 0.2; done) & trap '' TERM; while :; do echo x; sleep 0.2; done", 1, 60).await;
+    assert_eq!(ended.end, End::Killed(Why::TotalTime(1)));
+    gone(pid(dir.path(), "child")).await;
+    let ended = go(dir.path(), "echo a; sleep 1000", 600, 1).await;
+    assert_eq!(ended.end, End::Killed(Why::NoProgress(1)));
+}
+
+#[tokio::test]
+async fn a_kill_ends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (sender, kill) = watch::channel(false);
+    let text = "echo '@straas {\"progress\":{\"text\":\"begun\"}}'; sleep 1000";
+    let begun = |said: &straas_agent::messages::Said| {
+        assert_eq!(said.progress.as_deref(), Some("begun"));
+        sender.send_replace(true);
+    };
+    let ended = run(script(dir.path(), text, 600, 600), kill, &begun).await;
+    assert_eq!(ended.end, End::Killed(Why::Asked));
+}
+
+#[tokio::test]
+async fn a_flood_is_counted_and_costs_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let peak = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = peak();
+    let ended =
+        go(dir.path(), "yes 0123456789012345678901234567890123456789 | head -c 1073741824; echo done", 600, 600).await;
+    assert_eq!((ended.end, ended.bytes), (End::Exited(0), 1_073_741_824 + 5));
+    assert!(ended.tail.ends_with("done\n"));
+    assert_eq!(std::fs::metadata(dir.path().join("spool.log")).unwrap().len(), 1 << 20);
+    assert!(peak() < before + 64 * 1024, "{before} KiB became {} KiB", peak());
+}
+
+#[tokio::test]
+async fn leftovers_of_a_dead_agent_are_found_by_their_mark() {
+    let dir = tempfile::tempdir().unwrap();
+    let session = nix::unistd::getsid(None).unwrap().to_string();
+    let node = format!("left-{}", std::process::id());
+    let mut left = std::process::Command::new("sleep");
+    std::os::unix::process::CommandExt::process_group(&mut left, 0);
+    let mut left = left
+        .arg("1000")
+        .env("STRAAS_RUN", format!("{node}/7"))
+        .env("STRAAS_RUN_SESSION", session)
+        .current_dir(dir.path())
+        .spawn()
+        .unwrap();
+    assert_eq!(kill_leftovers("another"), 0);
+    assert_eq!(kill_leftovers(&node), 1);
+    assert!(!left.wait().unwrap().success());
+}

@@ -1,0 +1,115 @@
+//! The ledger on a real disk: what survives, what is set aside, who is kept out.
+
+use straas_agent::ledger::{LedgerError, LedgerFile, lock};
+use straas_converge::{Head, LedgerChange};
+use straas_schemas::report::{Report, ReportBody};
+
+fn report(seq: u64) -> LedgerChange {
+    LedgerChange::Append(Box::new(Report { seq, at_ms: 0, body: ReportBody::Converged { generation: seq } }))
+}
+
+fn head(last_seq: u64) -> LedgerChange {
+    LedgerChange::Head(Head { last_seq, boot_id: "b".into(), ..Head::default() })
+}
+
+/// Child process of the test below: writes without end, saying each number once it is durable.
+#[test]
+fn writer() {
+    let Ok(dir) = std::env::var("STRAAS_TEST_LEDGER") else { return };
+    let (mut file, ledger, _) = LedgerFile::open(dir.as_ref()).unwrap();
+    for seq in ledger.head.last_seq + 1.. {
+        file.persist(&[head(seq), report(seq), LedgerChange::Forget(seq.saturating_sub(20))]).unwrap();
+        std::fs::write(format!("{dir}.ack"), seq.to_string()).unwrap();
+    }
+}
+
+#[test]
+fn killed_between_writes_nothing_acknowledged_is_lost_and_nothing_is_half() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let ack = format!("{}.ack", path.display());
+    let acknowledged = || std::fs::read_to_string(&ack).ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    for _ in 0..5 {
+        let before = acknowledged();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "ledger::writer", "--nocapture"])
+            .env("STRAAS_TEST_LEDGER", &path)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        while acknowledged() < before + 40 {
+            assert!(std::time::Instant::now() < deadline, "the writer does not write");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (_, ledger, lost) = LedgerFile::open(&path).unwrap();
+        assert_eq!(lost, None);
+        assert!(ledger.head.last_seq >= acknowledged(), "{} was acknowledged", acknowledged());
+        let last = ledger.head.last_seq;
+        let outbox: Vec<u64> = ledger.outbox.keys().copied().collect();
+        assert_eq!(outbox, (last.saturating_sub(20) + 1..=last).collect::<Vec<_>>(), "a batch is whole or not there");
+    }
+}
+
+/// Every page of the database in turn is zeroed. Damage is seen and named, or it hit nothing that is
+/// in use; a ledger that silently went back would give old numbers to new reports.
+#[test]
+fn a_damaged_ledger_is_set_aside_and_named() {
+    const PAGE: usize = 4096;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let (mut file, ..) = LedgerFile::open(&path).unwrap();
+    (1..200).for_each(|seq| file.persist(&[head(seq), report(seq)]).unwrap());
+    drop(file);
+    let db = path.join("db");
+    let (whole, conf) = (std::fs::read(&db).unwrap(), std::fs::read(path.join("conf")).unwrap());
+    let witness = path.with_extension("witness");
+    let witnessed = std::fs::read(&witness).unwrap();
+    let (_, before, _) = LedgerFile::open(&path).unwrap();
+    let (mut seen, mut unused) = (0, 0);
+    for page in 0..whole.len().div_ceil(PAGE) {
+        let (from, to) = (page * PAGE, ((page + 1) * PAGE).min(whole.len()));
+        if whole[from..to].iter().all(|byte| *byte == 0) {
+            continue;
+        }
+        let mut bytes = whole.clone();
+        bytes[from..to].fill(0);
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(&db, bytes).unwrap();
+        std::fs::write(path.join("conf"), &conf).unwrap();
+        std::fs::write(&witness, &witnessed).unwrap();
+        let (mut file, ledger, lost) = LedgerFile::open(&path).unwrap();
+        match lost {
+            Some(_) => {
+                assert_eq!(ledger, straas_converge::Ledger::default());
+                seen += 1;
+            }
+            None => {
+                assert_eq!(ledger, before, "page {page}: the ledger went back and nobody saw it");
+                unused += 1;
+            }
+        }
+        file.persist(&[head(1)]).unwrap();
+        file.probe().unwrap();
+    }
+    eprintln!("pages: {seen} seen, {unused} not in use");
+    assert!(seen > 0);
+    std::fs::remove_dir_all(&path).unwrap();
+    assert!(LedgerFile::open(&path).unwrap().2.is_some(), "a ledger that vanished is a lost one");
+    let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let aside = std::fs::read_dir(dir.path()).unwrap().flatten().map(name).filter(|name| name.contains("bad-"));
+    assert!((1..=2).contains(&aside.count()), "damaged ledgers are kept, but not for ever");
+}
+
+#[test]
+fn a_second_agent_is_kept_out_of_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = lock(dir.path()).unwrap();
+    assert!(matches!(lock(dir.path()), Err(LedgerError::Locked(_))));
+    drop(first);
+    lock(dir.path()).unwrap();
+}

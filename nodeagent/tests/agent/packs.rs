@@ -1,0 +1,83 @@
+//! Packs of a real repository, whole and tampered with.
+
+use crate::repo::Repo;
+use std::path::Path;
+use straas_agent::scripts::{ScriptsError, packs, releases};
+use straas_schemas::Digest;
+
+fn take(base: &Path, want: &str, bytes: &[u8], sum: &Digest) -> Result<(), ScriptsError> {
+    std::fs::create_dir_all(base).unwrap();
+    let file = base.join("in.pack");
+    std::fs::write(&file, bytes).unwrap();
+    packs::index(base, want, &file, sum)
+}
+
+#[test]
+fn full_then_incremental_then_switched_and_pruned() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repo, base) = (Repo::new(&dir.path().join("origin")), dir.path().join("scripts"));
+    let mut have: Option<String> = None;
+    for n in 0..5 {
+        let text = format!("v{n}");
+        let want = repo.commit(&[("cmd/a.sh", "same"), ("cmd/deep/b.sh", &text)]);
+        let pack = repo.pack(&want, have.as_deref());
+        assert_eq!(packs::have(&base), have);
+        take(&base, &want, &pack, &Digest::sha256(&pack)).unwrap();
+        releases::check_out(&base, &want).unwrap();
+        releases::switch(&base, &want).unwrap();
+        assert_eq!(std::fs::read_to_string(base.join("current/cmd/deep/b.sh")).unwrap(), text);
+        assert!(packs::has(&base, &want));
+        have = Some(want);
+        // the oldest go by age, which a fast disk may not tell apart
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert_eq!(std::fs::read_dir(base.join("releases")).unwrap().count(), 3);
+}
+
+#[test]
+fn another_hash_a_damaged_pack_and_a_missing_base_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (repo, base) = (Repo::new(&dir.path().join("origin")), dir.path().join("scripts"));
+    let first = repo.commit(&[("a", "1"), ("keep/b", "2")]);
+    let second = repo.commit(&[("a", "3"), ("keep/b", "2")]);
+    let pack = repo.pack(&second, Some(&first));
+    let error = take(&base, &second, &pack, &Digest::sha256(b"else")).unwrap_err();
+    assert!(matches!(error, ScriptsError::Damaged(_)), "{error}");
+    let error = take(&base, &second, &pack, &Digest::sha256(&pack)).unwrap_err();
+    assert!(matches!(error, ScriptsError::Incomplete(_)), "{error}");
+    let mut broken = repo.pack(&second, None);
+    let middle = broken.len() / 2;
+    broken[middle] ^= 0xff;
+    let error = take(&base, &second, &broken, &Digest::sha256(&broken)).unwrap_err();
+    assert!(matches!(error, ScriptsError::Damaged(_)), "{error}");
+    assert!(!packs::has(&base, &second));
+    assert_eq!(packs::have(&base), None);
+}
+
+#[test]
+fn names_and_links_that_leave_the_tree_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = Repo::new(&dir.path().join("origin"));
+    let check = |commit: &str, part: &str| {
+        let base = dir.path().join(format!("s-{part}"));
+        let pack = repo.pack(commit, None);
+        let error = take(&base, commit, &pack, &Digest::sha256(&pack)).unwrap_err();
+        assert!(matches!(error, ScriptsError::Refused(_)), "{part}: {error}");
+        assert!(releases::check_out(&base, commit).is_err());
+        assert!(!base.join("releases").join(commit).exists());
+    };
+    check(&repo.commit(&[("a/up.link", "../../etc/passwd")]), "up");
+    check(&repo.commit(&[("abs.link", "/etc/passwd")]), "abs");
+    // a tree that no git would write: raw bytes
+    let blob = repo.git.blob(b"x").unwrap();
+    for name in ["..", ".git", "."] {
+        let mut raw = format!("100755 {name}\0").into_bytes();
+        raw.extend_from_slice(blob.as_bytes());
+        let tree = repo.git.odb().unwrap().write(git2::ObjectType::Tree, &raw).unwrap();
+        check(&repo.commit_tree(tree), &format!("name{}", name.len()));
+    }
+    let fine = repo.commit(&[("a/b", "1"), ("a/ok.link", "../a/b")]);
+    let base = dir.path().join("fine");
+    let pack = repo.pack(&fine, None);
+    take(&base, &fine, &pack, &Digest::sha256(&pack)).unwrap();
+}

@@ -1,0 +1,21 @@
+#!/bin/bash
+# build-controller.sh BINARY AGENT_DEB OUTDIR : makes straas-controller_VERSION_ARCH.deb.
+#
+# The agent's package travels inside, in /usr/share/straas: it is what the local driver installs
+# into its image. The daemon runs as root, because local hosts are made of namespaces.
+NAME=straas-controller
+[ $# -eq 3 ] || { echo "usage: $0 BINARY AGENT_DEB OUTDIR" >&2; exit 2; }
+. "$(dirname "$0")/lib.sh"
+
+binary "$1" /usr/sbin straas-controller
+[ -f "$2" ] || { echo "$0: there is no file $2; run build-agent.sh first" >&2; exit 1; }
+install -D -m 644 "$2" "$TREE/usr/share/straas/straas-agent.deb"
+install -D -m 644 "$HERE/straas-controller.service" "$TREE/lib/systemd/system/straas-controller.service"
+install -d -m 700 "$TREE/etc/straas" "$TREE/var/lib/straas/controller"
+for script in postinst prerm; do
+  install -m 755 "$HERE/straas-controller.$script" "$TREE/DEBIAN/$script"
+done
+control "$(depends "$TREE/usr/sbin/straas-controller"), iproute2, util-linux, mmdebstrap, apt-utils, gnupg" \
+  "controller of StraaS" \
+  "Keeps the desired state of clusters and tells every node's agent what its node should be."
+pack "$3"

@@ -1,0 +1,37 @@
+//! The long poll: the agent says what it has, the controller answers when there is more.
+//!
+//! A poll carries no command; it answers "your assignment is now this". A lost answer is asked
+//! for again; an answer received twice changes nothing.
+
+use crate::{Assignment, Digest};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Longest time a poll is held open. Bounds how long a connection can stick to a controller that
+/// is no longer the right one.
+pub const POLL_WAIT_MS_MAX: u32 = 60_000;
+
+/// What the agent has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PollRequest {
+    /// Protocol version of the agent.
+    pub protocol: u32,
+    /// The incarnation the agent enrolled as.
+    pub incarnation: u64,
+    /// Generation of the assignment in its ledger; 0 for none.
+    pub generation: u64,
+    /// Content digest of that assignment.
+    pub digest: Option<Digest>,
+    /// How long the answer may be held, in ms; capped at [`POLL_WAIT_MS_MAX`].
+    pub wait_ms: u32,
+}
+
+/// What the controller wants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PollAnswer {
+    /// The newest assignment if it is not the one the agent has.
+    pub assignment: Option<Assignment>,
+    /// The certificate is past two thirds of its life: renew it.
+    #[serde(default)]
+    pub renew: bool,
+}

@@ -1,0 +1,244 @@
+//! What the user API shows of topologies, components and nodes.
+//!
+//! Read-only pictures made by the planner from a snapshot; nothing is stored in this form.
+
+use crate::heartbeat::{ServiceStatus, Vitals};
+use crate::job::Job;
+use crate::report::Facts;
+use crate::{ComponentId, JobId, NodeId, Outcome, Stage, TopologyId};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Answer to a mutation that starts work.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Accepted {
+    /// What was created, changed or is being deleted.
+    pub id: String,
+    /// The job that does it.
+    pub job: Job,
+}
+
+/// Answer to a dry run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DryRun {
+    /// What would be done, in the order of the work.
+    pub steps: Vec<String>,
+    /// Nodes that would run stages again, with the reason.
+    pub nodes: BTreeMap<String, Vec<String>>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Pass as `marker` for the next page; absent on the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// How a topology or component stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Standing {
+    /// Being made for the first time.
+    Creating,
+    /// Every node is what it should be.
+    Active,
+    /// Some node is changing.
+    Changing,
+    /// Some node fails or is silent.
+    Degraded,
+    /// Being removed.
+    Deleting,
+}
+
+/// A topology.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TopologyView {
+    /// Its id.
+    pub id: TopologyId,
+    /// Its name, unique in its zone.
+    pub name: String,
+    /// Its availability zone.
+    pub availability_zone: String,
+    /// The tenant it belongs to.
+    pub tenant: String,
+    /// How it stands.
+    pub status: Standing,
+    /// Its branch in the config repo.
+    pub branch: String,
+    /// When it was asked for, Unix ms.
+    pub created_ms: i64,
+    /// Its components.
+    pub components: Vec<ComponentView>,
+    /// The newest job.
+    pub job: Option<JobId>,
+}
+
+/// A component.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ComponentView {
+    /// Its id.
+    pub id: ComponentId,
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its version.
+    pub version: String,
+    /// How it stands.
+    pub status: Standing,
+    /// Names of the components it depends on.
+    pub depends_on: Vec<String>,
+    /// Its nodes.
+    pub nodes: Vec<NodeView>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct NodeView {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name, also its host name.
+    pub name: String,
+    /// Its topology.
+    pub topology: TopologyId,
+    /// Its component.
+    pub component: ComponentId,
+    /// The component's name.
+    pub component_name: String,
+    /// Its role.
+    pub role: String,
+    /// Its number in the role, from 1.
+    pub ordinal: u32,
+    /// The host's address once known.
+    pub address: Option<String>,
+    /// Component version wanted.
+    pub version: String,
+    /// Agent version last seen.
+    pub agent_version: Option<String>,
+    /// How well it is heard.
+    pub liveness: Liveness,
+    /// The service.
+    pub service: ServiceStatus,
+    /// Generation wanted.
+    pub generation: u64,
+    /// Newest generation the node confirmed to hold.
+    pub converged_generation: u64,
+    /// Each stage's last result.
+    pub stages: BTreeMap<Stage, StageView>,
+    /// Facts.
+    pub facts: Facts,
+    /// The one thing it waits for.
+    pub why: Why,
+    /// Metrics of the newest heartbeat.
+    pub vitals: Option<Vitals>,
+    /// When the newest heartbeat came, Unix ms.
+    pub seen_ms: Option<i64>,
+}
+
+/// Last result of a stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageView {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Which run at its digest.
+    pub attempt: u32,
+    /// How long it took, in ms.
+    pub duration_ms: u64,
+    /// When the controller heard of it, Unix ms.
+    pub received_ms: i64,
+    /// The 2017 protocol's return value.
+    pub return_value: String,
+    /// Why it failed or waits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+    /// Last lines of output, if it failed or waits.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub output_tail: String,
+    /// What the script advises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// When it runs again, Unix ms by the controller's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_retry_ms: Option<i64>,
+}
+
+/// How well a node is heard. Unreachable is not dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Liveness {
+    /// Never heard of.
+    Unknown,
+    /// Heard of lately.
+    Reachable,
+    /// A few heartbeats are missing.
+    Suspect,
+    /// Silent for long.
+    Unreachable,
+}
+
+/// Why a node is where it is: one cause, with its evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Why {
+    /// The kind of cause.
+    pub cause: Cause,
+    /// In one sentence.
+    pub text: String,
+    /// What the sentence rests on.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub evidence: BTreeMap<String, String>,
+}
+
+/// Kinds of causes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Nothing: it is what it should be.
+    Converged,
+    /// Its host is being made.
+    Spawning,
+    /// Its host could not be made; it is tried again.
+    SpawnFailed,
+    /// Its host is there, its agent has not enrolled.
+    AwaitingEnrolment,
+    /// A node it must know has no address yet.
+    AwaitingPeers,
+    /// A component it depends on is not working yet.
+    AwaitingDependency,
+    /// It asked for a permit that others hold.
+    AwaitingPermit,
+    /// It has not taken up the newest assignment yet.
+    AwaitingAgent,
+    /// It is working.
+    Working,
+    /// A stage failed and will run again.
+    Retrying,
+    /// It has been silent for long.
+    Unreachable,
+    /// It refused its assignment.
+    Refused,
+    /// It is being removed.
+    Deleting,
+}
+
+/// Something that happened, as streamed and kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// Rises with each event of the store.
+    pub seq: i64,
+    /// Unix ms.
+    pub at_ms: i64,
+    /// The topology it belongs to.
+    pub topology: TopologyId,
+    /// The node, if it is of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// Kind, e.g. `stage`, `host`, `job`.
+    pub kind: String,
+    /// In one sentence.
+    pub text: String,
+}

@@ -1,0 +1,29 @@
+//! What the tests of the whole share: a real controller, real agents in real hosts, and the words
+//! to say what happens to them.
+//!
+//! ```text
+//!   scene ──► Cluster ──► straas-controller, as a process of its own or inside the test
+//!     │          ├──► Api        what a user sees
+//!     │          ├──► exec       what is true inside a host
+//!     │          └──► stages     scripts that count their runs and wait where a test wants
+//!     └──► left   whatever happened, nothing stays on the machine
+//! ```
+//! Nothing here is a mock. Nothing here sleeps for a time in the hope that something is done by
+//! then: [`wait`] looks until it is so, or until a deadline far beyond what is expected.
+
+#![allow(clippy::unwrap_used)]
+
+pub mod api;
+pub mod artifacts;
+pub mod cluster;
+pub mod controller;
+pub mod left;
+pub mod pictures;
+pub mod scene;
+pub mod stages;
+pub mod wait;
+
+pub use api::Api;
+pub use cluster::Cluster;
+pub use scene::{say, scene};
+pub use wait::wait;
