@@ -97,7 +97,10 @@ create table join_token (
     node       text collate "BINARY" not null references node (id) on delete cascade,
     number     bigint not null,
     expires_ms bigint not null,
-    used_ms    bigint
+    used_ms    bigint,
+    -- the public key it was spent on, and the incarnation that made
+    used_key    text,
+    incarnation bigint
 );
 create index join_token_node on join_token (node, number);
 

@@ -9,13 +9,13 @@ use rand::RngExt as _;
 use rcgen::string::Ia5String;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use straas_schemas::NodeId;
+use straas_schemas::{Digest, NodeId};
 use time::{Duration, OffsetDateTime};
 
 /// The DNS name agents expect in the controller's certificate, whatever address they connect to.
@@ -107,6 +107,15 @@ impl Ca {
         params.subject_alt_names.extend(addresses.iter().map(|a| SanType::IpAddress(*a)));
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Pair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// The digest of a request's public key.
+    ///
+    /// # Errors
+    /// `Request` if the request is not one or is not signed by its own key.
+    pub fn key_of(&self, csr_pem: &str) -> Result<Digest, CaError> {
+        let csr = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
+        Ok(Digest::sha256(&csr.public_key.subject_public_key_info()))
     }
 
     /// Signs the public key of a request as the identity of one incarnation of a node.

@@ -152,7 +152,10 @@ pub trait Store: Send + Sync {
     async fn add_join_token(&self, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()>;
     /// Spends a join token that expires after `now_ms`: exactly one caller gets `Enrolled`, and the node's incarnation has
     /// risen by one with all that was observed of the earlier one cleared.
-    async fn enrol(&self, hash: &str, now_ms: i64) -> Result<EnrolOutcome>;
+    /// `key` names the public key that it is spent on: whoever comes again with the same token and
+    /// the same key, because the answer was lost, gets the same answer and changes nothing, as
+    /// long as the node has no newer incarnation.
+    async fn enrol(&self, hash: &str, key: &str, now_ms: i64) -> Result<EnrolOutcome>;
     /// Records reports of a node's incarnation and returns those that were new; those recorded
     /// before, and those more than [`RESULTS_PER_NODE_MAX`] below the newest, are ignored.
     /// Reports of an incarnation that is not the newest are refused with `Conflict`.

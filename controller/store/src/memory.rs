@@ -48,12 +48,14 @@ struct Node {
 }
 
 #[derive(Debug)]
+#[derive(Clone)]
 struct Token {
     node: NodeId,
     /// Counts the tokens of the node.
     number: i64,
     expires_ms: i64,
-    used: bool,
+    /// The public key it was spent on, and the incarnation that made.
+    used: Option<(String, u64)>,
 }
 
 impl MemoryStore {
@@ -313,26 +315,28 @@ impl Store for MemoryStore {
         let mut number = 1;
         for earlier in tables.tokens.values_mut().filter(|token| token.node == *node) {
             number = number.max(earlier.number + 1);
-            if !earlier.used {
+            if earlier.used.is_none() {
                 earlier.expires_ms = 0;
             }
         }
         tables.tokens.retain(|_, token| token.node != *node || token.number > number - TOKENS_PER_NODE_MAX);
-        tables.tokens.insert(hash.to_owned(), Token { node: node.clone(), number, expires_ms, used: false });
+        tables.tokens.insert(hash.to_owned(), Token { node: node.clone(), number, expires_ms, used: None });
         Ok(())
     }
 
-    async fn enrol(&self, hash: &str, now_ms: i64) -> Result<EnrolOutcome> {
+    async fn enrol(&self, hash: &str, key: &str, now_ms: i64) -> Result<EnrolOutcome> {
         let mut tables = self.tables();
-        let Some(token) = tables.tokens.get_mut(hash) else { return Ok(EnrolOutcome::Unknown) };
-        if token.used {
-            return Ok(EnrolOutcome::Used);
+        let Some(token) = tables.tokens.get(hash).cloned() else { return Ok(EnrolOutcome::Unknown) };
+        if let Some((used_key, incarnation)) = &token.used {
+            let current = tables.node(&token.node)?.seen.incarnation;
+            let again = used_key == key && *incarnation == current;
+            let enrolled = EnrolOutcome::Enrolled { node: token.node, incarnation: current };
+            return Ok(if again { enrolled } else { EnrolOutcome::Used });
         }
         if token.expires_ms <= now_ms {
             return Ok(EnrolOutcome::Expired);
         }
-        token.used = true;
-        let id = token.node.clone();
+        let id = token.node;
         let node = tables.node(&id)?;
         node.reports.clear();
         node.stage_keys.clear();
@@ -344,7 +348,11 @@ impl Store for MemoryStore {
         seen.stages.clear();
         seen.refused = None;
         seen.heartbeat = None;
-        Ok(EnrolOutcome::Enrolled { incarnation: seen.incarnation, node: id })
+        let incarnation = seen.incarnation;
+        if let Some(token) = tables.tokens.get_mut(hash) {
+            token.used = Some((key.to_owned(), incarnation));
+        }
+        Ok(EnrolOutcome::Enrolled { incarnation, node: id })
     }
 
     async fn record_reports(

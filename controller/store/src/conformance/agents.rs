@@ -11,17 +11,34 @@ pub(super) async fn tokens_are_spent_once(store: Arc<dyn Store>) {
     store.add_join_token("tokens-a", world.id(0), 100).await.unwrap();
     assert!(is_duplicate(&store.add_join_token("tokens-a", world.id(1), 100).await));
     assert!(is_missing(&store.add_join_token("tokens-b", &"nobody".into(), 100).await));
-    assert_eq!(store.enrol("tokens-x", 50).await.unwrap(), EnrolOutcome::Unknown);
-    assert_eq!(store.enrol("tokens\0", 50).await.unwrap(), EnrolOutcome::Unknown);
-    assert_eq!(store.enrol("tokens-a", 100).await.unwrap(), EnrolOutcome::Expired);
+    assert_eq!(store.enrol("tokens-x", "key", 50).await.unwrap(), EnrolOutcome::Unknown);
+    assert_eq!(store.enrol("tokens\0", "key", 50).await.unwrap(), EnrolOutcome::Unknown);
+    assert_eq!(store.enrol("tokens-a", "key", 100).await.unwrap(), EnrolOutcome::Expired);
     assert_eq!(world.seen(0).await.incarnation, 0, "a refused token changes nothing");
     let enrolled = EnrolOutcome::Enrolled { node: world.id(0).clone(), incarnation: 1 };
-    assert_eq!(store.enrol("tokens-a", 99).await.unwrap(), enrolled);
-    assert_eq!(store.enrol("tokens-a", 99).await.unwrap(), EnrolOutcome::Used);
-    assert_eq!(store.enrol("tokens-a", 200).await.unwrap(), EnrolOutcome::Used);
+    assert_eq!(store.enrol("tokens-a", "key", 99).await.unwrap(), enrolled);
+    assert_eq!(store.enrol("tokens-a", "another key", 99).await.unwrap(), EnrolOutcome::Used);
+    assert_eq!(store.enrol("tokens-a", "another key", 200).await.unwrap(), EnrolOutcome::Used);
     let seen = world.seen(0).await;
     assert_eq!((seen.incarnation, seen.enrolled_ms), (1, Some(99)));
     assert_eq!(world.seen(1).await.incarnation, 0);
+}
+
+pub(super) async fn a_lost_answer_to_an_enrolment_is_given_again(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "again", 1).await;
+    store.add_join_token("again-1", world.id(0), 100).await.unwrap();
+    let first = EnrolOutcome::Enrolled { node: world.id(0).clone(), incarnation: 1 };
+    assert_eq!(store.enrol("again-1", "key", 10).await.unwrap(), first);
+    store.record_reports(world.id(0), 1, &[stage_report(1, 1, Stage::Install, "x")], 20).await.unwrap();
+    assert_eq!(store.enrol("again-1", "key", 500).await.unwrap(), first, "also when it would have expired by now");
+    let seen = world.seen(0).await;
+    assert_eq!((seen.incarnation, seen.enrolled_ms, seen.stages.len()), (1, Some(10), 1), "nothing is cleared");
+    store.add_join_token("again-2", world.id(0), 1_000).await.unwrap();
+    assert_eq!(
+        store.enrol("again-2", "other", 600).await.unwrap(),
+        EnrolOutcome::Enrolled { node: world.id(0).clone(), incarnation: 2 }
+    );
+    assert_eq!(store.enrol("again-1", "key", 700).await.unwrap(), EnrolOutcome::Used, "an older incarnation does not come back");
 }
 
 pub(super) async fn a_new_token_ends_the_earlier(store: Arc<dyn Store>) {
@@ -29,13 +46,13 @@ pub(super) async fn a_new_token_ends_the_earlier(store: Arc<dyn Store>) {
     store.add_join_token("newer-1", world.id(0), 1_000).await.unwrap();
     store.add_join_token("newer-other", world.id(1), 1_000).await.unwrap();
     store.add_join_token("newer-2", world.id(0), 1_000).await.unwrap();
-    assert_eq!(store.enrol("newer-1", 1).await.unwrap(), EnrolOutcome::Expired);
-    assert!(matches!(store.enrol("newer-2", 1).await.unwrap(), EnrolOutcome::Enrolled { .. }));
-    assert!(matches!(store.enrol("newer-other", 1).await.unwrap(), EnrolOutcome::Enrolled { .. }));
+    assert_eq!(store.enrol("newer-1", "key", 1).await.unwrap(), EnrolOutcome::Expired);
+    assert!(matches!(store.enrol("newer-2", "key", 1).await.unwrap(), EnrolOutcome::Enrolled { .. }));
+    assert!(matches!(store.enrol("newer-other", "key", 1).await.unwrap(), EnrolOutcome::Enrolled { .. }));
     store.add_join_token("newer-3", world.id(0), 1_000).await.unwrap();
-    assert_eq!(store.enrol("newer-2", 1).await.unwrap(), EnrolOutcome::Used);
+    assert_eq!(store.enrol("newer-2", "another key", 1).await.unwrap(), EnrolOutcome::Used);
     let again = EnrolOutcome::Enrolled { node: world.id(0).clone(), incarnation: 2 };
-    assert_eq!(store.enrol("newer-3", 1).await.unwrap(), again);
+    assert_eq!(store.enrol("newer-3", "key", 1).await.unwrap(), again);
 }
 
 pub(super) async fn tokens_are_bounded(store: Arc<dyn Store>) {
@@ -43,9 +60,9 @@ pub(super) async fn tokens_are_bounded(store: Arc<dyn Store>) {
     for number in 0..40 {
         store.add_join_token(&format!("bounded-{number}"), world.id(0), 1_000).await.unwrap();
     }
-    assert_eq!(store.enrol("bounded-0", 1).await.unwrap(), EnrolOutcome::Unknown);
-    assert_eq!(store.enrol("bounded-38", 1).await.unwrap(), EnrolOutcome::Expired);
-    assert!(matches!(store.enrol("bounded-39", 1).await.unwrap(), EnrolOutcome::Enrolled { .. }));
+    assert_eq!(store.enrol("bounded-0", "key", 1).await.unwrap(), EnrolOutcome::Unknown);
+    assert_eq!(store.enrol("bounded-38", "key", 1).await.unwrap(), EnrolOutcome::Expired);
+    assert!(matches!(store.enrol("bounded-39", "key", 1).await.unwrap(), EnrolOutcome::Enrolled { .. }));
 }
 
 pub(super) async fn enrolment_clears_what_was_observed(store: Arc<dyn Store>) {

@@ -27,9 +27,9 @@ pub(super) async fn one_enrolment_per_token(store: Arc<dyn Store>) {
     for round in 1..=10 {
         let hash = format!("race-{round}");
         store.add_join_token(&hash, world.id(0), 1_000).await.unwrap();
-        let answers = together(|_| {
+        let answers = together(|task| {
             let (store, hash) = (store.clone(), hash.clone());
-            async move { store.enrol(&hash, 1).await.unwrap() }
+            async move { store.enrol(&hash, &format!("key of {task}"), 1).await.unwrap() }
         });
         let answers = answers.await;
         let won = EnrolOutcome::Enrolled { node: world.id(0).clone(), incarnation: round };
@@ -109,7 +109,7 @@ pub(super) async fn nothing_observed_outlives_an_enrolment(store: Arc<dyn Store>
             let (store, node, hash) = (store.clone(), world.id(0).clone(), hash.clone());
             async move {
                 if writer == 0 {
-                    store.enrol(&hash, 20).await.unwrap();
+                    store.enrol(&hash, "key", 20).await.unwrap();
                     return;
                 }
                 for step in 1..=4 {

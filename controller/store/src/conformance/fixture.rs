@@ -224,7 +224,7 @@ impl World {
     pub async fn enrol(&self, at: usize, now_ms: i64) -> u64 {
         let hash = format!("hash-{}-{now_ms}", self.id(at));
         self.store.add_join_token(&hash, self.id(at), now_ms + 1).await.unwrap();
-        match self.store.enrol(&hash, now_ms).await.unwrap() {
+        match self.store.enrol(&hash, "key", now_ms).await.unwrap() {
             EnrolOutcome::Enrolled { incarnation, node } if node == *self.id(at) => incarnation,
             other => panic!("{other:?}"),
         }

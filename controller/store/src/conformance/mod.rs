@@ -52,6 +52,7 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         nodes::large_assignments,
         nodes::listed_in_bytewise_order,
         agents::tokens_are_spent_once,
+        agents::a_lost_answer_to_an_enrolment_is_given_again,
         agents::a_new_token_ends_the_earlier,
         agents::tokens_are_bounded,
         agents::enrolment_clears_what_was_observed,

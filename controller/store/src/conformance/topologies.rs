@@ -124,7 +124,7 @@ pub(super) async fn forgotten_with_all_that_is_theirs(store: Arc<dyn Store>) {
     assert!(store.snapshot(&world.topology.id).await.unwrap().is_none());
     assert!(store.node(world.id(0)).await.unwrap().is_none());
     assert_eq!(store.assignment(world.id(0)).await.unwrap(), None);
-    assert_eq!(store.enrol("hash-forgotten", 2).await.unwrap(), EnrolOutcome::Unknown);
+    assert_eq!(store.enrol("hash-forgotten", "key", 2).await.unwrap(), EnrolOutcome::Unknown);
     assert!(is_missing(&store.record_reports(world.id(0), 1, &[], 1).await));
     assert!(store.node_index().await.unwrap().iter().all(|node| node.topology != world.topology.id));
     assert!(store.assignments().await.unwrap().iter().all(|assignment| assignment.node != *world.id(0)));

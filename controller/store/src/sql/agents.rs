@@ -21,8 +21,11 @@ statements! {
     TOKENS_END = "update join_token set expires_ms = 0 where node = $1 and used_ms is null and expires_ms <> 0";
     TOKEN_ADD = "insert into join_token (hash, node, number, expires_ms) values ($1, $2, $3, $4)";
     TOKENS_PRUNE = "delete from join_token where node = $1 and number <= $2";
-    TOKEN_SPEND = "update join_token set used_ms = $2 where hash = $1 and used_ms is null and expires_ms > $2 returning node";
-    TOKEN_USED = "select used_ms from join_token where hash = $1";
+    TOKEN_SPEND = "update join_token set used_ms = $2, used_key = $3
+        where hash = $1 and used_ms is null and expires_ms > $2 returning node";
+    TOKEN_MADE = "update join_token set incarnation = $2 where hash = $1";
+    TOKEN_USED = "select n.id, n.incarnation, t.used_key, t.incarnation from join_token t join node n on n.id = t.node
+        where t.hash = $1";
     ENROL = "update node set incarnation = incarnation + 1, enrolled_ms = $2, report_seq = 0, converged_generation = 0,
             refused_generation = null, refused_reason = null, refused_seq = 0
         where id = $1 returning incarnation";
@@ -88,23 +91,28 @@ pub(super) async fn add_join_token(store: &SqlStore, hash: &str, node: &NodeId, 
 }
 
 /// See [`crate::Store::enrol`].
-pub(super) async fn enrol(store: &SqlStore, hash: &str, now_ms: i64) -> Result<EnrolOutcome> {
+pub(super) async fn enrol(store: &SqlStore, hash: &str, used_key: &str, now_ms: i64) -> Result<EnrolOutcome> {
     let hash = key(hash);
     writing!(store, "spending a join token", |tx, on| {
         let node: Option<String> =
-            query_scalar(on(&TOKEN_SPEND)).bind(&*hash).bind(now_ms).fetch_optional(&mut *tx).await?;
+            query_scalar(on(&TOKEN_SPEND)).bind(&*hash).bind(now_ms).bind(used_key).fetch_optional(&mut *tx).await?;
         let Some(node) = node else {
-            let used: Option<Option<i64>> = query_scalar(on(&TOKEN_USED)).bind(&*hash).fetch_optional(&mut *tx).await?;
-            return Ok(match used {
+            let found: Option<(String, i64, Option<String>, Option<i64>)> =
+                query_as(on(&TOKEN_USED)).bind(&*hash).fetch_optional(&mut *tx).await?;
+            return Ok(match found {
                 None => EnrolOutcome::Unknown,
-                Some(None) => EnrolOutcome::Expired,
-                Some(Some(_)) => EnrolOutcome::Used,
+                Some((_, _, None, _)) => EnrolOutcome::Expired,
+                Some((node, current, Some(key), made)) if key == used_key && made == Some(current) => {
+                    EnrolOutcome::Enrolled { node: node.into(), incarnation: super::rows::count(current)? }
+                }
+                Some(_) => EnrolOutcome::Used,
             });
         };
         let incarnation: i64 = query_scalar(on(&ENROL)).bind(&node).bind(now_ms).fetch_one(&mut *tx).await?;
         for clear in [&HEARTBEAT_CLEAR, &STAGES_CLEAR, &REPORTS_CLEAR] {
             query(on(clear)).bind(&node).execute(&mut *tx).await?;
         }
+        query(on(&TOKEN_MADE)).bind(&*hash).bind(incarnation).execute(&mut *tx).await?;
         EnrolOutcome::Enrolled { node: node.into(), incarnation: super::rows::count(incarnation)? }
     })
 }

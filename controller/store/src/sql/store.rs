@@ -90,8 +90,8 @@ impl Store for SqlStore {
     async fn add_join_token(&self, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()> {
         agents::add_join_token(self, hash, node, expires_ms).await
     }
-    async fn enrol(&self, hash: &str, now_ms: i64) -> Result<EnrolOutcome> {
-        agents::enrol(self, hash, now_ms).await
+    async fn enrol(&self, hash: &str, key: &str, now_ms: i64) -> Result<EnrolOutcome> {
+        agents::enrol(self, hash, key, now_ms).await
     }
     async fn record_reports(
         &self,
