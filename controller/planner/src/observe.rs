@@ -6,6 +6,7 @@ use crate::desired::{self, Wanted};
 use crate::{Component, Host, NewNode, Node, PlanInput};
 use std::collections::BTreeMap;
 use straas_schemas::heartbeat::ServiceStatus;
+use straas_schemas::report::Facts;
 use straas_schemas::{ComponentId, NodeId, Outcome, Stage};
 
 /// The input, indexed.
@@ -119,6 +120,22 @@ pub fn works(node: &Node) -> bool {
 /// Whether the node worked before, in this incarnation.
 pub fn serves(node: &Node) -> bool {
     node.converged_generation > 0
+}
+
+/// The service and its facts as last seen: by the newest heartbeat, or by a `validate` that was
+/// reported after it. Right after a node settled its next heartbeat may still be on its way.
+pub fn service(node: &Node) -> (ServiceStatus, Option<&Facts>) {
+    let beat = node.heartbeat.as_ref().map(|(beat, at)| (*at, beat.service, Some(&beat.facts)));
+    let validated = node.stages.get(&Stage::Validate).map(|(result, at)| {
+        let status = match result.outcome {
+            Outcome::Succeeded => ServiceStatus::Active,
+            Outcome::Failed => ServiceStatus::Inactive,
+            Outcome::Waiting => ServiceStatus::Unknown,
+        };
+        (*at, status, Some(&result.facts))
+    });
+    let newest = beat.into_iter().chain(validated).max_by_key(|(at, ..)| *at);
+    newest.map_or((ServiceStatus::Unknown, None), |(_, status, facts)| (status, facts))
 }
 
 /// Whether the newest heartbeat says this of the service.

@@ -116,6 +116,7 @@ fn blank(topology: &TopologyId, component: &Component) -> NodeView {
 
 fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why) -> NodeView {
     let beat = node.heartbeat.as_ref().map(|(beat, _)| beat);
+    let (service, facts) = crate::observe::service(node);
     NodeView {
         id: node.id.clone(),
         name: node.name.clone(),
@@ -129,11 +130,11 @@ fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why)
             Silence::Suspect => Liveness::Suspect,
             Silence::Unreachable => Liveness::Unreachable,
         },
-        service: beat.map_or(ServiceStatus::Unknown, |b| b.service),
+        service,
         generation: picture.generation(&node.id).or(node.assignment.as_ref().map(|a| a.generation)).unwrap_or(0),
         converged_generation: node.converged_generation,
         stages: stages(node),
-        facts: beat.map(|b| b.facts.clone()).unwrap_or_default(),
+        facts: facts.cloned().unwrap_or_default(),
         why,
         vitals: beat.map(|b| b.vitals.clone()),
         seen_ms: node.heartbeat.as_ref().map(|(_, at)| *at),

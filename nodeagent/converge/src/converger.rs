@@ -402,6 +402,11 @@ impl Converger {
             if stage == Stage::Config {
                 // Puppet starts the service itself
                 self.restart_at = None;
+                // what was validated before says nothing of what is configured now
+                let seen = self.ledger.stages.get(&Stage::Validate).filter(|record| record.outcome.is_some());
+                changes.extend(seen.map(|r| {
+                    LedgerChange::Stage(Stage::Validate, Box::new(StageRecord { outcome: None, attempt: 0, ..r.clone() }))
+                }));
                 let head = &self.ledger.head;
                 if head.halted || head.start_owed {
                     changes.push(LedgerChange::Head(crate::Head { halted: false, start_owed: false, ..head.clone() }));

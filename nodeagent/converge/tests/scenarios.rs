@@ -219,6 +219,20 @@ fn failing_waiting_superseding() {
 }
 
 #[test]
+fn what_was_validated_before_says_nothing_of_what_is_configured_now() {
+    check(
+        "a change that began and was taken back is validated anew",
+        after(vec![
+            (Offer(wanted(2, |a| a.stages[2].inputs = Digest::of(&["n"]))), "persist persist run:config#1"),
+            (Offer(wanted(3, |_| ())), "persist kill"),
+            (Ends(Outcome::Failed), "persist run:config#1"),
+            (Ends(OK), "report:config:Succeeded persist run:validate#1"),
+            (Ends(OK), "report:validate:Succeeded persist converged:3 persist wake+5000"),
+        ]),
+    );
+}
+
+#[test]
 fn gates() {
     let closed = Gate::Closed { why: "zk is not there".into() };
     let agent = check(
