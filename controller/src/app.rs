@@ -6,15 +6,14 @@ use crate::error::{Error, chain};
 use crate::fleet::{Fleet, Offer};
 use crate::metrics::Metrics;
 use crate::stop::Stop;
+use crate::tasks::beats::Beats;
 use crate::tasks::hosts::Busy;
 use crate::wake::Wake;
 use std::sync::Arc;
 use straas_drivers::Hosts;
 use straas_repos::{ConfigRepo, Packs, ScriptRepo};
-use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::{Assignment, FileRef, NodeId};
 use straas_store::{NewEvent, Store};
-use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 /// The controller's parts.
@@ -40,7 +39,7 @@ pub struct App {
     /// Which topologies have to be looked at.
     pub wake: Wake,
     /// Heartbeats to be written.
-    pub beats: mpsc::Sender<(NodeId, i64, Heartbeat)>,
+    pub beats: Beats,
     /// Files every host should have.
     pub files: Vec<FileRef>,
     /// Hash of the administrator's token.
@@ -74,7 +73,9 @@ impl App {
         for stored in self.store.assignments().await? {
             match serde_json::from_str::<Assignment>(&stored.document) {
                 Ok(assignment) => self.fleet.offer(&stored.node, Offer::new(assignment)),
-                Err(error) => tracing::error!(node = %stored.node, %error, "a stored assignment cannot be read; it is planned anew"),
+                Err(error) => {
+                    tracing::error!(node = %stored.node, %error, "a stored assignment cannot be read; it is planned anew")
+                }
             }
         }
         self.wake_all().await

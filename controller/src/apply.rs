@@ -8,13 +8,14 @@ use crate::app::{App, blocking};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::fleet::Offer;
-use crate::tasks::hosts::{self, HostWork};
-use straas_planner::{Host, NewNode, Plan, PlanInput};
+use crate::tasks::hosts::{self, HostWork, Wish};
+use std::sync::Arc;
+use straas_drivers::Flavor;
+use straas_planner::{Host, HostWish, NewNode, Plan, PlanInput};
 use straas_repos::CommitId;
 use straas_schemas::job::{Job, JobKind};
 use straas_schemas::{Assignment, NodeId};
 use straas_store::{NewEvent, NodeRecord, StoreError};
-use std::sync::Arc;
 
 /// Carries out a plan made of `input`.
 ///
@@ -29,7 +30,10 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
         }
     }
     // a host that is being made is not seen in the plan yet: its node stays until it is removed again
-    let (busy, forget_nodes): (Vec<_>, Vec<_>) = plan.forget_nodes.iter().cloned().partition(|node| app.busy.contains(node));
+    let goes = |node: &NodeId| input.topology.deleting || plan.forget_nodes.contains(node);
+    let nodes = input.nodes.iter().map(|node| &node.id);
+    let busy: Vec<NodeId> = nodes.filter(|node| goes(node) && app.busy.contains(node)).cloned().collect();
+    let forget_nodes: Vec<NodeId> = plan.forget_nodes.iter().filter(|node| !busy.contains(node)).cloned().collect();
     if plan.forget_topology && busy.is_empty() {
         return forget(app, input, plan).await;
     }
@@ -48,7 +52,7 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
     let missing = |node: &NodeId| input.nodes.iter().find(|n| n.id == *node).is_none_or(|n| n.host != Host::Up);
     let work = HostWork {
         topology: topology.clone(),
-        wanted: plan.hosts.iter().filter(|wish| missing(&wish.node)).cloned().collect(),
+        wanted: plan.hosts.iter().filter(|wish| missing(&wish.node)).map(wish).collect(),
         unwanted: plan.no_hosts.iter().cloned().chain(busy).collect(),
     };
     hosts::take_up(app, work);
@@ -119,6 +123,15 @@ async fn event(app: &App, input: &PlanInput, text: &str) {
         text: text.to_owned(),
     };
     app.tell(&[event]).await;
+}
+
+fn wish(wish: &HostWish) -> Wish {
+    Wish {
+        node: wish.node.clone(),
+        name: wish.name.clone(),
+        zone: wish.zone.clone(),
+        flavor: Flavor { memory_mib: wish.memory_mib, vcpus: wish.vcpus },
+    }
 }
 
 fn record(input: &PlanInput, node: &NewNode) -> NodeRecord {

@@ -122,7 +122,13 @@ impl Ca {
     ///
     /// # Errors
     /// `Request` if the request is not one or is not signed by its own key.
-    pub fn sign_node(&self, csr_pem: &str, node: &NodeId, incarnation: u64, days: u32) -> Result<NodeCertificate, CaError> {
+    pub fn sign_node(
+        &self,
+        csr_pem: &str,
+        node: &NodeId,
+        incarnation: u64,
+        days: u32,
+    ) -> Result<NodeCertificate, CaError> {
         let csr = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
         let mut params = leaf(node.as_str(), i64::from(days), ExtendedKeyUsagePurpose::ClientAuth);
         let identity = format!("straas://node/{node}/{incarnation}");

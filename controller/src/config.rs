@@ -186,7 +186,9 @@ impl Config {
         let config: Self = toml::from_str(&text).map_err(|e| invalid(e.to_string()))?;
         let t = &config.timing;
         if !(t.heartbeat_ms > 0 && t.heartbeat_ms < t.suspect_after_ms && t.suspect_after_ms < t.unreachable_after_ms) {
-            return Err(invalid("[timing] must have 0 < heartbeat_ms < suspect_after_ms < unreachable_after_ms".into()));
+            return Err(invalid(
+                "[timing] must have 0 < heartbeat_ms < suspect_after_ms < unreachable_after_ms".into(),
+            ));
         }
         if t.retry_ms == 0 || t.waiting_ms == 0 || t.retry_ms > t.retry_max_ms {
             return Err(invalid("[timing] must have 0 < retry_ms <= retry_max_ms and 0 < waiting_ms".into()));

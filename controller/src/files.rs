@@ -31,7 +31,10 @@ pub fn take_in(data_dir: &Path, files: &[FileConfig]) -> std::io::Result<Vec<Fil
         };
         let size = std::fs::metadata(&file.source)?.len();
         if size > FILE_BYTES_MAX {
-            return Err(invalid(format!("[[files]] source {} has {size} bytes; at most {FILE_BYTES_MAX}", file.source.display())));
+            return Err(invalid(format!(
+                "[[files]] source {} has {size} bytes; at most {FILE_BYTES_MAX}",
+                file.source.display()
+            )));
         }
         let bytes = std::fs::read(&file.source)?;
         let reference = FileRef {

@@ -126,3 +126,23 @@ impl Offer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_hears_of_an_enrolment_late_does_not_undo_a_later_one() {
+        let (fleet, node) = (Fleet::default(), NodeId::from("n"));
+        fleet.add(node.clone(), TopologyId::from("t"), 1);
+        let mut watch = fleet.watch(&node).expect("a slot");
+        fleet.enrolled(&node, 3);
+        assert!(watch.has_changed().expect("there"));
+        watch.mark_unchanged();
+        fleet.enrolled(&node, 2);
+        fleet.add(node.clone(), TopologyId::from("t"), 1);
+        assert_eq!((fleet.incarnation(&node), watch.has_changed().expect("there")), (Some(3), false));
+        fleet.remove(&node);
+        assert!(watch.has_changed().is_err(), "open polls end with the node");
+    }
+}

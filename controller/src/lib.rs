@@ -38,11 +38,8 @@ use straas_drivers::local::LocalHosts;
 use straas_repos::{ConfigRepo, Packs, ScriptRepo};
 use straas_store::SqlStore;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-
-/// Heartbeats that wait to be written: half a minute of a fleet of 5,000.
-const BEATS_WAITING_MAX: usize = 16 * 1024;
 
 /// Everything gets so long to end after the word to stop; what has not ended then is cut off, as by
 /// a crash, which everything here survives.
@@ -107,15 +104,14 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     let _ = rustls::crypto::ring::default_provider().install_default();
     data_dir(&config.data_dir)?;
     let (stopper, stopping) = stop::pair();
-    let (beats_in, beats_out) = mpsc::channel(BEATS_WAITING_MAX);
-    let app = open(config, world.hosts, world.boot, beats_in, stopping.clone()).await?;
+    let app = open(config, world.hosts, world.boot, stopping.clone()).await?;
     app.load().await.context("read the database")?;
     let tls = tls::config(&app.ca, &world.agent_addresses)?;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(tasks::reconcile::run(app.clone()));
     tasks.spawn(tasks::hosts::run(app.clone()));
-    tasks.spawn(tasks::beats::run(app.clone(), beats_out));
+    tasks.spawn(tasks::beats::run(app.clone()));
     tasks.spawn(port::serve(world.agent_port, Some(tls.into()), agents::router(app.clone()), stopping.clone()));
     tasks.spawn(port::serve(world.user_port, None, http::router(app.clone()), stopping.clone()));
     // to systemd, or to whoever started us and listens; nobody listening is fine
@@ -171,23 +167,26 @@ async fn open(
     config: Config,
     hosts: Arc<dyn Hosts>,
     boot: watch::Receiver<Option<BootTemplate>>,
-    beats: mpsc::Sender<(straas_schemas::NodeId, i64, straas_schemas::heartbeat::Heartbeat)>,
     stopping: stop::Stop,
 ) -> Result<Arc<App>> {
     let dir = config.data_dir.clone();
     let store = SqlStore::connect(&config.store_url()).await.context("open the database ([store] url)")?;
     let scripts = ScriptRepo::open(&dir.join("scripts.git")).context("open the script repo")?;
+    let configs = ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?;
+    let packs = Packs::open(&scripts, &dir.join("packs")).context("open the packs")?;
+    // a repository that was made just now has taken the place of the private directory
+    data_dir(&dir)?;
     Ok(Arc::new(App {
         store: Arc::new(store),
-        configs: ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?,
-        packs: Packs::open(&scripts, &dir.join("packs")).context("open the packs")?,
+        configs,
+        packs,
         scripts,
         ca: ca::Ca::open(&dir.join("ca")).context("open the certificate authority")?,
         hosts,
         boot,
         fleet: fleet::Fleet::default(),
         wake: wake::Wake::default(),
-        beats,
+        beats: tasks::beats::Beats::default(),
         files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
         admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),
         metrics: metrics::Metrics::default(),
@@ -197,4 +196,3 @@ async fn open(
         config,
     }))
 }
-

@@ -67,7 +67,10 @@ pub async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, router:
     connections.shutdown().await;
 }
 
-async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((tcp, address)) => Some((tcp, address, slot)),
@@ -80,7 +83,13 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<(TcpSt
     }
 }
 
-async fn connection(mut desk: Desk, tcp: TcpStream, address: SocketAddr, watcher: Watcher, _slot: OwnedSemaphorePermit) {
+async fn connection(
+    mut desk: Desk,
+    tcp: TcpStream,
+    address: SocketAddr,
+    watcher: Watcher,
+    _slot: OwnedSemaphorePermit,
+) {
     let _ = tcp.set_nodelay(true);
     let Some(acceptor) = desk.acceptor else {
         return requests(tcp, None, address, desk.router, watcher).await;

@@ -34,9 +34,10 @@ pub fn matches(token: &str, kept: &str) -> bool {
 pub fn admin_token(data_dir: &Path) -> std::io::Result<String> {
     let path = data_dir.join("admin.token");
     match std::fs::read_to_string(&path) {
-        Ok(text) if text.trim().is_empty() => {
-            Err(std::io::Error::new(std::io::ErrorKind::InvalidData, format!("{} is empty; remove it to get a new one", path.display())))
-        }
+        Ok(text) if text.trim().is_empty() => Err(std::io::Error::new(
+            std::io::ErrorKind::InvalidData,
+            format!("{} is empty; remove it to get a new one", path.display()),
+        )),
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let token = new_token();

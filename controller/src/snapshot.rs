@@ -8,10 +8,11 @@ use crate::clock::now_ms;
 use crate::error::{Error, chain};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use straas_planner::{Component, Group, Host, Knowledge, Node, OpenJob, PlanInput, Settings, Topology};
+use straas_planner::{Component, Group, Host, Knowledge, Node, OpenJob, Plan, PlanInput, Settings, Topology, plan};
 use straas_repos::{CommitId, ConfigRepo, ScriptRepo};
 use straas_schemas::TopologyId;
 use straas_schemas::metadata::Catalog;
+use straas_schemas::view::TopologyView;
 use straas_store::{ComponentRecord, HostPhase, NodeSnapshot, Snapshot, StoreError};
 
 /// A snapshot is taken so often at most, while assignments are being written beside it.
@@ -64,6 +65,30 @@ pub async fn imagine(app: &App, snapshot: Snapshot) -> Result<PlanInput, Error> 
     Ok(input(app, snapshot, head.as_str(), known))
 }
 
+/// The plan of a topology as it is; `None` if there is none of this id.
+///
+/// # Errors
+/// As [`take`].
+pub async fn planned(app: &App, id: &TopologyId) -> Result<Option<Plan>, Error> {
+    Ok(take(app, id).await?.map(|input| plan(&input)))
+}
+
+/// A topology as people see it; `None` if there is none of this id.
+///
+/// # Errors
+/// As [`take`].
+pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, Error> {
+    Ok(take(app, id).await?.map(|input| straas_planner::view(&input)))
+}
+
+/// The plan of a topology that is only asked for.
+///
+/// # Errors
+/// As [`imagine`].
+pub async fn imagined(app: &App, snapshot: Snapshot) -> Result<Plan, Error> {
+    Ok(plan(&imagine(app, snapshot).await?))
+}
+
 fn input(app: &App, snapshot: Snapshot, scripts: &str, known: Vec<Result<Knowledge, String>>) -> PlanInput {
     let timing = &app.config.timing;
     PlanInput {
@@ -77,7 +102,12 @@ fn input(app: &App, snapshot: Snapshot, scripts: &str, known: Vec<Result<Knowled
             deleting: snapshot.topology.deleting,
             created_ms: snapshot.topology.created_ms,
         },
-        components: snapshot.components.into_iter().zip(known).map(|(record, known)| component(record, known)).collect(),
+        components: snapshot
+            .components
+            .into_iter()
+            .zip(known)
+            .map(|(record, known)| component(record, known))
+            .collect(),
         nodes: snapshot.nodes.into_iter().map(|n| node(app, n)).collect(),
         jobs: snapshot
             .jobs

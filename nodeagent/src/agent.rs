@@ -83,6 +83,8 @@ pub struct Agent {
     pub send: Notify,
     /// A heartbeat is due now.
     pub beat: Notify,
+    /// A request got through after others had not: whoever backs off may try at once.
+    pub linked: Notify,
     /// The certificate is to be renewed.
     pub renew: Notify,
     /// When a tick is wanted, in `mono_ms`.
@@ -154,6 +156,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         progress: RefCell::new(None),
         send: Notify::new(),
         beat: Notify::new(),
+        linked: Notify::new(),
         renew: Notify::new(),
         wake: watch::Sender::new(None),
         converger: RefCell::new(converger),

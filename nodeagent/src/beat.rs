@@ -17,12 +17,23 @@ pub async fn run(agent: &Agent) {
     // random, to tell the runs of an agent apart
     let run = format!("{:016x}", rand::random::<u64>());
     let mut beat = 0;
+    let mut lost = false;
     loop {
         beat += 1;
         let begin = Instant::now();
         let heartbeat = heartbeat(agent, &run, beat);
-        if let Err(error) = agent.client.post_only(&agent.path("heartbeat"), &heartbeat).await {
-            tracing::debug!(%error, "heartbeat lost");
+        match agent.client.post_only(&agent.path("heartbeat"), &heartbeat).await {
+            Ok(()) if lost => {
+                // heartbeats go at their interval, back-offs grow: the link is often seen to heal here first
+                lost = false;
+                agent.linked.notify_one();
+                agent.send.notify_one();
+            }
+            Ok(()) => {}
+            Err(error) => {
+                lost = true;
+                tracing::debug!(%error, "heartbeat lost");
+            }
         }
         sleep(PAUSE).await;
         tokio::select! {

@@ -60,7 +60,10 @@ pub async fn run(agent: &Agent) {
                 } else {
                     tracing::warn!(%error, failures = backoff.failures() + 1, "no assignment could be asked for");
                 }
-                tokio::time::sleep(backoff.failed()).await;
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.failed()) => {}
+                    () = agent.linked.notified() => {}
+                }
             }
         }
     }

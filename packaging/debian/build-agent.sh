@@ -5,6 +5,7 @@
 # start the agent: whoever provides the join token does, as userdata does on a new host.
 NAME=straas-agent
 [ $# -eq 2 ] || { echo "usage: $0 BINARY OUTDIR" >&2; exit 2; }
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 binary "$1" /usr/sbin straas-agent

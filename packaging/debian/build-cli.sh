@@ -2,6 +2,7 @@
 # build-cli.sh BINARY OUTDIR : makes straas-cli_VERSION_ARCH.deb with the command `straas`.
 NAME=straas-cli
 [ $# -eq 2 ] || { echo "usage: $0 BINARY OUTDIR" >&2; exit 2; }
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 binary "$1" /usr/bin straas

@@ -5,6 +5,7 @@
 # into its image. The daemon runs as root, because local hosts are made of namespaces.
 NAME=straas-controller
 [ $# -eq 3 ] || { echo "usage: $0 BINARY AGENT_DEB OUTDIR" >&2; exit 2; }
+# shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "$0")/lib.sh"
 
 binary "$1" /usr/sbin straas-controller

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Shared by the build-*.sh scripts: makes a Debian package from a directory tree, reproducibly.
 #
 # No debhelper: it is not needed for a handful of files, and these scripts then run wherever

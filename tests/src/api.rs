@@ -148,7 +148,8 @@ impl Stream {
                 let raw: Vec<u8> = self.buffer.drain(..end + 2).collect();
                 let raw = String::from_utf8_lossy(&raw);
                 // the controller's JSON has no line breaks, so an event has one line of data
-                let field = |name| raw.lines().find_map(|line| line.strip_prefix(name)).map(|v: &str| v.trim().to_owned());
+                let field =
+                    |name| raw.lines().find_map(|line| line.strip_prefix(name)).map(|v: &str| v.trim().to_owned());
                 if let Some(data) = field("data:") {
                     return Some((field("event:").unwrap_or_default(), data));
                 }

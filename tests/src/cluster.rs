@@ -236,7 +236,9 @@ impl Cluster {
     /// # Errors
     /// It ended otherwise, or not in time.
     pub async fn active(&self, accepted: &Accepted) -> Result<TopologyView> {
-        let job = self.follow(accepted.job.id.as_str(), ACTIVE_MAX, |job| job.standing.is_final().then(|| job.clone())).await?;
+        let job = self
+            .follow(accepted.job.id.as_str(), ACTIVE_MAX, |job| job.standing.is_final().then(|| job.clone()))
+            .await?;
         ensure!(job.standing == JobStanding::Succeeded, "the job ended as {:?}", job.standing);
         let id = job.topology.as_str();
         wait("the topology to be ACTIVE", STEP_MAX, async || {

@@ -80,7 +80,8 @@ impl Controller {
         match self {
             Self::Program(mut child) => {
                 kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM)?;
-                let ended = crate::wait("the controller to stop", STOP_MAX, async || child.try_wait().ok().flatten()).await;
+                let ended =
+                    crate::wait("the controller to stop", STOP_MAX, async || child.try_wait().ok().flatten()).await;
                 if ended.is_err() {
                     child.kill()?;
                     child.wait()?;

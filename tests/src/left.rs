@@ -35,7 +35,9 @@ pub fn processes(data_dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        let has = |file| std::fs::read(entry.path().join(file)).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&needle));
+        let has = |file| {
+            std::fs::read(entry.path().join(file)).is_ok_and(|text| String::from_utf8_lossy(&text).contains(&needle))
+        };
         if pid != own && (has("mountinfo") && !sees_as_we_do(pid) || has("cmdline") || has("environ")) {
             let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             found.push(format!("process {pid} {}", name.trim()));

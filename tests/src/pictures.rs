@@ -22,7 +22,11 @@ pub async fn take(api: &Api, data: &Path, log: &Path) -> String {
         Err(error) => drop(writeln!(out, "jobs: {error:#}")),
     }
     for node in api.nodes().await.unwrap_or_default() {
-        let _ = writeln!(out, "node {} generation {}/{} {:?} {:?}", node.name, node.converged_generation, node.generation, node.liveness, node.service);
+        let _ = writeln!(
+            out,
+            "node {} generation {}/{} {:?} {:?}",
+            node.name, node.converged_generation, node.generation, node.liveness, node.service
+        );
         let _ = writeln!(out, "  why: {:?} {} {:?}", node.why.cause, node.why.text, node.why.evidence);
         for (stage, view) in &node.stages {
             let _ = writeln!(out, "  {stage}: {:?} attempt {} {}", view.outcome, view.attempt, view.reason);

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::CliError;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
@@ -11,7 +11,14 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 use straas_schemas::problem::Problem;
+use straas_schemas::view::Page;
+
+/// A controller that cannot be connected to within this time is away.
+const CONNECT: Duration = Duration::from_secs(5);
+/// A controller that has not begun to answer within this time is stuck.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// A client of one controller.
 pub struct Client {
@@ -31,17 +38,67 @@ impl Client {
         let token = match &context.token_file {
             Some(path) => {
                 let text = std::fs::read_to_string(path);
-                Some(text.map_err(|e| CliError::Local(format!("cannot read the token file {}: {e}", path.display())))?.trim().to_owned())
+                Some(
+                    text.map_err(|e| CliError::Local(format!("cannot read the token file {}: {e}", path.display())))?
+                        .trim()
+                        .to_owned(),
+                )
             }
             None => None,
         };
-        Ok(Self { http: HttpClient::builder(TokioExecutor::new()).build_http(), context, token })
+        if context.endpoint.starts_with("https:") {
+            let text = format!(
+                "{}: this version speaks plain http to the controller, which listens on its own machine only",
+                context.endpoint
+            );
+            return Err(CliError::Local(text));
+        }
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT));
+        Ok(Self { http: HttpClient::builder(TokioExecutor::new()).build(connector), context, token })
+    }
+
+    /// Where the controller is.
+    pub fn endpoint(&self) -> &str {
+        &self.context.endpoint
+    }
+
+    /// What the controller says of itself, which needs no token; also when it is not ready.
+    pub async fn about(&self) -> Result<serde_json::Value, CliError> {
+        let response = self.ask(Method::GET, "/readyz", &[], None).await?;
+        let bytes = self.read(response).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| CliError::Local(format!("{} is not a StraaS controller", self.context.endpoint)))
+    }
+
+    /// The stream of a job's events, after the event of this number.
+    pub async fn events(&self, job: &str, after: i64) -> Result<Response<Incoming>, CliError> {
+        let after = after.to_string();
+        let path = format!("/straas/v1.0/jobs/{job}/events");
+        self.successful(self.ask(Method::GET, &path, &[("last-event-id", &after)], None).await?).await
     }
 
     /// Sends a request; an answer that is not a success becomes the problem it carries.
-    pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>, CliError> {
-        let mut request = Request::builder().method(method).uri(format!("{}/straas/v1.0{path}", self.context.endpoint));
+    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>, CliError> {
+        self.successful(self.ask(method, &format!("/straas/v1.0{path}"), &[], body).await?).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<Vec<u8>>,
+    ) -> Result<Response<Incoming>, CliError> {
+        let mut request =
+            Request::builder().method(method).uri(format!("{}{path}", self.context.endpoint.trim_end_matches('/')));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(token) = &self.token {
+            let mut token = HeaderValue::from_str(token)
+                .map_err(|_| CliError::Local("the token file holds more than a token".into()))?;
+            token.set_sensitive(true);
             request = request.header("x-auth-token", token);
         }
         if body.is_some() {
@@ -49,7 +106,12 @@ impl Client {
         }
         let request = request.body(Full::new(body.unwrap_or_default().into()));
         let request = request.map_err(|e| CliError::Local(format!("{} is not a URL: {e}", self.context.endpoint)))?;
-        let response = self.http.request(request).await.map_err(|e| self.unreachable(&e))?;
+        let late = || self.away(format!("no answer within {} s", ANSWER.as_secs()));
+        let answered = tokio::time::timeout(ANSWER, self.http.request(request)).await.map_err(|_| late())?;
+        answered.map_err(|e| self.unreachable(&e))
+    }
+
+    async fn successful(&self, response: Response<Incoming>) -> Result<Response<Incoming>, CliError> {
         if response.status().is_success() {
             return Ok(response);
         }
@@ -71,6 +133,10 @@ impl Client {
             reason = cause.to_string();
             next = cause.source();
         }
+        self.away(reason)
+    }
+
+    fn away(&self, reason: String) -> CliError {
         CliError::Unreachable { endpoint: self.context.endpoint.clone(), reason }
     }
 
@@ -79,10 +145,17 @@ impl Client {
     }
 
     /// Sends a request and decodes the answer.
-    pub async fn call<T: DeserializeOwned>(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<T, CliError> {
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, CliError> {
         let response = self.send(method, path, body).await?;
         let bytes = self.read(response).await?;
-        serde_json::from_slice(&bytes).map_err(|e| CliError::Local(format!("the controller's answer cannot be read: {e}; is it of another version?")))
+        serde_json::from_slice(&bytes).map_err(|e| {
+            CliError::Local(format!("the controller's answer cannot be read: {e}; is it of another version?"))
+        })
     }
 
     /// `GET`
@@ -99,6 +172,18 @@ impl Client {
     /// `DELETE`
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
         self.call(Method::DELETE, path, None).await
+    }
+
+    /// Every item of a list that comes in pages; `path` may have a query.
+    pub async fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, CliError> {
+        let gap = if path.contains('?') { '&' } else { '?' };
+        let mut page: Page<T> = self.get(path).await?;
+        let mut items = std::mem::take(&mut page.items);
+        while let Some(marker) = page.next {
+            page = self.get(&format!("{path}{gap}marker={marker}")).await?;
+            items.append(&mut page.items);
+        }
+        Ok(items)
     }
 
     /// Whether an error says that there is no such thing.

@@ -2,7 +2,7 @@
 
 use crate::error::CliError;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The controller this user talks to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,7 +27,10 @@ impl Context {
         let kept: Option<Self> = kept.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let given = global.endpoint.clone();
         // a token belongs to the endpoint it was written with
-        let kept_token = kept.as_ref().filter(|k| given.as_ref().is_none_or(|g| *g == k.endpoint)).and_then(|k| k.token_file.clone());
+        let kept_token = kept
+            .as_ref()
+            .filter(|k| given.as_ref().is_none_or(|g| *g == k.endpoint))
+            .and_then(|k| k.token_file.clone());
         Self {
             endpoint: given.or(kept.map(|k| k.endpoint)).unwrap_or_else(|| "http://127.0.0.1:8080".to_owned()),
             token_file: global.token_file.clone().or(kept_token),
@@ -44,11 +47,11 @@ impl Context {
         Ok(())
     }
 
-    /// Forgets this context if it is the kept one.
-    pub fn forget(&self) {
+    /// Forgets the kept context if its token is this file.
+    pub fn forget(token_file: &Path) {
         let kept = path().and_then(|path| Some((std::fs::read(&path).ok()?, path)));
         if let Some((bytes, path)) = kept
-            && serde_json::from_slice::<Self>(&bytes).is_ok_and(|k| k.endpoint == self.endpoint)
+            && serde_json::from_slice::<Self>(&bytes).is_ok_and(|k| k.token_file.as_deref() == Some(token_file))
         {
             // a file that is gone already is what we want
             let _ = std::fs::remove_file(path);

@@ -23,11 +23,11 @@ const STOP: Duration = Duration::from_secs(30);
 /// What to do with the StraaS of this machine.
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Start it.
+    /// Start a controller that makes hosts on this machine. The first time it makes their image.
     Up {
         #[command(flatten)]
         at: Place,
-        /// `auto`, `microhost` or `process`.
+        /// How hosts are kept apart: auto, microhost or process.
         #[arg(long, default_value = "auto")]
         isolation: String,
         /// Port of the API on 127.0.0.1.
@@ -58,7 +58,7 @@ pub enum Verb {
 #[derive(clap::Args)]
 pub struct Place {
     /// The data directory.
-    #[arg(long, env = "STRAAS_DEV_DIR", default_value = "/var/lib/straas-dev")]
+    #[arg(long, env = "STRAAS_DEV_DIR", hide_env_values = true, default_value = "/var/lib/straas-dev")]
     dir: PathBuf,
 }
 
@@ -69,7 +69,13 @@ pub async fn run(verb: Verb) -> Result<(), CliError> {
         Verb::Down { at, purge } => down(&at.dir, purge),
         Verb::Exec { at, node, command } => {
             let config = at.dir.join("controller.toml");
-            let error = Command::new(beside("straas-controller")?).arg("exec").arg("--config").arg(config).arg(node).args(command).exec();
+            let error = Command::new(beside("straas-controller")?)
+                .arg("exec")
+                .arg("--config")
+                .arg(config)
+                .arg(node)
+                .args(command)
+                .exec();
             Err(CliError::Local(format!("cannot run the controller's exec: {error}")))
         }
     }
@@ -79,8 +85,15 @@ pub async fn run(verb: Verb) -> Result<(), CliError> {
 fn beside(name: &str) -> Result<PathBuf, CliError> {
     let own = std::env::current_exe()?;
     let dir = own.parent().unwrap_or(Path::new("/"));
-    let found = [dir.join(name), Path::new("/usr/sbin").join(name), Path::new("/usr/bin").join(name)].into_iter().find(|p| p.is_file());
-    found.ok_or_else(|| CliError::Local(format!("{name} is neither beside {} nor in /usr/sbin; build it with: cargo build --workspace", own.display())))
+    let found = [dir.join(name), Path::new("/usr/sbin").join(name), Path::new("/usr/bin").join(name)]
+        .into_iter()
+        .find(|p| p.is_file());
+    found.ok_or_else(|| {
+        CliError::Local(format!(
+            "{name} is neither beside {} nor in /usr/sbin; build it with: cargo build --workspace",
+            own.display()
+        ))
+    })
 }
 
 fn agent_deb() -> Result<PathBuf, CliError> {
@@ -90,7 +103,13 @@ fn agent_deb() -> Result<PathBuf, CliError> {
     for dir in [dir, system] {
         let Ok(entries) = std::fs::read_dir(&dir) else { continue };
         let debs = entries.flatten().map(|e| e.path());
-        let mut debs: Vec<_> = debs.filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("straas-agent") && n.ends_with(".deb"))).collect();
+        let mut debs: Vec<_> = debs
+            .filter(|p| {
+                p.file_name()
+                    .and_then(|n| n.to_str())
+                    .is_some_and(|n| n.starts_with("straas-agent") && n.ends_with(".deb"))
+            })
+            .collect();
         debs.sort();
         if let Some(newest) = debs.pop() {
             return Ok(newest);
@@ -105,15 +124,20 @@ fn up(dir: &Path, isolation: &str, port: u16) -> Result<(), CliError> {
     }
     let context = Context { endpoint: format!("http://127.0.0.1:{port}"), token_file: Some(dir.join("admin.token")) };
     if let Some(pid) = running(dir) {
+        let context = Context { endpoint: configured(dir).unwrap_or(context.endpoint), ..context };
         context.save()?;
-        anstream::println!("the controller runs already (pid {pid}); stop it with: straas dev down");
+        anstream::println!(
+            "the controller runs already at {} (pid {pid}); stop it with: straas dev down",
+            context.endpoint
+        );
         return Ok(());
     }
     std::fs::create_dir_all(dir)?;
     let config = dir.join("controller.toml");
     std::fs::write(&config, settings(dir, isolation, port)?)?;
     let controller = beside("straas-controller")?;
-    let prepared = Command::new(&controller).arg("prepare").arg("--config").arg(&config).env("RUST_LOG", "warn").status()?;
+    let prepared =
+        Command::new(&controller).arg("prepare").arg("--config").arg(&config).env("RUST_LOG", "warn").status()?;
     if !prepared.success() {
         return Err(CliError::Local("the host image could not be made; see above".into()));
     }
@@ -121,6 +145,13 @@ fn up(dir: &Path, isolation: &str, port: u16) -> Result<(), CliError> {
     context.save()?;
     anstream::println!("controller is up at {}, log in {}", context.endpoint, dir.join("controller.log").display());
     Ok(())
+}
+
+/// The endpoint that the configuration of this directory says.
+fn configured(dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(dir.join("controller.toml")).ok()?;
+    let listen = text.lines().find_map(|line| line.strip_prefix("listen = "))?;
+    Some(format!("http://{}", listen.trim_matches('"')))
 }
 
 fn settings(dir: &Path, isolation: &str, port: u16) -> Result<String, CliError> {
@@ -171,7 +202,12 @@ fn start(dir: &Path, controller: &Path, config: &Path) -> Result<(), CliError> {
             return Err(CliError::Local(format!("the controller ended ({status}):\n{}", tail(&log_path))));
         }
         if Instant::now() > deadline {
-            return Err(CliError::Local(format!("the controller is not ready after {} s:\n{}", READY.as_secs(), tail(&log_path))));
+            child.kill()?;
+            return Err(CliError::Local(format!(
+                "the controller is not ready after {} s:\n{}",
+                READY.as_secs(),
+                tail(&log_path)
+            )));
         }
     }
 }
@@ -193,25 +229,33 @@ fn running(dir: &Path) -> Option<Pid> {
 
 fn down(dir: &Path, purge: bool) -> Result<(), CliError> {
     if let Some(pid) = running(dir) {
-        kill(pid, Signal::SIGTERM).map_err(|e| CliError::Local(format!("cannot stop the controller (pid {pid}): {e}")))?;
+        kill(pid, Signal::SIGTERM)
+            .map_err(|e| CliError::Local(format!("cannot stop the controller (pid {pid}): {e}")))?;
         let deadline = Instant::now() + STOP;
+        let mut killed = false;
         // waits for: a process that is not our child to end
         while running(dir).is_some() {
-            if Instant::now() > deadline {
+            if !killed && Instant::now() > deadline {
                 anstream::eprintln!("the controller does not stop; killing it");
                 let _ = kill(pid, Signal::SIGKILL);
+                killed = true;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
     }
     let config = dir.join("controller.toml");
     if config.exists() {
-        let removed = Command::new(beside("straas-controller")?).arg("teardown").arg("--config").arg(&config).env("RUST_LOG", "warn").status()?;
+        let removed = Command::new(beside("straas-controller")?)
+            .arg("teardown")
+            .arg("--config")
+            .arg(&config)
+            .env("RUST_LOG", "warn")
+            .status()?;
         if !removed.success() {
             return Err(CliError::Local("some hosts could not be removed; see above".into()));
         }
     }
-    Context { endpoint: String::new(), token_file: None }.forget();
+    Context::forget(&dir.join("admin.token"));
     if purge && dir.exists() {
         std::fs::remove_dir_all(dir)?;
     }

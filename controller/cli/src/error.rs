@@ -2,7 +2,7 @@
 //!
 //! | code | meaning |
 //! |---|---|
-//! | 1 | the controller refused or failed |
+//! | 1 | the controller failed, or something on this machine |
 //! | 2 | the command line is wrong (clap) |
 //! | 3 | the thing is not there |
 //! | 4 | the request is not valid |
@@ -10,6 +10,7 @@
 //! | 6 | the controller cannot be reached, or asks to try again later |
 //! | 7 | the job did not succeed |
 
+use crate::output::clean;
 use std::process::ExitCode;
 use straas_schemas::problem::Problem;
 
@@ -26,9 +27,16 @@ pub enum CliError {
         reason: String,
     },
     /// No thing of this name.
-    NotFound(String),
+    NotFound {
+        /// What is not there.
+        text: String,
+        /// What shows those there are.
+        hint: &'static str,
+    },
     /// A job ended otherwise than in success, or did not end in time.
     Job(String),
+    /// What was given is not what is needed.
+    Input(String),
     /// Something on this machine.
     Local(String),
 }
@@ -37,16 +45,33 @@ impl CliError {
     /// Prints the error with a hint and gives the exit code.
     pub fn report(&self) -> ExitCode {
         let (code, text, hint) = self.parts();
-        anstream::eprintln!("{}error:{} {text}", anstyle::AnsiColor::Red.on_default().bold().render(), anstyle::Reset.render());
-        if let Self::Problem(problem) = self {
+        anstream::eprintln!(
+            "{}error:{} {}",
+            anstyle::AnsiColor::Red.on_default().bold().render(),
+            anstyle::Reset.render(),
+            clean(&text)
+        );
+        if let Self::Problem(problem) = self
+            && !matches!(problem.errors.as_slice(), [only] if problem.detail.contains(&only.message))
+        {
             for fault in &problem.errors {
-                anstream::eprintln!("  {}: {}", fault.pointer, fault.message);
+                let place = if fault.pointer.is_empty() { "the whole" } else { &fault.pointer };
+                anstream::eprintln!("  {}: {}", clean(place), clean(&fault.message));
             }
         }
         if let Some(hint) = hint {
-            anstream::eprintln!("{}try:{}   {hint}", anstyle::AnsiColor::Cyan.on_default().render(), anstyle::Reset.render());
+            anstream::eprintln!(
+                "{}try:{}   {hint}",
+                anstyle::AnsiColor::Cyan.on_default().render(),
+                anstyle::Reset.render()
+            );
         }
         ExitCode::from(code)
+    }
+
+    /// Whether the same request may succeed a little later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Unreachable { .. }) || matches!(self, Self::Problem(problem) if problem.status == 503)
     }
 
     fn parts(&self) -> (u8, String, Option<String>) {
@@ -54,6 +79,8 @@ impl CliError {
             Self::Problem(problem) => {
                 let (code, hint) = match problem.status {
                     401 | 403 => (5, Some("name the file with your token: --token-file, or STRAAS_TOKEN_FILE")),
+                    404 if problem.detail.contains("job") => (3, Some("straas job list")),
+                    404 if problem.detail.contains("node") => (3, Some("straas node list")),
                     404 => (3, Some("straas topology list")),
                     400 | 409 | 422 => (4, None),
                     503 => (6, Some("the same command again in a few seconds; nothing was changed")),
@@ -65,8 +92,9 @@ impl CliError {
                 let hint = "straas dev up   (a controller on this machine), or name another one with --endpoint";
                 (6, format!("no controller answers at {endpoint}: {reason}"), Some(hint.to_owned()))
             }
-            Self::NotFound(text) => (3, text.clone(), None),
+            Self::NotFound { text, hint } => (3, text.clone(), Some((*hint).to_owned())),
             Self::Job(text) => (7, text.clone(), None),
+            Self::Input(text) => (4, text.clone(), None),
             Self::Local(text) => (1, text.clone(), None),
         }
     }

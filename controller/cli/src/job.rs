@@ -5,10 +5,9 @@
 use crate::Global;
 use crate::client::Client;
 use crate::error::CliError;
-use crate::output::{duration, print, table, time, word};
+use crate::output::{Format, clean, duration, print, table, time, word};
 use crate::sse::Events;
 use clap::Subcommand;
-use http::Method;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -22,15 +21,22 @@ const RECONNECTS_MAX: u32 = 60;
 #[derive(Subcommand)]
 pub enum Verb {
     /// List jobs, newest first.
-    List,
+    List {
+        /// Only of this topology (name or id).
+        #[arg(long)]
+        topology: Option<String>,
+    },
     /// Show a job with its steps and nodes.
     Show {
-        /// Its id.
+        /// Its id, or a topology's name for that topology's newest job.
         job: String,
     },
     /// Follow a job until it ends.
+    ///
+    /// On a terminal each step is a bar; elsewhere each event is a line. Exits with 0 when the job
+    /// succeeded, with 7 when it ended otherwise.
     Watch {
-        /// Its id.
+        /// Its id, or a topology's name for that topology's newest job.
         job: String,
     },
 }
@@ -39,30 +45,70 @@ pub enum Verb {
 pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     match verb {
-        Verb::List => {
-            let page: Page<Job> = client.get("/jobs").await?;
-            print(global.output, &page.items, |items| list(items))
+        Verb::List { topology: None } => print(global.output, &client.all::<Job>("/jobs").await?, |items| list(items)),
+        Verb::List { topology: Some(name) } => {
+            let jobs =
+                client.all::<Job>("/jobs").await?.into_iter().filter(|job| is_of(job, &name)).collect::<Vec<_>>();
+            print(global.output, &jobs, |items| list(items))
         }
         Verb::Show { job } => {
-            let job: Job = client.get(&format!("/jobs/{job}")).await?;
+            let id = find(&client, &job).await?;
+            let job: Job = client.get(&format!("/jobs/{id}")).await?;
             print(global.output, &job, show)
         }
-        Verb::Watch { job } => watch(&client, &job).await,
+        Verb::Watch { job } => watch(&client, &find(&client, &job).await?, global.output).await,
+    }
+}
+
+fn is_of(job: &Job, topology: &str) -> bool {
+    job.topology_name == topology || job.topology.as_str() == topology
+}
+
+/// The id of a job, or of the newest job of a topology, which may be gone.
+async fn find(client: &Client, wanted: &str) -> Result<String, CliError> {
+    if straas_schemas::ids::is_id(wanted) {
+        match client.get::<Job>(&format!("/jobs/{wanted}")).await {
+            Err(error) if Client::is_missing(&error) => {}
+            other => return other.map(|job| job.id.0),
+        }
+    }
+    let mut marker = String::new();
+    loop {
+        let page: Page<Job> = client.get(&format!("/jobs?limit=100{marker}")).await?;
+        if let Some(job) = page.items.into_iter().find(|job| is_of(job, wanted)) {
+            return Ok(job.id.0);
+        }
+        let Some(next) = page.next else {
+            return Err(CliError::NotFound {
+                text: format!("there is no job {wanted}, and no topology of this name had one"),
+                hint: "straas job list",
+            });
+        };
+        marker = format!("&marker={next}");
     }
 }
 
 fn list(items: &[Job]) -> String {
     let rows = items.iter().map(|j| {
         let took = j.finished_ms.map(|end| duration((end - j.created_ms).unsigned_abs())).unwrap_or_else(|| "-".into());
-        vec![j.id.to_string(), word(&j.kind), j.topology_name.clone(), word(&j.standing), time(j.created_ms), took, j.detail.clone()]
+        vec![
+            j.id.to_string(),
+            word(&j.kind),
+            j.topology_name.clone(),
+            word(&j.standing),
+            time(j.created_ms),
+            took,
+            j.detail.clone(),
+        ]
     });
     table(&["job", "kind", "topology", "state", "created", "took", "detail"], rows)
 }
 
 fn show(job: &Job) -> String {
     let mut out = format!("job {}  {}  {}\n{}\n", job.id, word(&job.kind), word(&job.standing), job.detail);
+    out.push('\n');
     for step in &job.steps {
-        out.push_str(&format!("\n{:<24} {:<9} {}/{}", step.id, word(&step.progress), step.done, step.total));
+        out.push_str(&format!("{:<24} {:<9} {}/{}", step.id, word(&step.progress), step.done, step.total));
         if !step.after.is_empty() {
             out.push_str(&format!("   after {}", step.after.join(", ")));
         }
@@ -91,6 +137,7 @@ fn node_line(node: &NodeStep) -> String {
     if let Some(at) = node.next_retry_ms {
         line.push_str(&format!("; next try at {}", time(at)));
     }
+    line.truncate(line.trim_end().len());
     if let Some(hint) = &node.hint {
         line.push_str(&format!("\n    hint: {hint}"));
     }
@@ -100,28 +147,35 @@ fn node_line(node: &NodeStep) -> String {
     line
 }
 
-/// Follows a job to its end.
-pub async fn watch(client: &Client, id: &str) -> Result<(), CliError> {
+/// Follows a job to its end; in the forms for programs its last picture is printed.
+pub async fn watch(client: &Client, id: &str, format: Format) -> Result<(), CliError> {
     let mut display: Box<dyn Display> =
         if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) };
-    let mut broken = 0;
+    let (mut broken, mut after) = (0, 0);
     loop {
-        let mut events = match client.send(Method::GET, &format!("/jobs/{id}/events"), None).await {
+        if broken > 0 {
+            // the controller was restarted, or the link was cut
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        let mut events = match client.events(id, after).await {
             Ok(response) => Events::new(response),
-            Err(CliError::Unreachable { .. }) if broken > 0 && broken < RECONNECTS_MAX => {
+            Err(error) if error.may_pass() && broken > 0 && broken < RECONNECTS_MAX => {
                 broken += 1;
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                 continue;
             }
             Err(error) => return Err(error),
         };
         while let Some(event) = events.next().await? {
+            after = event.id.unwrap_or(after);
             match event.kind.as_str() {
                 "job" => {
                     let Ok(job) = serde_json::from_str::<Job>(&event.data) else { continue };
                     broken = 0;
                     display.job(&job);
                     if job.standing.is_final() {
+                        if format != Format::Table {
+                            print(format, &job, show)?;
+                        }
                         return end(&job);
                     }
                 }
@@ -133,8 +187,10 @@ pub async fn watch(client: &Client, id: &str) -> Result<(), CliError> {
                 _ => {}
             }
         }
-        // the stream ended before the job did: the controller was restarted, or the link was cut
         broken += 1;
+        if broken >= RECONNECTS_MAX {
+            return Err(CliError::Job(format!("the job's events broke off {broken} times; it may still go on")));
+        }
     }
 }
 
@@ -144,7 +200,11 @@ fn end(job: &Job) -> Result<(), CliError> {
         anstream::eprintln!("{} succeeded in {took}", job.detail);
         return Ok(());
     }
-    Err(CliError::Job(format!("{}: {} after {took}", job.detail, word(&job.standing))))
+    let how = match job.standing {
+        JobStanding::Superseded => "was superseded by a later request".to_owned(),
+        other => word(&other),
+    };
+    Err(CliError::Job(format!("{}: {how} after {took}", job.detail)))
 }
 
 trait Display {
@@ -163,7 +223,7 @@ impl Display for Lines {
     fn event(&mut self, event: &Event) {
         if event.seq > self.seen {
             self.seen = event.seq;
-            anstream::eprintln!("  {}", event.text);
+            anstream::eprintln!("  {}", clean(&event.text));
         }
     }
 
@@ -174,10 +234,17 @@ impl Display for Lines {
                 continue;
             }
             if step.progress != Progress::Pending {
-                anstream::eprintln!("{:<24} {:<9} {}/{}{}", step.id, word(&step.progress), step.done, step.total, waits(step));
+                anstream::eprintln!(
+                    "{:<24} {:<9} {}/{}{}",
+                    step.id,
+                    word(&step.progress),
+                    step.done,
+                    step.total,
+                    clean(&waits(step))
+                );
             }
             for node in step.nodes.iter().filter(|n| n.progress == Progress::Retrying) {
-                anstream::eprintln!("    {}", node_line(node));
+                anstream::eprintln!("    {}", clean(&node_line(node)));
             }
             self.steps.insert(step.id.clone(), now);
         }
@@ -201,7 +268,8 @@ impl Display for Bars {
     fn job(&mut self, job: &Job) {
         for step in &job.steps {
             let bar = self.bars.entry(step.id.clone()).or_insert_with(|| {
-                let style = ProgressStyle::with_template("{prefix:<24} {bar:24.green/dim} {pos:>3}/{len:<3} {wide_msg}");
+                let style =
+                    ProgressStyle::with_template("{prefix:<24} {bar:24.green/dim} {pos:>3}/{len:<3} {wide_msg}");
                 let bar = self.all.add(ProgressBar::new(u64::from(step.total)));
                 if let Ok(style) = style {
                     bar.set_style(style);
@@ -211,7 +279,7 @@ impl Display for Bars {
             });
             bar.set_length(u64::from(step.total));
             bar.set_position(u64::from(step.done));
-            bar.set_message(message(step));
+            bar.set_message(clean(&message(step)).into_owned());
             if step.progress == Progress::Done && !bar.is_finished() {
                 bar.finish_with_message("done");
             }

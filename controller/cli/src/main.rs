@@ -13,7 +13,7 @@ mod output;
 mod sse;
 mod topology;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use error::CliError;
 use output::Format;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ use std::process::ExitCode;
 
 /// Stateful clusters as a service.
 #[derive(Parser)]
-#[command(name = "straas", version, about, arg_required_else_help = true)]
+#[command(name = "straas", version, about)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -29,17 +29,21 @@ struct Cli {
     noun: Noun,
 }
 
+/// Heading of the options that every command has.
+const ALWAYS: &str = "Options of every command";
+
 /// Where the controller is and how to show its answers.
 #[derive(Args, Clone)]
 pub struct Global {
     /// URL of the controller.
-    #[arg(long, global = true, env = "STRAAS_ENDPOINT")]
+    #[arg(long, global = true, env = "STRAAS_ENDPOINT", hide_env_values = true, value_name = "URL", help_heading = ALWAYS)]
     endpoint: Option<String>,
     /// File with the token to send.
-    #[arg(long, global = true, env = "STRAAS_TOKEN_FILE")]
+    #[arg(long, global = true, env = "STRAAS_TOKEN_FILE", hide_env_values = true, value_name = "FILE", help_heading = ALWAYS)]
     token_file: Option<PathBuf>,
-    /// How to print results.
-    #[arg(short, long, global = true, value_enum, default_value = "table")]
+    /// How to print results: table, json or yaml.
+    #[arg(short, long, global = true, value_enum, default_value = "table", hide_possible_values = true)]
+    #[arg(value_name = "FORM", help_heading = ALWAYS)]
     output: Format,
 }
 
@@ -57,9 +61,31 @@ enum Noun {
     /// Jobs: what a request causes, step by step.
     #[command(subcommand)]
     Job(job::Verb),
+    /// Versions of this program and of the controller.
+    Version,
+}
+
+/// Prints both versions; a controller that is away is no error here.
+async fn version(global: &Global) -> Result<(), CliError> {
+    let client = client::Client::new(global)?;
+    let own = env!("CARGO_PKG_VERSION");
+    let controller = match client.about().await {
+        Ok(about) => about["version"].as_str().unwrap_or("unknown").to_owned(),
+        Err(CliError::Unreachable { .. }) => "no answer".to_owned(),
+        Err(error) => return Err(error),
+    };
+    let answer = serde_json::json!({ "straas": own, "controller": controller, "endpoint": client.endpoint() });
+    output::print(global.output, &answer, |_| {
+        format!("straas      {own}\ncontroller  {controller} at {}", client.endpoint())
+    })
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().len() == 1 {
+        // clap's own way does not see that nothing was said while the environment says something
+        anstream::eprint!("{}", Cli::command().render_help());
+        return ExitCode::from(2);
+    }
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -71,6 +97,7 @@ fn main() -> ExitCode {
             Noun::Topology(verb) => topology::run(verb, &cli.global).await,
             Noun::Node(verb) => node::run(verb, &cli.global).await,
             Noun::Job(verb) => job::run(verb, &cli.global).await,
+            Noun::Version => version(&cli.global).await,
         }
     });
     match done {

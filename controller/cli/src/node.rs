@@ -6,7 +6,7 @@ use crate::error::CliError;
 use crate::output::{duration, print, table, time, word};
 use crate::topology::find;
 use clap::Subcommand;
-use straas_schemas::view::{NodeView, Page, Why};
+use straas_schemas::view::{NodeView, Why};
 
 /// What to do with nodes.
 #[derive(Subcommand)]
@@ -38,21 +38,11 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
                 Some(name) => format!("?topology={}", find(&client, &name).await?.id),
                 None => String::new(),
             };
-            print(global.output, &all(&client, &query).await?, |items| list(items))
+            print(global.output, &client.all::<NodeView>(&format!("/nodes{query}")).await?, |items| list(items))
         }
         Verb::Show { node } => print(global.output, &one(&client, &node).await?, show),
         Verb::Why { node } => print(global.output, &one(&client, &node).await?.why, why),
     }
-}
-
-async fn all(client: &Client, query: &str) -> Result<Vec<NodeView>, CliError> {
-    let mut page: Page<NodeView> = client.get(&format!("/nodes{query}")).await?;
-    let mut items = std::mem::take(&mut page.items);
-    while let Some(marker) = page.next {
-        page = client.get(&format!("/nodes?marker={marker}")).await?;
-        items.append(&mut page.items);
-    }
-    Ok(items)
 }
 
 async fn one(client: &Client, wanted: &str) -> Result<NodeView, CliError> {
@@ -62,8 +52,8 @@ async fn one(client: &Client, wanted: &str) -> Result<NodeView, CliError> {
             other => return other,
         }
     }
-    let missing = || CliError::NotFound(format!("there is no node {wanted}; `straas node list` shows those there are"));
-    all(client, "").await?.into_iter().find(|n| n.name == wanted).ok_or_else(missing)
+    let missing = || CliError::NotFound { text: format!("there is no node {wanted}"), hint: "straas node list" };
+    client.all::<NodeView>("/nodes").await?.into_iter().find(|n| n.name == wanted).ok_or_else(missing)
 }
 
 fn list(items: &[NodeView]) -> String {
@@ -87,21 +77,45 @@ fn show(node: &NodeView) -> String {
     let mut line = |name: &str, value: String| out.push_str(&format!("  {name:<12} {value}\n"));
     line("component", format!("{} ({} {})", node.component_name, node.role, node.version));
     line("address", node.address.clone().unwrap_or_else(|| "-".into()));
-    line("heard", format!("{}{}", word(&node.liveness), node.seen_ms.map(|ms| format!(", last {}", time(ms))).unwrap_or_default()));
+    line(
+        "heard",
+        format!(
+            "{}{}",
+            word(&node.liveness),
+            node.seen_ms.map(|ms| format!(", last {}", time(ms))).unwrap_or_default()
+        ),
+    );
     line("service", word(&node.service));
     line("agent", node.agent_version.clone().unwrap_or_else(|| "-".into()));
     line("generation", format!("holds {} of {}", node.converged_generation, node.generation));
     if let Some(vitals) = &node.vitals {
         let mib = |bytes: u64| bytes >> 20;
-        line("load", format!("{:.2} {:.2} {:.2}, cpu {:.0} %", vitals.load[0], vitals.load[1], vitals.load[2], vitals.cpu_percent));
+        line(
+            "load",
+            format!(
+                "{:.2} {:.2} {:.2}, cpu {:.0} %",
+                vitals.load[0], vitals.load[1], vitals.load[2], vitals.cpu_percent
+            ),
+        );
         line("memory", format!("{} of {} MiB available", mib(vitals.memory_available), mib(vitals.memory_total)));
-        line("agent uses", format!("{} MiB resident, {} ms of cpu in {} s", mib(vitals.agent.resident), vitals.agent.cpu_ms, vitals.agent.uptime_s));
+        line(
+            "agent uses",
+            format!(
+                "{} MiB resident, {} ms of cpu in {} s",
+                mib(vitals.agent.resident),
+                vitals.agent.cpu_ms,
+                vitals.agent.uptime_s
+            ),
+        );
     }
     for (name, value) in &node.facts {
         line("fact", format!("{name} = {value}"));
     }
     for (stage, result) in &node.stages {
-        line("stage", format!("{stage}: {} (attempt {}, {})", result.return_value, result.attempt, duration(result.duration_ms)));
+        line(
+            "stage",
+            format!("{stage}: {} (attempt {}, {})", result.return_value, result.attempt, duration(result.duration_ms)),
+        );
     }
     out.push_str(&why(&node.why));
     out
@@ -109,10 +123,16 @@ fn show(node: &NodeView) -> String {
 
 fn why(why: &Why) -> String {
     let mut out = format!("{}: {}\n", word(&why.cause), why.text);
-    for (name, value) in &why.evidence {
-        let value = if name.ends_with("_ms") { value.parse().map_or_else(|_| value.clone(), time) } else { value.trim_end().replace('\n', "\n    ") };
+    // what has many lines comes last
+    let (short, long): (Vec<_>, Vec<_>) = why.evidence.iter().partition(|(_, value)| !value.trim_end().contains('\n'));
+    for (name, value) in short.into_iter().chain(long) {
+        let value = if name.ends_with("_ms") {
+            value.parse().map_or_else(|_| value.clone(), time)
+        } else {
+            value.trim_end().replace('\n', "\n    ")
+        };
         let gap = if value.contains('\n') { "\n    " } else { " " };
-        out.push_str(&format!("  {name}:{gap}{value}\n"));
+        out.push_str(&format!("  {}:{gap}{value}\n", name.trim_end_matches("_ms").replace('_', " ")));
     }
     out
 }

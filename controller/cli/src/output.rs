@@ -3,6 +3,7 @@
 use crate::error::CliError;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
+use std::borrow::Cow;
 
 /// How to print results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -18,12 +19,18 @@ pub enum Format {
 /// Prints a value as JSON or YAML, or what `table` makes of it.
 pub fn print<T: Serialize>(format: Format, value: &T, table: impl FnOnce(&T) -> String) -> Result<(), CliError> {
     let text = match format {
-        Format::Table => table(value),
+        Format::Table => clean(&table(value)).into_owned(),
         Format::Json => serde_json::to_string_pretty(value).map_err(|e| CliError::Local(e.to_string()))?,
         Format::Yaml => serde_saphyr::to_string(value).map_err(|e| CliError::Local(e.to_string()))?,
     };
     anstream::println!("{}", text.trim_end());
     Ok(())
+}
+
+/// Text of nodes and scripts, without what could steer a terminal: only line breaks and tabs stay.
+pub fn clean(text: &str) -> Cow<'_, str> {
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if text.contains(steers) { text.replace(steers, "\u{fffd}").into() } else { text.into() }
 }
 
 /// A table without lines, as wide as it needs to be.

@@ -12,10 +12,14 @@ const EVENT_BYTES_MAX: usize = 16 << 20;
 pub struct Events {
     body: Incoming,
     buffer: Vec<u8>,
+    /// No event ends before here.
+    searched: usize,
 }
 
 /// One event.
 pub struct Event {
+    /// Its number, if it has one: a stream can go on after it.
+    pub id: Option<i64>,
     /// Its kind.
     pub kind: String,
     /// Its data.
@@ -25,19 +29,23 @@ pub struct Event {
 impl Events {
     /// The events of a response.
     pub fn new(response: Response<Incoming>) -> Self {
-        Self { body: response.into_body(), buffer: Vec::new() }
+        Self { body: response.into_body(), buffer: Vec::new(), searched: 0 }
     }
 
     /// The next event; `None` when the stream ends.
     pub async fn next(&mut self) -> Result<Option<Event>, CliError> {
         loop {
-            if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
-                let raw: Vec<u8> = self.buffer.drain(..end + 2).collect();
+            let found =
+                self.buffer.get(self.searched..).and_then(|rest| rest.windows(2).position(|pair| pair == b"\n\n"));
+            if let Some(end) = found {
+                let raw: Vec<u8> = self.buffer.drain(..self.searched + end + 2).collect();
+                self.searched = 0;
                 if let Some(event) = parse(&String::from_utf8_lossy(&raw)) {
                     return Ok(Some(event));
                 }
                 continue;
             }
+            self.searched = self.buffer.len().saturating_sub(1);
             if self.buffer.len() > EVENT_BYTES_MAX {
                 return Err(CliError::Local("the controller sent an event that is too large".into()));
             }
@@ -51,10 +59,12 @@ impl Events {
 }
 
 fn parse(raw: &str) -> Option<Event> {
-    let mut event = Event { kind: "message".into(), data: String::new() };
+    let mut event = Event { id: None, kind: "message".into(), data: String::new() };
     for line in raw.lines() {
         if let Some(kind) = line.strip_prefix("event:") {
             event.kind = kind.trim().to_owned();
+        } else if let Some(id) = line.strip_prefix("id:") {
+            event.id = id.trim().parse().ok();
         } else if let Some(data) = line.strip_prefix("data:") {
             if !event.data.is_empty() {
                 event.data.push('\n');
@@ -73,6 +83,6 @@ mod tests {
     fn comments_are_skipped_and_data_lines_joined() {
         assert!(parse(": keep-alive\n\n").is_none());
         let event = parse("id: 3\nevent: job\ndata: a\ndata: b\n\n").expect("an event");
-        assert_eq!((event.kind.as_str(), event.data.as_str()), ("job", "a\nb"));
+        assert_eq!((event.id, event.kind.as_str(), event.data.as_str()), (Some(3), "job", "a\nb"));
     }
 }

@@ -17,20 +17,20 @@ pub enum Verb {
         /// Its name.
         #[arg(required_unless_present = "file")]
         name: Option<String>,
-        /// A file with the request in JSON; `-` for standard input.
+        /// A file with the request in JSON or YAML; `-` for standard input.
         #[arg(short, long, conflicts_with_all = ["name", "kind"])]
         file: Option<PathBuf>,
         /// Availability zone.
-        #[arg(long, default_value = "local")]
+        #[arg(long, default_value = "local", conflicts_with = "file")]
         az: String,
         /// Type of its one component.
         #[arg(long = "type", default_value = "zookeeper")]
         kind: String,
         /// Version of the component; the type's default if absent.
-        #[arg(long = "component-version")]
+        #[arg(long = "component-version", conflicts_with = "file")]
         version: Option<String>,
-        /// Number of nodes.
-        #[arg(long)]
+        /// Number of nodes; the type's default if absent.
+        #[arg(long, conflicts_with = "file")]
         size: Option<u32>,
         /// Only show what would be done.
         #[arg(long)]
@@ -74,10 +74,7 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             }
             follow(&client, client.post("/topologies", &body).await?, global, wait).await
         }
-        Verb::List => {
-            let page: Page<TopologyView> = client.get("/topologies").await?;
-            print(global.output, &page.items, |items| list(items))
-        }
+        Verb::List => print(global.output, &client.all::<TopologyView>("/topologies").await?, |items| list(items)),
         Verb::Show { topology } => {
             let found = find(&client, &topology).await?;
             print(global.output, &found, show)
@@ -95,15 +92,25 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
 
 async fn follow(client: &Client, accepted: Accepted, global: &Global, wait: bool) -> Result<(), CliError> {
     if wait {
-        return job::watch(client, accepted.job.id.as_str()).await;
+        return job::watch(client, accepted.job.id.as_str(), global.output).await;
     }
-    print(global.output, &accepted, |a| format!("accepted: job {}\nwatch it with: straas job watch {}", a.job.id, a.job.id))
+    print(global.output, &accepted, |a| {
+        format!(
+            "accepted: {} (job {})\nfollow it with: straas job watch {}",
+            a.job.detail, a.job.id, a.job.topology_name
+        )
+    })
 }
 
 fn read(path: &PathBuf) -> Result<serde_json::Value, CliError> {
-    let text = if path.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
+    let text =
+        if path.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
     let text = text.map_err(|e| CliError::Local(format!("cannot read {}: {e}", path.display())))?;
-    serde_json::from_str(&text).map_err(|e| CliError::Local(format!("{} is not JSON: {e}", path.display())))
+    let bad = |what: &str, e: &dyn std::fmt::Display| CliError::Input(format!("{} is not {what}: {e}", path.display()));
+    if text.trim_start().starts_with(['{', '[']) {
+        return serde_json::from_str(&text).map_err(|e| bad("JSON", &e));
+    }
+    serde_saphyr::from_str(&text).map_err(|e| bad("YAML", &e))
 }
 
 fn simple(name: &str, az: &str, kind: &str, version: Option<String>, size: Option<u32>) -> serde_json::Value {
@@ -133,14 +140,18 @@ pub async fn find(client: &Client, wanted: &str) -> Result<TopologyView, CliErro
             return Ok(found);
         }
         let Some(next) = page.next else {
-            return Err(CliError::NotFound(format!("there is no topology {wanted}; `straas topology list` shows those there are")));
+            return Err(CliError::NotFound {
+                text: format!("there is no topology {wanted}"),
+                hint: "straas topology list",
+            });
         };
         marker = format!("&marker={next}");
     }
 }
 
 fn dry(answer: &DryRun) -> String {
-    let nodes = answer.nodes.iter().map(|(name, why)| format!("  {name}: {}", why.join("; "))).collect::<Vec<_>>().join("\n");
+    let nodes =
+        answer.nodes.iter().map(|(name, why)| format!("  {name}: {}", why.join("; "))).collect::<Vec<_>>().join("\n");
     format!("nothing was changed; this would be done:\n  {}\nnodes:\n{nodes}", answer.steps.join("\n  "))
 }
 
@@ -148,7 +159,14 @@ fn list(items: &[TopologyView]) -> String {
     let rows = items.iter().map(|t| {
         let nodes: usize = t.components.iter().map(|c| c.nodes.len()).sum();
         let kinds: Vec<String> = t.components.iter().map(|c| format!("{}:{}", c.name, c.kind)).collect();
-        vec![t.name.clone(), t.availability_zone.clone(), word(&t.status), kinds.join(" "), nodes.to_string(), time(t.created_ms)]
+        vec![
+            t.name.clone(),
+            t.availability_zone.clone(),
+            word(&t.status),
+            kinds.join(" "),
+            nodes.to_string(),
+            time(t.created_ms),
+        ]
     });
     table(&["name", "zone", "status", "components", "nodes", "created"], rows)
 }
@@ -163,7 +181,13 @@ fn show(topology: &TopologyView) -> String {
         topology.id
     );
     for component in &topology.components {
-        out.push_str(&format!("\ncomponent {}  {} {}  {}\n", component.name, component.kind, component.version, word(&component.status)));
+        out.push_str(&format!(
+            "\ncomponent {}  {} {}  {}\n",
+            component.name,
+            component.kind,
+            component.version,
+            word(&component.status)
+        ));
         out.push_str(&nodes(component));
         out.push('\n');
     }
@@ -171,13 +195,19 @@ fn show(topology: &TopologyView) -> String {
 }
 
 fn nodes(component: &ComponentView) -> String {
-    table(&["node", "address", "service", "mode", "agent", "install", "pre_config", "config", "validate", "why"], component.nodes.iter().map(row))
+    table(
+        &["node", "address", "service", "mode", "agent", "install", "pre_config", "config", "validate", "why"],
+        component.nodes.iter().map(row),
+    )
 }
 
 fn row(node: &NodeView) -> Vec<String> {
     let stage = |stage: Stage| {
         let result = node.stages.get(&stage);
-        result.map_or_else(|| "-".to_owned(), |r| if r.return_value.ends_with("SUCCESS") { duration(r.duration_ms) } else { word(&r.outcome) })
+        result.map_or_else(
+            || "-".to_owned(),
+            |r| if r.return_value.ends_with("SUCCESS") { duration(r.duration_ms) } else { word(&r.outcome) },
+        )
     };
     let fact = node.facts.get("mode").and_then(|v| v.as_str()).unwrap_or("-");
     vec![

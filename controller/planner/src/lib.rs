@@ -47,8 +47,6 @@ pub struct Plan {
     pub granted: Vec<NodeId>,
     /// Every open job with its DAG; one that stands final is to be ended.
     pub jobs: Vec<Job>,
-    /// The topology as people see it.
-    pub topology: TopologyView,
     /// The topology is deleted and nothing of it is left: forget it.
     pub forget_topology: bool,
     /// When time alone will change this plan, Unix ms.
@@ -89,6 +87,15 @@ pub struct HostWish {
     pub needs_token: bool,
 }
 
+/// The topology as people see it: for whoever asks, not for who carries out a plan.
+#[must_use]
+pub fn view(input: &PlanInput) -> TopologyView {
+    let desired = desired::nodes(input);
+    let known = observe::Known::new(input, &desired);
+    let picture = picture::Picture::new(&known, gates::Gates::new(&known));
+    view::topology(&picture, &jobs::jobs(&picture))
+}
+
 /// Plans one topology.
 #[must_use]
 pub fn plan(input: &PlanInput) -> Plan {
@@ -98,16 +105,16 @@ pub fn plan(input: &PlanInput) -> Plan {
     let jobs = jobs::jobs(&picture);
     let ids =
         |gone: bool| known.unwanted.iter().filter(|n| (n.host == Host::Absent) == gone).map(|n| n.id.clone()).collect();
-    let forget_nodes: Vec<NodeId> = ids(true);
+    let gone: Vec<NodeId> = ids(true);
     Plan {
         add_nodes: known.missing.clone(),
         hosts: desired::hosts(&known),
         no_hosts: ids(false),
         granted: picture.granted(),
-        forget_topology: input.topology.deleting && forget_nodes.len() == known.unwanted.len(),
-        forget_nodes,
+        forget_topology: input.topology.deleting && gone.len() == known.unwanted.len(),
+        // of a topology that goes as a whole the nodes stay recorded, so that the job can show them
+        forget_nodes: if input.topology.deleting { Vec::new() } else { gone },
         look_again_ms: observe::look_again(&known),
-        topology: view::topology(&picture, &jobs),
         jobs,
         assignments: picture.into_changed(),
     }

@@ -32,9 +32,16 @@ pub async fn enrol(State(app): State<Arc<App>>, Json(request): Json<EnrolRequest
             let slot = app.fleet.get(&node);
             if let Some(slot) = slot {
                 let version = clean(&request.agent_version);
-                let text = format!("agent {version} enrolled as incarnation {incarnation} from {}", clean(&request.hostname));
-                tracing::info!(%node, "{text}");
-                let event = NewEvent { at_ms: now_ms(), topology: slot.topology.clone(), node: Some(node.clone()), kind: "agent", text };
+                let name = slot.offer.as_ref().map_or(node.as_str(), |offer| &offer.assignment.name);
+                let text = format!("{name}: agent {version} enrolled (incarnation {incarnation})");
+                tracing::info!(%node, hostname = clean(&request.hostname), "{text}");
+                let event = NewEvent {
+                    at_ms: now_ms(),
+                    topology: slot.topology.clone(),
+                    node: Some(node.clone()),
+                    kind: "agent",
+                    text,
+                };
                 // the token is spent: from here on nothing may keep the agent from its certificate
                 app.wake.wake(&slot.topology);
                 app.tell(&[event]).await;
@@ -51,7 +58,11 @@ pub async fn enrol(State(app): State<Arc<App>>, Json(request): Json<EnrolRequest
 }
 
 /// `POST /agent/v1/nodes/{id}/renew`
-pub async fn renew(State(app): State<Arc<App>>, OwnNode(identity): OwnNode, Json(request): Json<RenewRequest>) -> Result<Json<Certificate>, ApiError> {
+pub async fn renew(
+    State(app): State<Arc<App>>,
+    OwnNode(identity): OwnNode,
+    Json(request): Json<RenewRequest>,
+) -> Result<Json<Certificate>, ApiError> {
     check_csr(&request.csr_pem)?;
     certificate(&app, &request.csr_pem, identity.node, identity.incarnation).map(Json)
 }

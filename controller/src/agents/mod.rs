@@ -14,8 +14,8 @@ use crate::http::problem::ApiError;
 use crate::tls::{Identity, Peer};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
-use axum::response::IntoResponse as _;
 use axum::http::request::Parts;
+use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,7 +37,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/agent/v1/nodes/{id}/renew", post(enrol::renew).layer(small))
         .route("/agent/v1/nodes/{id}/poll", post(poll::poll).layer(small))
         .route("/agent/v1/nodes/{id}/reports", post(report::reports).layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
-        .route("/agent/v1/nodes/{id}/heartbeat", post(report::heartbeat).layer(DefaultBodyLimit::max(HEARTBEAT_BYTES_MAX)))
+        .route(
+            "/agent/v1/nodes/{id}/heartbeat",
+            post(report::heartbeat).layer(DefaultBodyLimit::max(HEARTBEAT_BYTES_MAX)),
+        )
         .route("/agent/v1/nodes/{id}/packs/{want}", get(packs::pack))
         .route("/agent/v1/nodes/{id}/files/{sha256}", get(packs::file))
         .fallback(|| async { ApiError::not_found("route", "of this path in the agent API") })

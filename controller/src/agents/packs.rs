@@ -42,14 +42,20 @@ pub async fn pack(
 }
 
 /// `GET /agent/v1/nodes/{id}/files/{sha256}`
-pub async fn file(State(app): State<Arc<App>>, OwnNode(_): OwnNode, Path((_, sha256)): Path<(String, String)>) -> Result<Response, ApiError> {
+pub async fn file(
+    State(app): State<Arc<App>>,
+    OwnNode(_): OwnNode,
+    Path((_, sha256)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
     let known = app.files.iter().find(|file| file.sha256.as_str() == sha256);
     let known = known.ok_or_else(|| ApiError::not_found("file", &sha256))?;
     stream(&crate::files::path(&app.config.data_dir, known), &sha256, known.size).await
 }
 
 async fn stream(path: &FilePath, sha256: &str, len: u64) -> Result<Response, ApiError> {
-    let file = tokio::fs::File::open(path).await.map_err(|error| ApiError::internal("cannot open a file that is to be sent", &error))?;
+    let file = tokio::fs::File::open(path)
+        .await
+        .map_err(|error| ApiError::internal("cannot open a file that is to be sent", &error))?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, len.to_string()),

@@ -19,7 +19,11 @@ use std::time::Duration;
 use straas_schemas::poll::{POLL_WAIT_MS_MAX, PollRequest};
 
 /// `POST /agent/v1/nodes/{id}/poll`
-pub async fn poll(State(app): State<Arc<App>>, OwnNode(identity): OwnNode, Json(request): Json<PollRequest>) -> Result<Response, ApiError> {
+pub async fn poll(
+    State(app): State<Arc<App>>,
+    OwnNode(identity): OwnNode,
+    Json(request): Json<PollRequest>,
+) -> Result<Response, ApiError> {
     let gone = || ApiError::unauthorized("there is no such node any more");
     let mut slot = app.fleet.watch(&identity.node).ok_or_else(gone)?;
     let mut stopping = app.stopping.clone();

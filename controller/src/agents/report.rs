@@ -24,7 +24,11 @@ const LINE_BYTES_MAX: usize = 2 * 1024;
 const WORD_BYTES_MAX: usize = 64;
 
 /// `POST /agent/v1/nodes/{id}/reports`
-pub async fn reports(State(app): State<Arc<App>>, OwnNode(identity): OwnNode, Json(mut request): Json<ReportRequest>) -> Result<Json<ReportAnswer>, ApiError> {
+pub async fn reports(
+    State(app): State<Arc<App>>,
+    OwnNode(identity): OwnNode,
+    Json(mut request): Json<ReportRequest>,
+) -> Result<Json<ReportAnswer>, ApiError> {
     check(&request)?;
     request.reports.iter_mut().for_each(|report| shorten(&mut report.body));
     if request.incarnation != identity.incarnation {
@@ -115,7 +119,10 @@ fn event(topology: &TopologyId, node: &NodeId, name: &str, report: &Report, now:
             let text = match result.outcome {
                 Outcome::Succeeded => format!("{name}: {} done in {took}", result.stage),
                 Outcome::Waiting => format!("{name}: {} waits: {}", result.stage, result.reason),
-                Outcome::Failed => format!("{name}: {} failed after {took} (attempt {}): {}", result.stage, result.attempt, result.reason),
+                Outcome::Failed => format!(
+                    "{name}: {} failed after {took} (attempt {}): {}",
+                    result.stage, result.attempt, result.reason
+                ),
             };
             ("stage", text)
         }
@@ -123,13 +130,19 @@ fn event(topology: &TopologyId, node: &NodeId, name: &str, report: &Report, now:
         ReportBody::Refused { offered, have, reason } => {
             ("refused", format!("{name}: refused generation {offered} (has {have}): {reason}"))
         }
-        ReportBody::LedgerLost { reason } => ("ledger", format!("{name}: its ledger was damaged and set aside: {reason}")),
+        ReportBody::LedgerLost { reason } => {
+            ("ledger", format!("{name}: its ledger was damaged and set aside: {reason}"))
+        }
     };
     NewEvent { at_ms: now, topology: topology.clone(), node: Some(node.clone()), kind, text }
 }
 
 /// `POST /agent/v1/nodes/{id}/heartbeat`
-pub async fn heartbeat(State(app): State<Arc<App>>, OwnNode(identity): OwnNode, Json(beat): Json<Heartbeat>) -> Result<StatusCode, ApiError> {
+pub async fn heartbeat(
+    State(app): State<Arc<App>>,
+    OwnNode(identity): OwnNode,
+    Json(beat): Json<Heartbeat>,
+) -> Result<StatusCode, ApiError> {
     if beat.incarnation != identity.incarnation {
         return Err(ApiError::conflict("this heartbeat is of another incarnation"));
     }
@@ -138,8 +151,6 @@ pub async fn heartbeat(State(app): State<Arc<App>>, OwnNode(identity): OwnNode, 
             return Err(ApiError::invalid(pointer, "a number above 2^63 - 1"));
         }
     }
-    app.beats
-        .try_send((identity.node, now_ms(), beat))
-        .map_err(|_| ApiError::unavailable("more heartbeats than can be written; send the next one at its time"))?;
+    app.beats.add(identity.node, now_ms(), beat);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,22 +1,22 @@
 //! Components: changes to what one should be.
 
 use super::auth::Caller;
-use super::jobs::new_job;
+use super::body;
 use super::extract::{Body, Path, Query};
+use super::jobs::new_job;
 use super::problem::ApiError;
 use super::topologies::{Mutation, accepted, own};
-use super::body;
 use crate::app::{App, blocking};
 use crate::snapshot;
-use axum::{Extension, Json};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use straas_planner::{PlanInput, plan};
-use straas_schemas::{ComponentId, StageOrder};
 use straas_schemas::job::JobKind;
 use straas_schemas::view::DryRun;
+use straas_schemas::{ComponentId, StageOrder};
 
 /// `PATCH /v1.0/components/{id}`
 pub async fn change(
@@ -45,7 +45,11 @@ pub async fn change(
         return Err(ApiError::invalid("/version", &message));
     }
     let expected = component.revision;
-    let job = new_job(JobKind::Change, &topology, format!("change {} from {} to {version}", component.name, component.spec.version));
+    let job = new_job(
+        JobKind::Change,
+        &topology,
+        format!("change {} from {} to {version}", component.name, component.spec.version),
+    );
     component.spec.version = version;
     component.revision += 1;
     if query.dry_run {

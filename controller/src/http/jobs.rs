@@ -11,10 +11,9 @@ use axum::extract::State;
 use axum::{Extension, Json};
 use serde::Deserialize;
 use std::sync::Arc;
-use straas_planner::{Plan, plan};
-use straas_schemas::{JobId, TopologyId};
 use straas_schemas::job::{Job, JobKind, JobStanding};
 use straas_schemas::view::Page;
+use straas_schemas::{JobId, TopologyId};
 use straas_store::{JobFilter, JobRecord, TopologyRecord};
 use uuid::Uuid;
 
@@ -32,11 +31,11 @@ pub fn new_job(kind: JobKind, topology: &TopologyRecord, detail: String) -> JobR
     }
 }
 
-/// A job as it stands: derived from a plan of its topology if it is open.
-pub fn picture(record: &JobRecord, plan: Option<&Plan>) -> Job {
+/// A job as it stands: one of those derived by a plan of its topology if it is open.
+pub fn picture(record: &JobRecord, planned: &[Job]) -> Job {
     let ended = record.ended.as_ref();
     let kept = ended.and_then(|end| serde_json::from_value(end.document.clone()?).ok());
-    let derived = || plan?.jobs.iter().find(|job| job.id == record.id).cloned();
+    let derived = || planned.iter().find(|job| job.id == record.id).cloned();
     let mut job: Job = kept.or_else(derived).unwrap_or_else(|| Job {
         id: record.id.clone(),
         kind: record.kind,
@@ -73,12 +72,12 @@ pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<JobRecord, ApiE
 /// A job as it stands now.
 pub async fn current(app: &App, record: &JobRecord) -> Result<Job, ApiError> {
     if record.ended.is_some() {
-        return Ok(picture(record, None));
+        return Ok(picture(record, &[]));
     }
-    let input = snapshot::take(app, &record.topology).await?;
+    let plan = snapshot::planned(app, &record.topology).await?;
     // it may have ended between the two looks
     let record = app.store.job(&record.id).await?.unwrap_or_else(|| record.clone());
-    Ok(picture(&record, input.map(|input| plan(&input)).as_ref()))
+    Ok(picture(&record, &plan.map(|plan| plan.jobs).unwrap_or_default()))
 }
 
 /// Query of the list of jobs.
@@ -101,7 +100,8 @@ pub async fn list(
     Query(query): Query<JobsQuery>,
 ) -> Result<Json<Page<Job>>, ApiError> {
     let page = topologies::ListQuery { limit: query.limit, marker: query.marker }.page();
-    let filter = JobFilter { tenant: Some(caller.tenant), topology: query.topology.map(TopologyId), open_only: query.open };
+    let filter =
+        JobFilter { tenant: Some(caller.tenant), topology: query.topology.map(TopologyId), open_only: query.open };
     let mut records = app.store.jobs(&filter, &page).await?;
     let next = cut(&mut records, &page, |job| job.id.as_str());
     let mut items = Vec::with_capacity(records.len());
@@ -112,7 +112,11 @@ pub async fn list(
 }
 
 /// `GET /v1.0/jobs/{id}`
-pub async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Result<Json<Job>, ApiError> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<Job>, ApiError> {
     let record = own(&app, &caller, &id).await?;
     current(&app, &record).await.map(Json)
 }

@@ -35,12 +35,20 @@ async fn one(app: &App, caller: &Caller, id: &str) -> Result<NodeView, ApiError>
 }
 
 /// `GET /v1.0/nodes/{id}`
-pub async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Result<Json<NodeView>, ApiError> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<NodeView>, ApiError> {
     one(&app, &caller, &id).await.map(Json)
 }
 
 /// `GET /v1.0/nodes/{id}/why`
-pub async fn why(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Result<Json<Why>, ApiError> {
+pub async fn why(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<Why>, ApiError> {
     one(&app, &caller, &id).await.map(|node| Json(node.why))
 }
 

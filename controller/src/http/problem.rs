@@ -46,7 +46,12 @@ impl ApiError {
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", "this path has other methods; see the Allow header")
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            "Method not allowed",
+            "this path has other methods; see the Allow header",
+        )
     }
 
     /// 409.
@@ -61,7 +66,12 @@ impl ApiError {
 
     /// 413.
     pub fn too_large() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large", "send less in one request; nothing was changed")
+        Self::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too-large",
+            "The body is too large",
+            "send less in one request; nothing was changed",
+        )
     }
 
     /// 408.
@@ -106,7 +116,12 @@ impl ApiError {
     /// 500. `error` is logged, not shown.
     pub fn internal(what: &str, error: &dyn std::error::Error) -> Self {
         tracing::error!(error = chain(error), "{what}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "An error of the controller", format!("{what}; its log says more"))
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "An error of the controller",
+            format!("{what}; its log says more"),
+        )
     }
 
     /// The status.
@@ -151,9 +166,9 @@ impl From<straas_repos::Error> for ApiError {
         use straas_repos::Error as E;
         match &error {
             E::NotFound { what, .. } => Self::not_found(what, "in the repository"),
-            E::Invalid { faults } => {
-                Self::faults(faults.iter().map(|f| Fault::at(f.pointer.clone(), format!("{}: {}", f.file, f.message))).collect())
-            }
+            E::Invalid { faults } => Self::faults(
+                faults.iter().map(|f| Fault::at(f.pointer.clone(), format!("{}: {}", f.file, f.message))).collect(),
+            ),
             E::Conflict { .. } => Self::conflict(&error.to_string()),
             _ => Self::internal("a repository cannot be read", &error),
         }

@@ -2,8 +2,8 @@
 
 use super::auth::Caller;
 use super::body;
-use super::jobs::{new_job, picture};
 use super::extract::{Body, Path, Query};
+use super::jobs::{new_job, picture};
 use super::problem::ApiError;
 use crate::app::{App, blocking};
 use crate::clock::now_ms;
@@ -14,13 +14,14 @@ use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use serde::Deserialize;
 use std::sync::Arc;
-use straas_planner::{PlanInput, plan};
-use straas_schemas::job::JobKind;
+use straas_schemas::job::{Job, JobKind};
 use straas_schemas::metadata::Catalog;
 use straas_schemas::topology::{ComponentRequest, TopologyRequest};
 use straas_schemas::view::{Accepted, DryRun, Page, TopologyView};
 use straas_schemas::{ComponentId, TopologyId};
-use straas_store::{ComponentRecord, ComponentSpec, GroupSpec, JobRecord, PageRequest, Snapshot, StoreError, TopologyRecord};
+use straas_store::{
+    ComponentRecord, ComponentSpec, GroupSpec, JobRecord, PageRequest, Snapshot, StoreError, TopologyRecord,
+};
 use uuid::Uuid;
 
 /// Query of a mutation.
@@ -77,12 +78,17 @@ pub async fn create(
     }
     let (topology, components) = records(&request, &catalog, &caller, commit.as_str());
     let job = new_job(JobKind::Create, &topology, format!("create topology {}", topology.name));
-    let snapshot = Snapshot { topology: topology.clone(), components: components.clone(), nodes: Vec::new(), jobs: vec![job.clone()] };
+    let snapshot = Snapshot {
+        topology: topology.clone(),
+        components: components.clone(),
+        nodes: Vec::new(),
+        jobs: vec![job.clone()],
+    };
     if query.dry_run {
         return dry_run(&app, snapshot).await;
     }
     // whatever can fail for the request's sake comes before anything is written
-    let input = snapshot::imagine(&app, snapshot).await?;
+    let jobs = snapshot::imagined(&app, snapshot).await?.jobs;
     match app.store.create_topology(&topology, &components, &job).await {
         Err(StoreError::Duplicate { .. }) => return Err(taken()),
         other => other?,
@@ -94,29 +100,33 @@ pub async fn create(
         tracing::warn!(topology = %topology.name, error = error.chain(), "cannot make its branch yet");
     }
     app.wake.wake(&topology.id);
-    Ok(answer(topology.id.0, input, &job))
+    Ok(answer(topology.id.0, &jobs, &job))
 }
 
 /// The answer to a mutation: what is being worked on, and the job.
 pub async fn accepted(app: &App, id: String, snapshot: Snapshot, job: &JobRecord) -> Result<Response, ApiError> {
-    Ok(answer(id, snapshot::imagine(app, snapshot).await?, job))
+    Ok(answer(id, &snapshot::imagined(app, snapshot).await?.jobs, job))
 }
 
-fn answer(id: String, input: PlanInput, job: &JobRecord) -> Response {
-    let job = picture(job, Some(&plan(&input)));
+fn answer(id: String, planned: &[Job], job: &JobRecord) -> Response {
+    let job = picture(job, planned);
     let location: (HeaderName, String) = (header::LOCATION, format!("/straas/v1.0/jobs/{}", job.id));
     (StatusCode::ACCEPTED, [location], Json(Accepted { id, job })).into_response()
 }
 
 async fn dry_run(app: &App, snapshot: Snapshot) -> Result<Response, ApiError> {
-    let input = snapshot::imagine(app, snapshot).await?;
-    let plan = plan(&input);
+    let plan = snapshot::imagined(app, snapshot).await?;
     let steps = plan.jobs.iter().flat_map(|job| &job.steps).map(|step| step.id.clone()).collect();
     let nodes = plan.add_nodes.iter().map(|node| (node.name.clone(), vec!["is new".to_owned()])).collect();
     Ok(Json(DryRun { steps, nodes }).into_response())
 }
 
-fn records(request: &TopologyRequest, catalog: &Catalog, caller: &Caller, commit: &str) -> (TopologyRecord, Vec<ComponentRecord>) {
+fn records(
+    request: &TopologyRequest,
+    catalog: &Catalog,
+    caller: &Caller,
+    commit: &str,
+) -> (TopologyRecord, Vec<ComponentRecord>) {
     let topology = TopologyRecord {
         id: TopologyId(Uuid::now_v7().to_string()),
         tenant: caller.tenant.clone(),
@@ -142,7 +152,8 @@ fn records(request: &TopologyRequest, catalog: &Catalog, caller: &Caller, commit
 /// The request with every default filled in; it was checked against the same catalog.
 fn spec(request: &ComponentRequest, catalog: &Catalog) -> ComponentSpec {
     let meta = catalog.get(&request.kind);
-    let default_of = |pick: fn(&straas_schemas::metadata::ComponentMeta) -> &String| meta.map(pick).cloned().unwrap_or_default();
+    let default_of =
+        |pick: fn(&straas_schemas::metadata::ComponentMeta) -> &String| meta.map(pick).cloned().unwrap_or_default();
     let size_of = |role: &str| meta.map_or(0, |m| m.role(role).and_then(|r| r.sizes).unwrap_or(m.sizes).default);
     let flavor = request.flavor.clone().unwrap_or_else(|| default_of(|m| &m.default_flavor));
     let domains = |enabled: Option<bool>, min: Option<u32>| if enabled == Some(true) { min.unwrap_or(1) } else { 0 };
@@ -188,7 +199,7 @@ pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<TopologyRecord,
 
 /// The picture of a topology.
 pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, ApiError> {
-    Ok(snapshot::take(app, id).await?.map(|input| plan(&input).topology))
+    Ok(snapshot::view(app, id).await?)
 }
 
 /// `GET /v1.0/topologies`
@@ -208,7 +219,11 @@ pub async fn list(
 }
 
 /// `GET /v1.0/topologies/{id}`
-pub async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Result<Json<TopologyView>, ApiError> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<TopologyView>, ApiError> {
     let record = own(&app, &caller, &id).await?;
     view(&app, &record.id).await?.map(Json).ok_or_else(|| ApiError::not_found("topology", &id))
 }
@@ -223,9 +238,12 @@ pub async fn delete(
     let record = own(&app, &caller, &id).await?;
     let mut job = new_job(JobKind::Delete, &record, format!("delete topology {}", record.name));
     if query.dry_run {
-        let Some(input) = snapshot::take(&app, &record.id).await? else { return Err(ApiError::not_found("topology", &id)) };
+        let Some(input) = snapshot::take(&app, &record.id).await? else {
+            return Err(ApiError::not_found("topology", &id));
+        };
         let nodes = input.nodes.iter().map(|n| (n.name.clone(), vec!["is removed with its host".to_owned()])).collect();
-        let steps = input.components.iter().map(|c| format!("{}/remove", c.name)).chain(["finish".to_owned()]).collect();
+        let steps =
+            input.components.iter().map(|c| format!("{}/remove", c.name)).chain(["finish".to_owned()]).collect();
         return Ok(Json(DryRun { steps, nodes }).into_response());
     }
     if app.store.delete_topology(&record.id, &job).await? {

@@ -1,18 +1,20 @@
 //! Writes heartbeats in batches and wakes a topology only when a heartbeat says something new.
 //!
 //! While one batch is written the next one gathers, so the batches grow with the load and the
-//! cost per heartbeat falls. What is new is decided by comparing with the node's last heartbeat:
+//! cost per heartbeat falls. Of each node only the newest heartbeat waits: one that sends too many
+//! takes nobody else's place, and what waits is bounded by the number of nodes. What is new is decided by comparing with the node's last heartbeat:
 //! metrics move all the time and wake nobody.
 
 use crate::app::App;
 use crate::error::chain;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus};
 use straas_schemas::report::Facts;
 use straas_schemas::{NodeId, Stage};
 use straas_store::HEARTBEAT_BATCH_MAX;
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 /// What of a heartbeat the planner looks at.
 #[derive(PartialEq)]
@@ -30,7 +32,9 @@ fn essence(beat: &Heartbeat) -> Essence {
     let doing = match &beat.activity {
         Activity::Idle => (0, None, 0, None, None),
         Activity::Fetching { what } => (1, None, 0, Some(what.clone()), None),
-        Activity::Running { stage, attempt, progress, percent, .. } => (2, Some(*stage), *attempt, progress.clone(), *percent),
+        Activity::Running { stage, attempt, progress, percent, .. } => {
+            (2, Some(*stage), *attempt, progress.clone(), *percent)
+        }
         Activity::Retrying { stage, attempt, .. } => (3, Some(*stage), *attempt, None, None),
         Activity::Gated { stage, .. } => (4, Some(*stage), 0, None, None),
     };
@@ -53,44 +57,69 @@ const STRANGERS_MAX: usize = 1024;
 /// What was said last by each node, and when.
 type Last = HashMap<NodeId, (Essence, i64)>;
 
-/// Runs until the controller stops and the last batch is written.
-pub async fn run(app: Arc<App>, mut beats: mpsc::Receiver<(NodeId, i64, Heartbeat)>) {
-    let mut last = Last::new();
-    let mut batch = Vec::with_capacity(HEARTBEAT_BATCH_MAX);
-    let mut stopping = app.stopping.clone();
-    loop {
-        tokio::select! {
-            _ = beats.recv_many(&mut batch, HEARTBEAT_BATCH_MAX) => write(&app, &mut batch, &mut last).await,
-            () = stopping.requested() => break,
+/// Heartbeats that wait to be written: the newest of each node, with the time it was received.
+#[derive(Default)]
+pub struct Beats {
+    waiting: Mutex<HashMap<NodeId, (i64, Heartbeat)>>,
+    notify: Notify,
+}
+
+impl Beats {
+    /// Takes a heartbeat in; one that was overtaken by a later one of the same run is dropped.
+    pub fn add(&self, node: NodeId, at_ms: i64, beat: Heartbeat) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let overtaken = |(_, there): &(i64, Heartbeat)| there.run == beat.run && beat.beat < there.beat;
+        if !waiting.get(&node).is_some_and(overtaken) {
+            waiting.insert(node, (at_ms, beat));
         }
+        drop(waiting);
+        self.notify.notify_one();
     }
-    beats.close();
-    while beats.recv_many(&mut batch, HEARTBEAT_BATCH_MAX).await > 0 {
-        write(&app, &mut batch, &mut last).await;
+
+    fn take(&self) -> Vec<(NodeId, i64, Heartbeat)> {
+        let taken = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        taken.into_iter().map(|(node, (at, beat))| (node, at, beat)).collect()
     }
 }
 
-async fn write(app: &App, batch: &mut Vec<(NodeId, i64, Heartbeat)>, last: &mut Last) {
+/// Runs until the controller stops and the last batch is written.
+pub async fn run(app: Arc<App>) {
+    let mut last = Last::new();
+    let mut stopping = app.stopping.clone();
+    loop {
+        let stop = tokio::select! {
+            () = app.beats.notify.notified() => false,
+            () = stopping.requested() => true,
+        };
+        for batch in app.beats.take().chunks(HEARTBEAT_BATCH_MAX) {
+            write(&app, batch, &mut last).await;
+        }
+        if stop {
+            return;
+        }
+    }
+}
+
+async fn write(app: &App, batch: &[(NodeId, i64, Heartbeat)], last: &mut Last) {
     if let Err(error) = app.store.record_heartbeats(batch).await {
         // only the newest heartbeat matters and it comes again; nothing is lost
         tracing::warn!(error = chain(&error), dropped = batch.len(), "cannot write heartbeats");
-        batch.clear();
         return;
     }
     app.metrics.beats_written(batch.len());
     let silence = i64::from(app.config.timing.suspect_after_ms);
-    for (node, at, beat) in batch.drain(..) {
-        let now = essence(&beat);
-        let Some(slot) = app.fleet.get(&node) else {
-            last.remove(&node);
+    for (node, at, beat) in batch {
+        let now = essence(beat);
+        let Some(slot) = app.fleet.get(node) else {
+            last.remove(node);
             continue;
         };
         // that a node is heard again after a silence is news, whatever it says
-        let same = last.get(&node).is_some_and(|(before, then)| *before == now && at - then < silence);
+        let same = last.get(node).is_some_and(|(before, then)| *before == now && at - then < silence);
         if !same {
             app.wake.wake(&slot.topology);
         }
-        last.insert(node, (now, at));
+        last.insert(node.clone(), (now, *at));
     }
     if last.len() > app.fleet.counts().0 + STRANGERS_MAX {
         let there = app.fleet.nodes();

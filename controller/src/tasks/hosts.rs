@@ -16,7 +16,6 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use straas_drivers::{AgentBoot, Flavor, HostPhase as Phase, HostSpec, HostStatus, Secret};
-use straas_planner::HostWish;
 use straas_schemas::{NodeId, TopologyId};
 use straas_store::{HostPhase, HostRecord, NewEvent, NodeSnapshot, StoreError};
 use tokio::sync::Semaphore;
@@ -32,12 +31,25 @@ const SWEEP: Duration = Duration::from_secs(15);
 /// cleaned up by the next start, as after a crash.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// A host that should be.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// The node it carries.
+    pub node: NodeId,
+    /// Its host name.
+    pub name: String,
+    /// Its zone.
+    pub zone: String,
+    /// Its size.
+    pub flavor: Flavor,
+}
+
 /// Hosts of one topology that should or should not be.
 pub struct HostWork {
     /// The topology.
     pub topology: TopologyId,
     /// Should be.
-    pub wanted: Vec<HostWish>,
+    pub wanted: Vec<Wish>,
     /// Should not be.
     pub unwanted: Vec<NodeId>,
 }
@@ -82,7 +94,7 @@ impl Busy {
 
 /// Work on one host.
 enum Task {
-    Make(HostWish),
+    Make(Wish),
     Remove,
 }
 
@@ -131,7 +143,8 @@ async fn work(app: &App, node: &NodeId, topology: &TopologyId, task: Task, unwan
         Err(error) => error,
     };
     tracing::warn!(%node, error = error.chain(), "work on a host failed; it is tried again");
-    let failed = HostRecord { phase: HostPhase::Failed, address: None, error: Some(error.chain()), changed_ms: now_ms() };
+    let failed =
+        HostRecord { phase: HostPhase::Failed, address: None, error: Some(error.chain()), changed_ms: now_ms() };
     if let Err(error) = app.store.set_host(node, &failed).await {
         tracing::debug!(%node, %error, "cannot record that");
     }
@@ -147,7 +160,7 @@ async fn find(app: &App, node: &NodeId) -> Result<Option<HostStatus>, Error> {
     Ok(app.hosts.list().await?.into_iter().find(|host| host.id == node.as_str()))
 }
 
-async fn make(app: &App, wish: &HostWish, unwanted: &CancellationToken) -> Result<(), Error> {
+async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<(), Error> {
     // the row may be gone, or the host made, since this was wished
     let Some(snapshot) = app.store.node(&wish.node).await? else { return Ok(()) };
     let status = match find(app, &wish.node).await? {
@@ -172,6 +185,9 @@ async fn make(app: &App, wish: &HostWish, unwanted: &CancellationToken) -> Resul
         }
     };
     let address = Some(status.address.to_string());
+    if snapshot.host.phase == HostPhase::Up && snapshot.host.address == address {
+        return Ok(());
+    }
     let up = HostRecord { phase: HostPhase::Up, address, error: None, changed_ms: now_ms() };
     match app.store.set_host(&wish.node, &up).await {
         Err(StoreError::NotFound { .. }) => {
@@ -184,20 +200,21 @@ async fn make(app: &App, wish: &HostWish, unwanted: &CancellationToken) -> Resul
     Ok(())
 }
 
-fn spec(app: &App, wish: &HostWish, template: crate::BootTemplate, token: String) -> HostSpec {
+fn spec(app: &App, wish: &Wish, template: crate::BootTemplate, token: String) -> HostSpec {
     HostSpec {
         id: wish.node.0.clone(),
         name: wish.name.clone(),
         owner: app.config.local.instance.clone(),
         zone: wish.zone.clone(),
-        flavor: Flavor { memory_mib: wish.memory_mib, vcpus: wish.vcpus },
+        flavor: wish.flavor,
         address: None,
         agent: AgentBoot {
             controllers: template.controllers,
             node: wish.node.0.clone(),
             ca_pem: app.ca.certificate_pem().to_owned(),
             join_token: Secret::new(token),
-            metrics_listen: "127.0.0.1:9465".into(),
+            // numbers, no secrets: Prometheus scrapes them from another machine
+            metrics_listen: "0.0.0.0:9465".into(),
             apt: template.apt,
             settings: BTreeMap::new(),
         },
@@ -280,7 +297,8 @@ async fn compare(app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Erro
     }
     if snapshot.incarnation == 0 && snapshot.host.changed_ms + TOKEN_LIFE_MS < now_ms() {
         app.hosts.destroy(&host.id).await?;
-        absent(app, &snapshot, format!("{}: its join token has expired unused; making the host anew", host.name)).await?;
+        absent(app, &snapshot, format!("{}: its join token has expired unused; making the host anew", host.name))
+            .await?;
         app.wake.wake(&snapshot.record.topology);
     } else if host.phase == Phase::Down {
         let down = HostRecord { phase: HostPhase::Absent, changed_ms: now_ms(), ..snapshot.host.clone() };

@@ -47,8 +47,7 @@ struct Node {
     refused_seq: u64,
 }
 
-#[derive(Debug)]
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 struct Token {
     node: NodeId,
     /// Counts the tokens of the node.

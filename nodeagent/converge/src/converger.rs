@@ -405,7 +405,10 @@ impl Converger {
                 // what was validated before says nothing of what is configured now
                 let seen = self.ledger.stages.get(&Stage::Validate).filter(|record| record.outcome.is_some());
                 changes.extend(seen.map(|r| {
-                    LedgerChange::Stage(Stage::Validate, Box::new(StageRecord { outcome: None, attempt: 0, ..r.clone() }))
+                    LedgerChange::Stage(
+                        Stage::Validate,
+                        Box::new(StageRecord { outcome: None, attempt: 0, ..r.clone() }),
+                    )
                 }));
                 let head = &self.ledger.head;
                 if head.halted || head.start_owed {

@@ -56,7 +56,8 @@ async fn written_here_read_there(cluster: &Cluster, topology: &TopologyView) -> 
 async fn deleted(cluster: &mut Cluster, topology: &TopologyView) -> Result<()> {
     ensure!(cluster.configs()?.branch("good@az1")?.is_some(), "the topology has no branch");
     let accepted = cluster.delete(topology.id.as_str()).await?;
-    let job = cluster.follow(accepted.job.id.as_str(), STEP_MAX, |job| job.standing.is_final().then(|| job.clone())).await?;
+    let job =
+        cluster.follow(accepted.job.id.as_str(), STEP_MAX, |job| job.standing.is_final().then(|| job.clone())).await?;
     ensure!(job.standing == JobStanding::Succeeded, "the deletion ended as {:?}", job.standing);
     let took = job.finished_ms.unwrap_or_default() - job.created_ms;
     say(&format!("  DELETE to gone: {:.1} s", took as f64 / 1000.0));

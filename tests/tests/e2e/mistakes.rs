@@ -45,7 +45,8 @@ fn version_without_a_package_is_corrected() {
         let component = cluster.api.topology(&accepted.id).await?.components.remove(0).id;
         let corrected = Instant::now();
         let body = json!({ "version": "3.8.0" });
-        let change: Accepted = cluster.api.call(Method::PATCH, &format!("/components/{component}"), Some(&body)).await?;
+        let change: Accepted =
+            cluster.api.call(Method::PATCH, &format!("/components/{component}"), Some(&body)).await?;
         let topology = cluster.active(&change).await?;
         say(&format!("  correction to ACTIVE: {:.1} s", corrected.elapsed().as_secs_f32()));
         ensure!(topology.components[0].version == "3.8.0", "it has version {}", topology.components[0].version);
@@ -84,7 +85,8 @@ fn failing_validate_is_corrected_by_a_commit() {
         cluster.start().await?;
         let accepted = cluster.create("moon", "3.8.0", 1).await?;
         shown(cluster, accepted.job.id.as_str(), "moon-zk-1", JobStage::Validate, "wrong phase").await?;
-        let hint = cluster.follow(accepted.job.id.as_str(), STEP_MAX, |job| failing(job, JobStage::Validate)?.hint).await?;
+        let hint =
+            cluster.follow(accepted.job.id.as_str(), STEP_MAX, |job| failing(job, JobStage::Validate)?.hint).await?;
         ensure!(hint == "wait for the next moon", "the hint is {hint:?}");
 
         let corrected = Instant::now();

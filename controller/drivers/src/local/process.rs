@@ -52,8 +52,10 @@ pub fn make_disk(dir: &HostDir, spec: &HostSpec, record: &HostRecord) -> Result<
     }
     let paths = AgentPaths { prefix: prefix.display().to_string() };
     let mut agent = spec.agent.clone();
-    // Every node says 127.0.0.1; here that is one and the same for all, so each gets its own.
-    agent.metrics_listen = agent.metrics_listen.replace("127.0.0.1", &record.address.to_string());
+    // All nodes share this machine's addresses and ports, so each listens on its own address only.
+    if let Some((_, port)) = agent.metrics_listen.rsplit_once(':') {
+        agent.metrics_listen = format!("{}:{port}", record.address);
+    }
     let files = [
         ("agent.toml", agent_toml(&agent, &paths), 0o600),
         ("ca.pem", agent.ca_pem.clone(), 0o644),

@@ -10,7 +10,7 @@ use crate::fixture;
 use crate::world::World;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
-use straas_planner::{Host, OpenJob, Plan, plan};
+use straas_planner::{Host, OpenJob, Plan, PlanInput, plan};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::job::{JobKind, JobStanding};
 use straas_schemas::report::Report;
@@ -303,10 +303,13 @@ impl History {
                 self.round(&node.id, &plan);
             }
             let at_rest = plan.assignments.is_empty() && self.world.written == before;
-            if at_rest && plan.topology.status == Standing::Active && self.world.store.jobs.is_empty() {
+            if at_rest
+                && straas_planner::view(&self.world.store).status == Standing::Active
+                && self.world.store.jobs.is_empty()
+            {
                 return;
             }
-            assert!(round + 1 < ROUNDS, "not at rest: {:#?}\n{:#?}", plan.jobs, causes(&plan));
+            assert!(round + 1 < ROUNDS, "not at rest: {:#?}\n{:#?}", plan.jobs, causes(&self.world.store));
         }
     }
 
@@ -352,14 +355,18 @@ impl History {
         if !deleted {
             let plan = self.planned();
             assert!(plan.assignments.is_empty() && plan.granted.is_empty(), "a converged topology plans something");
-            assert!(causes(&plan).values().all(|cause| *cause == Cause::Converged), "{:?}", causes(&plan));
+            assert!(
+                causes(&self.world.store).values().all(|cause| *cause == Cause::Converged),
+                "{:?}",
+                causes(&self.world.store)
+            );
             assert!(self.world.agents.values().all(|a| a.active && a.ever_valid && !a.disturbed));
         }
     }
 }
 
-fn causes(plan: &Plan) -> BTreeMap<String, Cause> {
-    plan.topology.components.iter().flat_map(|c| &c.nodes).map(|n| (n.name.clone(), n.why.cause)).collect()
+fn causes(store: &PlanInput) -> BTreeMap<String, Cause> {
+    straas_planner::view(store).components.into_iter().flat_map(|c| c.nodes).map(|n| (n.name, n.why.cause)).collect()
 }
 
 #[allow(clippy::disallowed_methods)] // the planner reads no environment, its test may be told a seed

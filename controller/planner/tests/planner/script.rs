@@ -89,7 +89,7 @@ impl Teller {
             ["why"] => self.why(),
             ["job"] => self.print_jobs(),
             ["view"] => {
-                let view = straas_planner::plan(&self.world.store).topology;
+                let view = straas_planner::view(&self.world.store);
                 let components = view.components.iter().map(|c| format!("{} {:?}", c.name, c.status));
                 let text = components.collect::<Vec<_>>().join(", ");
                 self.say(&format!("{:?}: {text}", view.status));
@@ -252,8 +252,8 @@ impl Teller {
     }
 
     fn why(&mut self) {
-        let plan = straas_planner::plan(&self.world.store);
-        for node in plan.topology.components.iter().flat_map(|c| &c.nodes) {
+        let view = straas_planner::view(&self.world.store);
+        for node in view.components.iter().flat_map(|c| &c.nodes) {
             let evidence: Vec<String> = node.why.evidence.iter().map(|(k, v)| format!("{k}={v:?}")).collect();
             self.say(&format!("{}: {:?}: {} {}", node.name, node.why.cause, node.why.text, evidence.join(" ")));
         }

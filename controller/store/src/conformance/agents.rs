@@ -38,7 +38,11 @@ pub(super) async fn a_lost_answer_to_an_enrolment_is_given_again(store: Arc<dyn 
         store.enrol("again-2", "other", 600).await.unwrap(),
         EnrolOutcome::Enrolled { node: world.id(0).clone(), incarnation: 2 }
     );
-    assert_eq!(store.enrol("again-1", "key", 700).await.unwrap(), EnrolOutcome::Used, "an older incarnation does not come back");
+    assert_eq!(
+        store.enrol("again-1", "key", 700).await.unwrap(),
+        EnrolOutcome::Used,
+        "an older incarnation does not come back"
+    );
 }
 
 pub(super) async fn a_new_token_ends_the_earlier(store: Arc<dyn Store>) {

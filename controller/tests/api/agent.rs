@@ -1,0 +1,277 @@
+//! An agent as the controller meets it: its own key, real TLS, one connection per request.
+
+use crate::rig::{PATIENCE, Rig};
+use crate::wire::{Answer, request, send, whole};
+use http::Method;
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use straas_schemas::heartbeat::{Activity, Heartbeat, ServiceStatus, Vitals};
+use straas_schemas::poll::{PollAnswer, PollRequest};
+use straas_schemas::report::{Facts, Report, ReportBody, ReportRequest, StageResult};
+use straas_schemas::stage::effective_digest;
+use straas_schemas::{Assignment, Digest, Gate, Outcome, Stage};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+pub struct Agent {
+    pub node: String,
+    pub incarnation: u64,
+    pub certificate_pem: String,
+    pub key_pem: String,
+    agents: SocketAddr,
+    tls: Arc<ClientConfig>,
+    seq: u64,
+    beat: u64,
+    assignment: Option<Assignment>,
+    done: BTreeMap<Stage, (Digest, Option<Digest>)>,
+    converged: u64,
+}
+
+/// A key and a request to sign it, with whatever else `params` ask for.
+pub fn csr(params: CertificateParams) -> (KeyPair, String) {
+    let key = KeyPair::generate().expect("a key");
+    let csr = params.serialize_request(&key).expect("a request").pem().expect("pem");
+    (key, csr)
+}
+
+/// TLS towards a controller whose authority this is, with a certificate and its key or without.
+pub fn tls(ca: &str, own: Option<(&str, &str)>) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("pem")).expect("a root");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let builder = builder.with_root_certificates(roots);
+    Arc::new(match own {
+        Some((certificate, key)) => {
+            let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("pem");
+            let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("pem");
+            builder.with_client_auth_cert(vec![certificate], key).expect("a certificate")
+        }
+        None => builder.with_no_client_auth(),
+    })
+}
+
+pub async fn connect(agents: SocketAddr, tls: &Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
+    let tcp = TcpStream::connect(agents).await?;
+    let name = ServerName::try_from("straas-controller").expect("a name");
+    TlsConnector::from(tls.clone()).connect(name, tcp).await
+}
+
+/// A request to the agents' port; an error is one of the connection.
+pub async fn ask(
+    agents: SocketAddr,
+    tls: &Arc<ClientConfig>,
+    method: Method,
+    path: &str,
+    body: Vec<u8>,
+) -> std::io::Result<Answer> {
+    let stream = connect(agents, tls).await?;
+    let response = send(stream, request(method, path, &[], body)).await.map_err(std::io::Error::other)?;
+    Ok(whole(response).await)
+}
+
+pub fn enrolment(token: &str, csr: &str) -> Vec<u8> {
+    json!({ "protocol": 1, "token": token, "csr_pem": csr, "hostname": "h", "agent_version": "0.1.0" })
+        .to_string()
+        .into_bytes()
+}
+
+impl Agent {
+    /// Enrols with a token; the refusal if there is one.
+    pub async fn enrol(rig: &Rig, token: &str) -> Result<Self, Answer> {
+        let (key, csr) = csr(CertificateParams::default());
+        let answer = ask(rig.agents, &tls(&rig.ca(), None), Method::POST, "/agent/v1/enrol", enrolment(token, &csr))
+            .await
+            .expect("an answer");
+        if answer.status != 201 {
+            return Err(answer);
+        }
+        let given = answer.json();
+        let text = |name: &str| given[name].as_str().expect("a text").to_owned();
+        let (certificate_pem, key_pem) = (text("certificate_pem"), key.serialize_pem());
+        Ok(Self {
+            node: text("node"),
+            incarnation: given["incarnation"].as_u64().expect("a number"),
+            tls: tls(&rig.ca(), Some((&certificate_pem, &key_pem))),
+            certificate_pem,
+            key_pem,
+            agents: rig.agents,
+            seq: 0,
+            beat: 0,
+            assignment: None,
+            done: BTreeMap::new(),
+            converged: 0,
+        })
+    }
+
+    /// The controller was started again at other ports.
+    pub fn follow(&mut self, rig: &Rig) {
+        self.agents = rig.agents;
+    }
+
+    pub fn path(&self, what: &str) -> String {
+        format!("/agent/v1/nodes/{}/{what}", self.node)
+    }
+
+    pub async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Answer {
+        let asked = tokio::time::timeout(PATIENCE, ask(self.agents, &self.tls, method, path, body));
+        asked.await.expect("in time").expect("an answer")
+    }
+
+    pub async fn post(&self, what: &str, body: &impl Serialize) -> Answer {
+        self.ask(Method::POST, &self.path(what), serde_json::to_vec(body).expect("json")).await
+    }
+
+    pub async fn connect(&self) -> TlsStream<TcpStream> {
+        connect(self.agents, &self.tls).await.expect("connected")
+    }
+
+    pub fn poll_body(&self, wait_ms: u32) -> PollRequest {
+        PollRequest {
+            protocol: 1,
+            incarnation: self.incarnation,
+            generation: self.assignment.as_ref().map_or(0, |a| a.generation),
+            digest: self.assignment.as_ref().map(Assignment::content_digest),
+            wait_ms,
+        }
+    }
+
+    /// Polls and keeps what is offered; whether there was something.
+    pub async fn poll(&mut self, wait_ms: u32) -> bool {
+        let answer = self.post("poll", &self.poll_body(wait_ms)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let answer: PollAnswer = serde_json::from_slice(&answer.body).expect("a poll answer");
+        let news = answer.assignment.is_some();
+        self.assignment = answer.assignment.or(self.assignment.take());
+        news
+    }
+
+    pub fn assignment(&self) -> &Assignment {
+        self.assignment.as_ref().expect("an assignment")
+    }
+
+    fn next(&self) -> Option<(Stage, Digest, &Gate)> {
+        let assignment = self.assignment.as_ref()?;
+        let digest = |stage| self.done.get(&stage).map(|(digest, _)| digest);
+        let rendered = self.done.get(&Stage::PreConfig).and_then(|(_, produced)| produced.as_ref());
+        assignment.stages.iter().find_map(|order| {
+            let wanted =
+                effective_digest(order.stage, &order.inputs, digest(Stage::Install), rendered, digest(Stage::Config));
+            (digest(order.stage) != Some(&wanted)).then_some((order.stage, wanted, &order.gate))
+        })
+    }
+
+    /// Does what may be done, each stage with success, and reports it; whether all is done.
+    pub async fn work(&mut self) -> bool {
+        while let Some((stage, digest, gate)) = self.next() {
+            if *gate != Gate::Open {
+                return false;
+            }
+            let result = self.result(stage, digest.clone(), Outcome::Succeeded);
+            let produced = result.produced.clone();
+            self.report(ReportBody::Stage(result)).await;
+            self.done.insert(stage, (digest, produced));
+        }
+        let generation = self.assignment().generation;
+        if self.converged < generation {
+            self.converged = generation;
+            self.report(ReportBody::Converged { generation }).await;
+        }
+        true
+    }
+
+    /// The result of a run of a stage.
+    pub fn result(&self, stage: Stage, digest: Digest, outcome: Outcome) -> StageResult {
+        let good = outcome == Outcome::Succeeded;
+        StageResult {
+            generation: self.assignment.as_ref().map_or(1, |a| a.generation),
+            stage,
+            digest,
+            attempt: 1,
+            outcome,
+            return_value: stage.return_value(good).into(),
+            exit_code: Some(i32::from(!good)),
+            reason: if good { String::new() } else { "it failed".into() },
+            hint: None,
+            duration_ms: 1200,
+            output_tail: if good { String::new() } else { "E: last line".into() },
+            output_bytes: 0,
+            retry_in_ms: (!good).then_some(60_000),
+            produced: (stage == Stage::PreConfig).then(|| Digest::sha256(b"site.pp")),
+            facts: Facts::new(),
+        }
+    }
+
+    /// The next stage's digest.
+    pub fn wants(&self) -> Option<(Stage, Digest)> {
+        self.next().map(|(stage, digest, _)| (stage, digest))
+    }
+
+    /// Sends one report and has it acknowledged.
+    pub async fn report(&mut self, body: ReportBody) {
+        self.seq += 1;
+        let report = Report { seq: self.seq, at_ms: 0, body };
+        let answer =
+            self.post("reports", &ReportRequest { incarnation: self.incarnation, reports: vec![report] }).await;
+        assert_eq!((answer.status, answer.json()), (200, json!({ "acknowledged": self.seq })));
+    }
+
+    pub fn heartbeat_body(&mut self) -> Heartbeat {
+        self.beat += 1;
+        let settled = self.next().is_none();
+        Heartbeat {
+            incarnation: self.incarnation,
+            beat: self.beat,
+            run: "r".into(),
+            agent_version: "0.1.0".into(),
+            generation: self.assignment.as_ref().map_or(0, |a| a.generation),
+            converged: settled,
+            activity: Activity::Idle,
+            asks: None,
+            service: if settled { ServiceStatus::Active } else { ServiceStatus::Unknown },
+            stages: BTreeMap::new(),
+            facts: Facts::new(),
+            ledger_writable: true,
+            outbox: 0,
+            vitals: Vitals::default(),
+        }
+    }
+
+    pub async fn heartbeat(&mut self) {
+        let body = self.heartbeat_body();
+        let answer = self.post("heartbeat", &body).await;
+        assert_eq!(answer.status, 204, "{}", answer.text());
+    }
+
+    /// One round of an honest agent's life.
+    pub async fn round(&mut self) -> bool {
+        self.poll(0).await;
+        let done = self.assignment.is_some() && self.work().await;
+        self.heartbeat().await;
+        done
+    }
+}
+
+/// Lets agents live until the topology's status is this.
+pub async fn live(rig: &Rig, agents: &mut [Agent], topology: &str, status: &str) -> Value {
+    let begun = std::time::Instant::now();
+    loop {
+        for agent in agents.iter_mut() {
+            agent.round().await;
+        }
+        let view = rig.get(&format!("{}/{topology}", crate::rig::TOPOLOGIES)).await;
+        if view["status"] == status {
+            return view;
+        }
+        assert!(begun.elapsed() < PATIENCE, "still {view:#}");
+    }
+}

@@ -1,0 +1,265 @@
+//! The command line as a person and a script meet it: the real program against a controller.
+
+use crate::agent::live;
+use crate::rig::{PATIENCE, Rig, TOPOLOGIES};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use tokio::process::Command;
+
+/// The program beside this test, brought up to date by cargo.
+fn program() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let own = std::env::current_exe().expect("a path");
+        let dir = own.ancestors().nth(2).expect("a target directory");
+        let profile = match dir.file_name().and_then(|name| name.to_str()) {
+            Some("debug") | None => "dev",
+            Some(name) => name,
+        };
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = std::process::Command::new(cargo);
+        build
+            .args(["build", "--quiet", "-p", "straas-cli", "--profile", profile, "--target-dir"])
+            .arg(dir.parent().expect("a parent"));
+        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo").success());
+        dir.join("straas")
+    })
+}
+
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+
+    /// Asserts an exit code and texts that a person has to read.
+    fn says(&self, code: i32, texts: &[&str]) -> &Self {
+        let all = format!("{}{}", self.stdout, self.stderr);
+        assert_eq!(self.code, code, "{self:?}");
+        for text in texts {
+            assert!(all.contains(text), "no {text:?} in:\n{all}");
+        }
+        self
+    }
+}
+
+struct Cli {
+    home: tempfile::TempDir,
+    endpoint: String,
+    token_file: PathBuf,
+}
+
+impl Cli {
+    fn of(rig: &Rig) -> Self {
+        let home = tempfile::tempdir().expect("a directory");
+        Self { home, endpoint: rig.endpoint(), token_file: rig.data().join("admin.token") }
+    }
+
+    fn command(&self, line: &str) -> Command {
+        let mut command = Command::new(program());
+        command
+            .args(line.split_whitespace())
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("TZ", "UTC")
+            .kill_on_drop(true);
+        command.env("STRAAS_ENDPOINT", &self.endpoint).env("STRAAS_TOKEN_FILE", &self.token_file);
+        command
+    }
+
+    async fn run(&self, line: &str) -> Ran {
+        self.done(self.command(line)).await
+    }
+
+    async fn done(&self, mut command: Command) -> Ran {
+        let out = tokio::time::timeout(PATIENCE, command.stdin(std::process::Stdio::null()).output()).await;
+        let out = out.expect("in time").expect("it runs");
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("text");
+        let ran =
+            Ran { code: out.status.code().expect("a code"), stdout: text(&out.stdout), stderr: text(&out.stderr) };
+        assert!(!ran.stdout.contains('\u{1b}') && !ran.stderr.contains("panicked"), "{ran:?}");
+        if std::env::var_os("SHOW").is_some() {
+            eprintln!("$ straas {:?}\n{}{}", command.as_std().get_args().collect::<Vec<_>>(), ran.stdout, ran.stderr);
+        }
+        ran
+    }
+}
+
+#[tokio::test]
+async fn a_topology_from_creation_to_its_end() {
+    let rig = Rig::start().await;
+    let cli = Cli::of(&rig);
+    cli.run("topology list").await.says(0, &["(none)"]);
+    cli.run("topology create demo --az z1 --size 1 --dry-run")
+        .await
+        .says(0, &["nothing was changed", "zk/config", "demo-zk-1"]);
+    cli.run("topology list").await.says(0, &["(none)"]);
+    cli.run("topology create demo --az z1 --size 1").await.says(0, &["create topology demo", "straas job watch demo"]);
+    let listed = cli.run("topology list -o json").await.json();
+    let id = listed[0]["id"].as_str().expect("an id").to_owned();
+    cli.run("topology list").await.says(0, &["NAME", "STATUS", "demo", "CREATING", "zk:zookeeper"]);
+    let mut agents = rig.enrolled(&id, 1).await;
+    // watched by name while it goes on, in lines
+    let mut watch = cli.command("job watch demo");
+    let watch =
+        watch.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().expect("it runs");
+    let view = live(&rig, &mut agents, &id, "ACTIVE").await;
+    let watched = tokio::time::timeout(PATIENCE, watch.wait_with_output()).await.expect("in time").expect("it ran");
+    let told = String::from_utf8(watched.stderr).expect("text");
+    assert_eq!(watched.status.code(), Some(0), "{told}");
+    for text in ["demo-zk-1: install done in 1.2 s", "zk/validate", "create topology demo succeeded in"] {
+        assert!(told.contains(text), "no {text:?} in:\n{told}");
+    }
+    assert!(watched.stdout.is_empty());
+    // shown by name, by branch and by id, in each form
+    let node = view["components"][0]["nodes"][0]["id"].as_str().expect("an id").to_owned();
+    for name in ["demo", "demo@z1", &id] {
+        cli.run(&format!("topology show {name}")).await.says(0, &["topology demo", "ACTIVE", "demo-zk-1", "1.2s"]);
+        assert_eq!(cli.run(&format!("topology show {name} -o json")).await.json()["id"], id.as_str());
+    }
+    let yaml = cli.run("topology show demo -o yaml").await;
+    yaml.says(0, &["name: demo", "status: ACTIVE"]);
+    for name in ["demo-zk-1", &node] {
+        cli.run(&format!("node show {name}")).await.says(0, &["node demo-zk-1", "generation", "install", "converged"]);
+        cli.run(&format!("node why {name}")).await.says(0, &["converged: it holds generation"]);
+    }
+    cli.run("node list").await.says(0, &["NODE", "demo-zk-1", "reachable"]);
+    assert_eq!(cli.run("node list --topology demo -o json").await.json()[0]["id"], node.as_str());
+    cli.run("job list").await.says(0, &["create", "demo", "succeeded"]);
+    cli.run("job list --topology demo").await.says(0, &["create"]);
+    cli.run("job show demo").await.says(0, &["succeeded", "zk/spawn", "1/1"]);
+    assert_eq!(cli.run("job watch demo -o json").await.json()["state"], "succeeded");
+    cli.run("version").await.says(0, &["straas", "controller", env!("CARGO_PKG_VERSION")]);
+    // and gone
+    cli.run("topology delete demo --dry-run").await.says(0, &["demo-zk-1"]);
+    cli.run("topology delete demo --wait").await.says(0, &["host is removed", "delete topology demo succeeded in"]);
+    cli.run("topology show demo").await.says(3, &["there is no topology demo", "try:", "straas topology list"]);
+    // its jobs are still known by its name
+    assert_eq!(cli.run("job show demo -o json").await.json()["kind"], "delete");
+}
+
+#[tokio::test]
+async fn files_of_both_kinds_and_what_is_wrong_with_them() {
+    let rig = Rig::start().await;
+    let cli = Cli::of(&rig);
+    let write = |name: &str, text: &str| {
+        let path = cli.home.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let json = write("a.json", &crate::rig::topology("from-json").to_string());
+    let yaml = write(
+        "a.yaml",
+        "name: from-yaml\navailability_zone: z1\ncomponents:\n  - name: zk\n    type: zookeeper\n    size: 3\n",
+    );
+    cli.run(&format!("topology create -f {json}")).await.says(0, &["from-json"]);
+    let accepted = cli.run(&format!("topology create -f {yaml} -o json")).await.json();
+    assert_eq!(accepted["job"]["topology_name"], "from-yaml");
+    cli.run(&format!("topology create -f {json}")).await.says(4, &["there is a topology from-json@z1 already"]);
+    let bad =
+        write("bad.json", r#"{"name":"a/b","availability_zone":"z1","components":[{"name":"zk","type":"mystery"}]}"#);
+    cli.run(&format!("topology create -f {bad}"))
+        .await
+        .says(4, &["/name: ", "'/'", "/components/0/type: ", "there are: zookeeper"]);
+    let broken = write("broken.json", "{");
+    cli.run(&format!("topology create -f {broken}")).await.says(4, &["broken.json is not JSON"]);
+    cli.run("topology create -f /nowhere.json").await.says(1, &["cannot read /nowhere.json"]);
+    cli.run(&format!("topology create x -f {json}")).await.says(2, &["cannot be used with"]);
+    cli.run("topology create").await.says(2, &["NAME"]);
+    cli.run("topology create demo --size 2").await.says(4, &["odd number"]);
+}
+
+#[tokio::test]
+async fn what_is_being_created_can_be_deleted() {
+    let rig = Rig::start().await;
+    let cli = Cli::of(&rig);
+    rig.boot.send_replace(None);
+    cli.run("topology create early --az z1").await.says(0, &["accepted"]);
+    cli.run("node why early-zk-1").await.says(0, &["spawning"]);
+    cli.run("topology delete early --wait").await.says(0, &["delete topology early succeeded"]);
+    let job = rig.get("/straas/v1.0/jobs").await["items"][1]["id"].as_str().expect("an id").to_owned();
+    cli.run(&format!("job watch {job}")).await.says(7, &["create topology early: was superseded by a later request"]);
+}
+
+#[tokio::test]
+async fn every_kind_of_trouble_has_its_code_and_its_hint() {
+    let mut rig = Rig::start().await;
+    let mut cli = Cli::of(&rig);
+    cli.run("topology show nobody").await.says(3, &["there is no topology nobody", "straas topology list"]);
+    cli.run("topology delete nobody").await.says(3, &["there is no topology nobody"]);
+    cli.run("node why nobody").await.says(3, &["there is no node nobody", "straas node list"]);
+    cli.run("job watch nobody").await.says(3, &["there is no job nobody", "straas job list"]);
+    cli.run("node list --topology nobody").await.says(3, &["there is no topology nobody"]);
+    cli.run("node show ../../x").await.says(3, &["there is no node"]);
+    cli.run("topology explode").await.says(2, &["Usage:"]);
+    cli.run("topology list -o xml").await.says(2, &["table", "json", "yaml"]);
+    cli.run("").await.says(2, &["Usage: straas", "topology", "dev", "version"]);
+    for noun in ["dev", "topology", "node", "job", "topology create", "job watch", "dev up"] {
+        let help = cli.run(&format!("{noun} --help")).await;
+        help.says(0, &["Usage: straas"]);
+        assert!(help.stdout.lines().all(|line| line.chars().count() <= 120), "{}", help.stdout);
+    }
+    // without a token, with a wrong one, with a file that is not there
+    let wrong = cli.home.path().join("wrong");
+    std::fs::write(&wrong, "f".repeat(64)).expect("written");
+    let good = std::mem::replace(&mut cli.token_file, wrong);
+    cli.run("topology list").await.says(5, &["this token is not known", "--token-file"]);
+    cli.token_file = "/nowhere/token".into();
+    cli.run("topology list").await.says(1, &["/nowhere/token"]);
+    cli.token_file = good;
+    let mut none = cli.command("topology list");
+    none.env_remove("STRAAS_TOKEN_FILE");
+    cli.done(none).await.says(5, &["send a token", "STRAAS_TOKEN_FILE"]);
+    // the context file stands in for both
+    let context = cli.home.path().join(".config/straas");
+    std::fs::create_dir_all(&context).expect("made");
+    let kept = serde_json::json!({ "endpoint": cli.endpoint, "token_file": cli.token_file });
+    std::fs::write(context.join("context.json"), kept.to_string()).expect("written");
+    let mut plain = cli.command("topology list");
+    plain.env_remove("STRAAS_TOKEN_FILE").env_remove("STRAAS_ENDPOINT");
+    cli.done(plain).await.says(0, &["(none)"]);
+    // a token is not sent to another endpoint than its own
+    let mut other = cli.command("topology list");
+    other.env_remove("STRAAS_TOKEN_FILE").env("STRAAS_ENDPOINT", cli.endpoint.replace("127.0.0.1", "localhost"));
+    cli.done(other).await.says(5, &["send a token"]);
+    // away
+    rig.down().await.expect("stopped");
+    cli.run("topology list").await.says(6, &["no controller answers at http://127.0.0.1", "straas dev up"]);
+    cli.run("version").await.says(0, &["no answer"]);
+    cli.endpoint = "https://127.0.0.1:1".into();
+    cli.run("topology list").await.says(1, &["plain http"]);
+    cli.endpoint = "not a url".into();
+    cli.run("topology list").await.says(1, &["is not a URL"]);
+}
+
+#[tokio::test]
+async fn output_of_nodes_cannot_steer_a_terminal() {
+    use straas_schemas::Outcome;
+    use straas_schemas::report::ReportBody;
+    let rig = Rig::start().await;
+    let cli = Cli::of(&rig);
+    let id = rig.create("demo", 1).await;
+    let mut agent = rig.enrolled(&id, 1).await.remove(0);
+    agent.poll(60_000).await;
+    let (stage, digest) = agent.wants().expect("a stage");
+    let mut result = agent.result(stage, digest, Outcome::Failed);
+    result.output_tail = "\u{1b}]0;owned\u{7}E: no such version\r\n".into();
+    result.hint = Some("\u{1b}[2Jname a version that is there".into());
+    agent.report(ReportBody::Stage(result)).await;
+    agent.heartbeat().await;
+    for line in ["node why demo-zk-1", "node show demo-zk-1", "job show demo"] {
+        let ran = cli.run(line).await;
+        ran.says(0, &["E: no such version", "name a version that is there"]);
+        assert!(!ran.stdout.contains('\u{7}') && !ran.stdout.contains('\r'), "{ran:?}");
+    }
+    let view = rig.get(&format!("{TOPOLOGIES}/{id}")).await;
+    assert_eq!(view["status"], "DEGRADED");
+}

@@ -1,0 +1,23 @@
+//! The controller as its users and agents meet it: over real TLS and HTTP, with a real database and
+//! real repositories in a directory of its own, in this process. Only hosts are not made: a provider
+//! that records what it is asked for hands out the join tokens that real hosts would get.
+
+// measuring prints; so does looking at what the command line says (SHOW=1)
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod agent;
+mod bad_input;
+mod cli;
+mod database;
+mod hosts;
+mod identity;
+mod logs;
+mod providers;
+mod reports;
+mod rig;
+mod secrets;
+mod speed;
+mod story;
+mod streams;
+mod users;
+mod wire;
