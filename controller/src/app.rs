@@ -109,6 +109,11 @@ impl App {
         self.fleet.add(node.clone(), snapshot.record.topology, snapshot.incarnation);
         self.fleet.enrolled(node, snapshot.incarnation);
         self.sync_assignment(node).await?;
+        // removed meanwhile? Whoever removes does so from the store first and from here after that.
+        if self.store.node(node).await?.is_none() {
+            self.fleet.remove(node);
+            return Ok(false);
+        }
         Ok(true)
     }
 

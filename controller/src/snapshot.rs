@@ -31,7 +31,10 @@ pub async fn take(app: &App, id: &TopologyId) -> Result<Option<PlanInput>, Error
         let mut ahead = false;
         for node in &snapshot.nodes {
             let key = &node.record.id;
-            app.fleet.add(key.clone(), id.clone(), node.incarnation);
+            if app.fleet.incarnation(key).is_none() {
+                // recorded by another controller, or removed since the snapshot
+                app.sync_node(key).await?;
+            }
             app.fleet.enrolled(key, node.incarnation);
             let assigned = node.assigned.as_ref().map(|(generation, _)| *generation);
             if assigned > app.fleet.generation(key) {

@@ -22,6 +22,7 @@ pub async fn wait<T>(what: &str, limit: Duration, mut look: impl AsyncFnMut() ->
         if Instant::now() > end {
             bail!("waited {} s in vain for: {what}", limit.as_secs());
         }
+        // waits for: what another process shows only when it is asked
         tokio::time::sleep(PAUSE).await;
     }
 }

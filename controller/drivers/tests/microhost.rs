@@ -305,6 +305,7 @@ async fn hosts_of_a_killed_controller_are_known_or_gone() {
             .spawn()
             .unwrap();
         // Where it is killed does not matter, only that it is elsewhere each time.
+        // waits for: nothing; the time of the kill is what differs from round to round
         tokio::time::sleep(std::time::Duration::from_millis(20 + round * 29)).await;
         assert!(child.try_wait().unwrap().is_none(), "the victim ended by itself in round {round}");
         child.kill().unwrap();

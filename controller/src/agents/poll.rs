@@ -32,8 +32,9 @@ pub async fn poll(
     let wait = Duration::from_millis(u64::from(request.wait_ms.min(POLL_WAIT_MS_MAX)));
     let slot = tokio::select! {
         // a slot that is dropped belongs to a node that is gone
+        biased;
         changed = slot.wait_for(news) => changed.map_err(|_| gone())?.clone(),
-        () = tokio::time::sleep(wait) => app.fleet.get(&identity.node).ok_or_else(gone)?,
+        () = pause(wait) => app.fleet.get(&identity.node).ok_or_else(gone)?,
         () = stopping.requested() => return Ok(answer(None, false)),
     };
     if slot.incarnation != identity.incarnation {
@@ -42,6 +43,13 @@ pub async fn poll(
     let renew = identity.renew_at_ms <= now_ms();
     let offer = if has(&request, &slot) { None } else { slot.offer.map(|offer| offer.document) };
     Ok(answer(offer.as_deref(), renew))
+}
+
+/// The runtime's shortest sleep is a millisecond, which is long for who asked not to wait.
+async fn pause(wait: Duration) {
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
 }
 
 fn has(request: &PollRequest, slot: &Slot) -> bool {

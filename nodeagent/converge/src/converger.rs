@@ -388,16 +388,7 @@ impl Converger {
         // `validate` changes nothing on the node, so a crash in the middle of it leaves nothing to
         // remember; of the others it must be known that they had begun.
         if stage != Stage::Validate {
-            let record = StageRecord {
-                digest: digest.clone(),
-                outcome: None,
-                attempt,
-                failures: before.map_or(0, |record| record.failures),
-                output: None,
-                duration_ms: 0,
-                reason: String::new(),
-                facts: Facts::new(),
-            };
+            let record = StageRecord::begun(digest, attempt, before.map_or(0, |record| record.failures));
             let mut changes = vec![LedgerChange::Stage(stage, Box::new(record))];
             if stage == Stage::Config {
                 // Puppet starts the service itself

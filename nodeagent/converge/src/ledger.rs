@@ -65,6 +65,23 @@ pub struct StageRecord {
     pub facts: Facts,
 }
 
+impl StageRecord {
+    /// The record of a run that begins.
+    #[must_use]
+    pub fn begun(digest: &Digest, attempt: u32, failures: u32) -> Self {
+        Self {
+            digest: digest.clone(),
+            outcome: None,
+            attempt,
+            failures,
+            output: None,
+            duration_ms: 0,
+            reason: String::new(),
+            facts: Facts::new(),
+        }
+    }
+}
+
 /// One change. A `Persist` holds several, which become durable together or not at all.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LedgerChange {

@@ -39,6 +39,7 @@ async fn gone(pid: Pid) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !is_gone(pid) {
         assert!(Instant::now() < deadline, "{pid} still runs");
+        // waits for: the end of a process that is not a child of this one
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -41,6 +41,7 @@ fn killed_between_writes_nothing_acknowledged_is_lost_and_nothing_is_half() {
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         while acknowledged() < before + 40 {
             assert!(std::time::Instant::now() < deadline, "the writer does not write");
+            // waits for: what another process has written to a file
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         child.kill().unwrap();

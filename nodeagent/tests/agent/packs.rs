@@ -29,6 +29,7 @@ fn full_then_incremental_then_switched_and_pruned() {
         assert!(packs::has(&base, &want));
         have = Some(want);
         // the oldest go by age, which a fast disk may not tell apart
+        // waits for: the clock of the file system, by which the oldest release is told
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     assert_eq!(std::fs::read_dir(base.join("releases")).unwrap().count(), 3);

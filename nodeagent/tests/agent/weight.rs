@@ -32,6 +32,7 @@ async fn settled_and_idle() {
         let cpu_ns = || proc("schedstat").split_whitespace().next().unwrap().parse::<u64>().unwrap();
         let children = || proc("stat").rsplit_once(')').unwrap().1.split_whitespace().nth(14).unwrap().to_owned();
         let before = (cpu_ns(), children());
+        // waits for: time itself: what the agent costs while it idles is what is measured
         tokio::time::sleep(IDLE).await;
         let spent = (cpu_ns() - before.0) as f64 / 1e6 / IDLE.as_secs_f64();
         let memory = proc("smaps_rollup");

@@ -23,8 +23,10 @@ fn agent_footprint() {
         cluster.start().await?;
         cluster.active(&cluster.create("idle", "3.8.0", 1).await?).await?;
         let agent = agent(cluster)?;
+        // waits for: time itself: what the agent costs while it idles is what is measured
         tokio::time::sleep(WATCH).await;
         let (begun, before) = (Instant::now(), cpu_ns(&agent)?);
+        // waits for: time itself, as above
         tokio::time::sleep(WATCH).await;
         let used = (cpu_ns(&agent)? - before) as f64 / 1e6;
         let memory = |key| memory_kib(&agent, key).map(|kib| kib as f64 / 1024.0);

@@ -205,6 +205,7 @@ fn agents_killed_at_random_moments() {
         for _ in 0..15 {
             let name = names[usize::try_from(below(3))?];
             wait("an agent", STEP_MAX, async || cluster.agent_pid(name).await).await?;
+            // waits for: nothing; kills at random moments are the test
             tokio::time::sleep(Duration::from_millis(below(2500))).await;
             cluster.kill_agent(name).await?;
         }

@@ -92,6 +92,7 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
     let end = Instant::now() + PATIENCE;
     while !holds().await {
         assert!(Instant::now() < end, "not in time: {what}");
+        // waits for: a look into other processes, which tell nobody when they change
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -126,6 +126,7 @@ fn killed_at_any_moment_it_is_whole_or_not_there() {
     for round in 0..rounds {
         let dir = home.path().join(format!("{round}/scripts.git"));
         let mut child = start(&dir);
+        // waits for: nothing; the time of the kill is what differs from round to round
         std::thread::sleep(usual * round / (rounds - 4));
         child.kill().unwrap();
         child.wait().unwrap();
