@@ -26,6 +26,7 @@ pub async fn prepare(config: &Config, say: Progress) -> Result<()> {
     crate::data_dir(&config.data_dir)?;
     let hosts = open(config).await?;
     let configs = ConfigRepo::open(&config.data_dir.join("config.git"))?;
+    say(hosts.isolation_reason());
     hosts.prepare(say.clone()).await.map_err(hinted)?;
     hosts.packages(&requests(&configs)?, say).await.map_err(hinted)?;
     Ok(())

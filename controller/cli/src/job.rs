@@ -198,6 +198,9 @@ fn end(job: &Job) -> Result<(), CliError> {
     let took = job.finished_ms.map(|at| duration((at - job.created_ms).unsigned_abs())).unwrap_or_default();
     if job.standing == JobStanding::Succeeded {
         anstream::eprintln!("{} succeeded in {took}", job.detail);
+        if let Some(text) = slowest(job) {
+            anstream::eprintln!("{text}");
+        }
         return Ok(());
     }
     let how = match job.standing {
@@ -205,6 +208,22 @@ fn end(job: &Job) -> Result<(), CliError> {
         other => word(&other),
     };
     Err(CliError::Job(format!("{}: {how} after {took}", job.detail)))
+}
+
+/// What the scripts alone took where they took longest: what no controller could have saved. The
+/// rest is hosts, enrolment, and what the software itself needs to come up.
+fn slowest(job: &Job) -> Option<String> {
+    let mut nodes: BTreeMap<&str, Vec<(&str, u64)>> = BTreeMap::new();
+    for step in &job.steps {
+        for node in &step.nodes {
+            let timed = node.duration_ms.map(|ms| (step.stage.name(), ms));
+            nodes.entry(&node.name).or_default().extend(timed);
+        }
+    }
+    let sum = |stages: &[(&str, u64)]| stages.iter().map(|(_, ms)| ms).sum::<u64>();
+    let (name, stages) = nodes.into_iter().filter(|(_, s)| !s.is_empty()).max_by_key(|(_, s)| sum(s))?;
+    let each: Vec<String> = stages.iter().map(|(stage, ms)| format!("{stage} {}", duration(*ms))).collect();
+    Some(format!("its scripts took {} on {name}, the slowest node: {}", duration(sum(&stages)), each.join(", ")))
 }
 
 trait Display {
