@@ -13,7 +13,7 @@ use std::sync::Arc;
 use straas_drivers::Hosts;
 use straas_repos::{ConfigRepo, Packs, ScriptRepo};
 use straas_schemas::{Assignment, FileRef, NodeId};
-use straas_store::{NewEvent, Store};
+use straas_store::{NewEvent, Store, StoredAssignment};
 use tokio_util::task::TaskTracker;
 
 /// The controller's parts.
@@ -70,14 +70,7 @@ impl App {
     /// The store cannot be read.
     pub async fn load(&self) -> Result<(), Error> {
         self.sync_fleet().await?;
-        for stored in self.store.assignments().await? {
-            match serde_json::from_str::<Assignment>(&stored.document) {
-                Ok(assignment) => self.fleet.offer(&stored.node, Offer::new(assignment)),
-                Err(error) => {
-                    tracing::error!(node = %stored.node, %error, "a stored assignment cannot be read; it is planned anew")
-                }
-            }
-        }
+        self.store.assignments().await?.iter().for_each(|stored| self.offer(stored));
         self.wake_all().await
     }
 
@@ -122,12 +115,16 @@ impl App {
     /// # Errors
     /// The store cannot be read.
     pub async fn sync_assignment(&self, node: &NodeId) -> Result<(), Error> {
-        let Some(stored) = self.store.assignment(node).await? else { return Ok(()) };
+        self.store.assignment(node).await?.iter().for_each(|stored| self.offer(stored));
+        Ok(())
+    }
+
+    fn offer(&self, stored: &StoredAssignment) {
+        let node = &stored.node;
         match serde_json::from_str::<Assignment>(&stored.document) {
             Ok(assignment) => self.fleet.offer(node, Offer::new(assignment)),
             Err(error) => tracing::error!(%node, %error, "a stored assignment cannot be read; it is planned anew"),
         }
-        Ok(())
     }
 
     /// Tells people what happened. Losing an event loses nothing else, so nothing fails for it.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use straas_drivers::Flavor;
 use straas_planner::{Host, HostWish, NewNode, Plan, PlanInput};
 use straas_repos::CommitId;
-use straas_schemas::job::{Job, JobKind};
+use straas_schemas::job::Job;
 use straas_schemas::{Assignment, NodeId};
 use straas_store::{NewEvent, NodeRecord, StoreError};
 
@@ -23,12 +23,6 @@ use straas_store::{NewEvent, NodeRecord, StoreError};
 /// The store or a repo refused; the topology is to be looked at again.
 pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
     let topology = &input.topology.id;
-    if input.jobs.iter().any(|job| job.kind == JobKind::Create) && !input.topology.deleting {
-        // the request made its branch already, unless the controller ended in between
-        if let Some(record) = app.store.topology(topology).await? {
-            make_branch(app, &record.branch, &record.config_commit).await?;
-        }
-    }
     // a host that is being made is not seen in the plan yet: its node stays until it is removed again
     let goes = |node: &NodeId| input.topology.deleting || plan.forget_nodes.contains(node);
     let nodes = input.nodes.iter().map(|node| &node.id);
@@ -38,6 +32,11 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
         return forget(app, input, plan).await;
     }
     if !plan.add_nodes.is_empty() {
+        // The request made the branch already, unless the controller ended in between; it is there
+        // before the first node is recorded, so later plans need not look.
+        if let Some(record) = app.store.topology(topology).await? {
+            make_branch(app, &record.branch, &record.config_commit).await?;
+        }
         let nodes: Vec<NodeRecord> = plan.add_nodes.iter().map(|node| record(input, node)).collect();
         app.store.add_nodes(&nodes).await?;
         nodes.iter().for_each(|node| app.fleet.add(node.id.clone(), topology.clone(), 0));

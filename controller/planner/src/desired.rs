@@ -95,14 +95,12 @@ pub fn hosts(known: &Known<'_>) -> Vec<HostWish> {
     let mut out = Vec::new();
     for wanted in known.desired {
         let Ok(flavor) = flavor(wanted.component, &wanted.node.group) else { continue };
-        let recorded = known.recorded.get(&wanted.node.id);
         out.push(HostWish {
             node: wanted.node.id.clone(),
             name: wanted.node.name.clone(),
             zone: known.input.topology.zone.clone(),
             memory_mib: flavor.memory_mib,
             vcpus: flavor.vcpus,
-            needs_token: recorded.is_none_or(|node| node.incarnation == 0 || !node.host.is_up()),
         });
     }
     out

@@ -83,8 +83,6 @@ pub struct HostWish {
     pub memory_mib: u32,
     /// Virtual processors.
     pub vcpus: u32,
-    /// The host is still to be made, or its agent never enrolled: it needs a join token.
-    pub needs_token: bool,
 }
 
 /// The topology as people see it: for whoever asks, not for who carries out a plan.
