@@ -1,6 +1,7 @@
 //! What every part of the controller shares: the store, the repos, the caches, the way to wake.
 
 use crate::ca::Ca;
+use crate::commands::Commands;
 use crate::config::Config;
 use crate::error::{Error, chain};
 use crate::fleet::{Fleet, Offer};
@@ -36,6 +37,8 @@ pub struct App {
     pub boot: tokio::sync::watch::Receiver<Option<BootTemplate>>,
     /// What agents may be told.
     pub fleet: Fleet,
+    /// What waits to be done about guest commands.
+    pub commands: Commands,
     /// Which topologies have to be looked at.
     pub wake: Wake,
     /// Heartbeats to be written.

@@ -1,6 +1,7 @@
 //! Carries out a plan: writes what it says to write, in an order that a crash cannot hurt.
 //!
-//! With `snapshot.rs` the only place that knows both the planner and the store. It makes no
+//! With `snapshot.rs` the only place that knows both the planner and the store (the files of the
+//! folder `apply/` are parts of it). It makes no
 //! choices. Whatever it does is idempotent or a compare-and-swap: two controllers that carry out
 //! the same plan, or one that dies half-way, leave what the next look completes.
 
@@ -8,7 +9,7 @@ use crate::app::{App, blocking};
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::fleet::Offer;
-use crate::tasks::hosts::{self, HostWork, Wish};
+use crate::tasks::hosts::{self, HostWork, Unwanted, Wish};
 use std::sync::Arc;
 use straas_drivers::Flavor;
 use straas_planner::{Host, HostWish, NewNode, Plan, PlanInput};
@@ -16,6 +17,9 @@ use straas_repos::CommitId;
 use straas_schemas::job::Job;
 use straas_schemas::{Assignment, NodeId};
 use straas_store::{NewEvent, NodeRecord, StoreError};
+
+mod operations;
+mod rollouts;
 
 /// Carries out a plan made of `input`.
 ///
@@ -48,23 +52,43 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
             return Ok(());
         }
     }
-    let missing = |node: &NodeId| input.nodes.iter().find(|n| n.id == *node).is_none_or(|n| n.host != Host::Up);
+    let node = |id: &NodeId| input.nodes.iter().find(|node| node.id == *id);
+    let missing = |wish: &HostWish| node(&wish.node).is_none_or(|n| n.host != Host::Up || n.host_number < wish.number);
+    // nothing has ended while a host is being made for a node that goes: it goes first
+    let making = !busy.is_empty();
+    let number = |id: NodeId| Unwanted { number: node(&id).map_or(0, |node| node.host_number), node: id };
     let work = HostWork {
         topology: topology.clone(),
-        wanted: plan.hosts.iter().filter(|wish| missing(&wish.node)).map(wish).collect(),
-        unwanted: plan.no_hosts.iter().cloned().chain(busy).collect(),
+        wanted: plan.hosts.iter().filter(|wish| missing(wish)).map(wish).collect(),
+        unwanted: plan.no_hosts.iter().cloned().chain(busy).map(number).collect(),
     };
     hosts::take_up(app, work);
     if plan.forget_topology {
         return Ok(());
     }
+    operations::queue(app, input, plan).await?;
+    rollouts::turn_back(app, input, plan).await?;
     if !forget_nodes.is_empty() {
         app.store.remove_nodes(&forget_nodes).await?;
         forget_nodes.iter().for_each(|node| app.fleet.remove(node));
     }
+    if making {
+        return Ok(());
+    }
     for job in plan.jobs.iter().filter(|job| job.standing.is_final()) {
         if app.store.finish_job(&job.id, job.standing, now_ms(), &picture(job)).await? {
             event(app, input, &format!("job {} ({}) {}", job.id, job.kind.name(), job.standing.name())).await;
+        }
+    }
+    // Jobs end first: who dies in between must not find a rollout gone whose job is open still, for
+    // then it would seem to have succeeded.
+    rollouts::end(app, input, plan).await?;
+    for id in &plan.forget_components {
+        app.store.forget_component(id).await?;
+        input.nodes.iter().filter(|node| node.component == *id).for_each(|node| app.fleet.remove(&node.id));
+        let name = input.components.iter().find(|component| component.id == *id).map(|component| &component.name);
+        if let Some(name) = name {
+            event(app, input, &format!("component {name} is removed; nothing of it is left")).await;
         }
     }
     Ok(())
@@ -130,6 +154,7 @@ fn wish(wish: &HostWish) -> Wish {
         name: wish.name.clone(),
         zone: wish.zone.clone(),
         flavor: Flavor { memory_mib: wish.memory_mib, vcpus: wish.vcpus },
+        number: wish.number,
     }
 }
 

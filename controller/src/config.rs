@@ -32,6 +32,19 @@ pub struct Config {
     /// Files that every host should have before any stage runs.
     #[serde(default)]
     pub files: Vec<FileConfig>,
+    /// What is laid over the repositories.
+    #[serde(default)]
+    pub seed: SeedConfig,
+}
+
+/// `[seed]`: for trying components, not for production, where git is the truth.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SeedConfig {
+    /// Folders of components (`cmd/ pre_config/ puppet/ guestcmds/ metadata/ app/`), laid over
+    /// `master` of both repositories at each start, a later one over an earlier one.
+    #[serde(default)]
+    pub overlays: Vec<PathBuf>,
 }
 
 /// `[[files]]`
@@ -136,6 +149,9 @@ pub struct LocalConfig {
     pub cache_dir: PathBuf,
     /// The agent's Debian package.
     pub agent_deb: PathBuf,
+    /// Where the script is that makes packages of components which no mirror has
+    /// (`packaging/components`); a directory without it makes none.
+    pub components: PathBuf,
     /// The agent's binary, for process isolation.
     pub agent_binary: PathBuf,
 }
@@ -148,6 +164,7 @@ impl Default for LocalConfig {
             subnet: "10.77.0.0/24".into(),
             cache_dir: "/var/cache/straas/microhost".into(),
             agent_deb: "/usr/share/straas/straas-agent.deb".into(),
+            components: "/usr/share/straas/components".into(),
             agent_binary: "/usr/sbin/straas-agent".into(),
         }
     }

@@ -17,6 +17,12 @@ pub fn path(data_dir: &Path, file: &FileRef) -> PathBuf {
     data_dir.join("files").join(file.sha256.as_str())
 }
 
+/// Where a file that a user uploaded for a command is kept.
+#[must_use]
+pub fn uploaded(data_dir: &Path, sha256: &str) -> PathBuf {
+    data_dir.join("uploads").join(sha256)
+}
+
 /// Takes in the configured files.
 ///
 /// # Errors

@@ -5,10 +5,14 @@
 //! store, filled at start and changed only after the store was; while the database is away agents
 //! keep getting their last known assignments from here.
 
+mod orders;
+
 use bytes::Bytes;
+pub use orders::{Order, Orders, Said};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use straas_schemas::{Assignment, Digest, NodeId, TopologyId};
+use straas_schemas::{Assignment, CommandId, Digest, NodeId, TopologyId};
 use tokio::sync::watch;
 
 /// A node as its agent sees it.
@@ -20,6 +24,8 @@ pub struct Slot {
     pub incarnation: u64,
     /// Its newest assignment.
     pub offer: Option<Offer>,
+    /// Guest commands that wait for it or run on it.
+    pub orders: Orders,
 }
 
 /// An assignment ready to be sent.
@@ -39,13 +45,16 @@ pub struct Offer {
 #[derive(Default)]
 pub struct Fleet {
     slots: RwLock<HashMap<NodeId, watch::Sender<Slot>>>,
+    tickets: AtomicU64,
 }
 
 impl Fleet {
     /// Adds a node; one that is there is left as it is.
     pub fn add(&self, node: NodeId, topology: TopologyId, incarnation: u64) {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
-        slots.entry(node).or_insert_with(|| watch::Sender::new(Slot { topology, incarnation, offer: None }));
+        slots.entry(node).or_insert_with(|| {
+            watch::Sender::new(Slot { topology, incarnation, offer: None, orders: Orders::default() })
+        });
     }
 
     /// Removes a node; its open polls end.
@@ -93,6 +102,41 @@ impl Fleet {
             }
             newer
         });
+    }
+
+    /// A ticket for what is about to be read of orders: what was read later wins.
+    pub fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Adds an order, or puts it in the place of the one with its id.
+    pub fn order(&self, node: &NodeId, order: Order, ticket: u64) {
+        self.change(node, |slot| slot.orders.put(order, ticket));
+    }
+
+    /// Replaces all orders, unless something newer is known.
+    pub fn set_orders(&self, node: &NodeId, orders: Vec<Order>, ticket: u64, now_ms: i64) {
+        self.change(node, |slot| slot.orders.set(orders, ticket, now_ms));
+    }
+
+    /// Removes orders that have ended.
+    pub fn done(&self, node: &NodeId, ids: &[CommandId]) {
+        let ticket = self.ticket();
+        self.change(node, |slot| slot.orders.remove(ids, ticket));
+    }
+
+    /// Notes that a node was told of orders; nobody is woken for that.
+    pub fn told(&self, node: &NodeId, ids: &[CommandId], now_ms: i64) {
+        self.change(node, |slot| {
+            slot.orders.told(ids, now_ms);
+            false
+        });
+    }
+
+    /// Whether a node is polled right now.
+    pub fn polls(&self, node: &NodeId) -> bool {
+        let slots = self.slots.read().unwrap_or_else(PoisonError::into_inner);
+        slots.get(node).is_some_and(|slot| slot.receiver_count() > 0)
     }
 
     /// Number of nodes, and of those how many are polled right now.

@@ -9,6 +9,7 @@ mod app;
 mod apply;
 mod ca;
 mod clock;
+mod commands;
 pub mod config;
 mod error;
 mod files;
@@ -22,7 +23,9 @@ mod snapshot;
 mod stop;
 mod tasks;
 mod tls;
+mod uploads;
 mod wake;
+mod wanted;
 
 use anyhow::{Context as _, Result};
 use app::App;
@@ -112,6 +115,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::reconcile::run(app.clone()));
     tasks.spawn(tasks::hosts::run(app.clone()));
     tasks.spawn(tasks::beats::run(app.clone()));
+    tasks.spawn(tasks::commands::run(app.clone()));
     tasks.spawn(port::serve(world.agent_port, Some(tls.into()), agents::router(app.clone()), stopping.clone()));
     tasks.spawn(port::serve(world.user_port, None, http::router(app.clone()), stopping.clone()));
     // to systemd, or to whoever started us and listens; nobody listening is fine
@@ -150,7 +154,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
 /// processes run as users of their own below it, but may look at nothing in it.
 fn data_dir(dir: &Path) -> Result<()> {
     make_dir(dir, 0o711)?;
-    for private in ["ca", "config.git", "scripts.git", "packs", "files"] {
+    for private in ["ca", "config.git", "scripts.git", "packs", "files", "uploads"] {
         make_dir(&dir.join(private), 0o700)?;
     }
     Ok(())
@@ -173,6 +177,12 @@ async fn open(
     let store = SqlStore::connect(&config.store_url()).await.context("open the database ([store] url)")?;
     let scripts = ScriptRepo::open(&dir.join("scripts.git")).context("open the script repo")?;
     let configs = ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?;
+    let overlays = &config.seed.overlays;
+    if !overlays.is_empty() {
+        let laid = scripts.overlay(overlays).and_then(|_| configs.overlay(overlays));
+        let commit = laid.context("lay [seed] overlays over the repositories")?;
+        tracing::info!(%commit, folders = overlays.len(), "components are laid over the repositories");
+    }
     let packs = Packs::open(&scripts, &dir.join("packs")).context("open the packs")?;
     // a repository that was made just now has taken the place of the private directory
     data_dir(&dir)?;
@@ -186,6 +196,7 @@ async fn open(
         boot,
         fleet: fleet::Fleet::default(),
         wake: wake::Wake::default(),
+        commands: commands::Commands::default(),
         beats: tasks::beats::Beats::default(),
         files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
         admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),

@@ -26,6 +26,10 @@ pub async fn prepare(config: &Config, say: Progress) -> Result<()> {
     crate::data_dir(&config.data_dir)?;
     let hosts = open(config).await?;
     let configs = ConfigRepo::open(&config.data_dir.join("config.git"))?;
+    if !config.seed.overlays.is_empty() {
+        // their packages are wanted too
+        configs.overlay(&config.seed.overlays).context("lay [seed] overlays over the config repo")?;
+    }
     say(hosts.isolation_reason());
     hosts.prepare(say.clone()).await.map_err(hinted)?;
     hosts.packages(&requests(&configs)?, say).await.map_err(hinted)?;
@@ -61,6 +65,7 @@ pub async fn open(config: &Config) -> Result<LocalHosts> {
     settings.isolation = local.isolation.parse().map_err(hinted).context("[local] isolation")?;
     settings.agent_deb = local.agent_deb.clone();
     settings.agent_binary = local.agent_binary.clone();
+    settings.components = Some(local.components.clone());
     LocalHosts::open(settings).await.map_err(hinted).context("open the hosts of this machine")
 }
 

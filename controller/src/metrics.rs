@@ -1,11 +1,20 @@
 //! The controller's own numbers, for Prometheus.
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::time::Duration;
+use straas_schemas::command::CommandStanding;
+
+/// How a guest command ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Outcome {
+    outcome: &'static str,
+}
 
 /// All metrics and their registry.
 pub struct Metrics {
@@ -15,6 +24,8 @@ pub struct Metrics {
     reports: Counter,
     enrolments: Counter,
     refusals: Counter,
+    commands: Counter,
+    commands_ended: Family<Outcome, Counter>,
     nodes: Gauge,
     connected: Gauge,
 }
@@ -33,10 +44,13 @@ impl Default for Metrics {
         let reports = counter("reports", "Reports recorded");
         let enrolments = counter("enrolments", "Agents enrolled");
         let refusals = counter("agent_refusals", "Requests of agents refused for who they are");
+        let commands = counter("commands_queued", "Guest commands queued");
+        let commands_ended = Family::<Outcome, Counter>::default();
+        registry.register("commands_ended", "Guest commands ended, by outcome", commands_ended.clone());
         let (nodes, connected) = (Gauge::default(), Gauge::default());
         registry.register("nodes", "Nodes recorded", nodes.clone());
         registry.register("nodes_polling", "Nodes whose agent holds a poll open", connected.clone());
-        Self { registry, plans, beats, reports, enrolments, refusals, nodes, connected }
+        Self { registry, plans, beats, reports, enrolments, refusals, commands, commands_ended, nodes, connected }
     }
 }
 
@@ -64,6 +78,16 @@ impl Metrics {
     /// An agent was refused.
     pub fn refused(&self) {
         self.refusals.inc();
+    }
+
+    /// Guest commands were queued.
+    pub fn commands_queued(&self, count: usize) {
+        self.commands.inc_by(count as u64);
+    }
+
+    /// A guest command ended.
+    pub fn command_ended(&self, standing: CommandStanding) {
+        self.commands_ended.get_or_create(&Outcome { outcome: standing.name() }).inc();
     }
 
     /// All metrics as OpenMetrics text; `counts` are nodes recorded and polling.

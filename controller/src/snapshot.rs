@@ -1,19 +1,24 @@
 //! From the store and the repos to the planner's input: one topology, as of one moment.
 //!
-//! With `apply.rs` the only place that knows both the planner and the store. It translates and
+//! With `apply.rs` the only place that knows both the planner and the store (each with the folder
+//! of its parts). It translates and
 //! decides nothing; what cannot be read becomes a reason that the planner shows.
+
+mod library;
 
 use crate::app::{App, blocking};
 use crate::clock::now_ms;
-use crate::error::{Error, chain};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::error::Error;
+use library::Library;
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use straas_planner::{Component, Group, Host, Knowledge, Node, OpenJob, Plan, PlanInput, Settings, Topology, plan};
-use straas_repos::{CommitId, ConfigRepo, ScriptRepo};
-use straas_schemas::TopologyId;
-use straas_schemas::metadata::Catalog;
-use straas_schemas::view::TopologyView;
-use straas_store::{ComponentRecord, HostPhase, NodeSnapshot, Snapshot, StoreError};
+use straas_planner::{
+    Component, Host, Node, OpenJob, OperationRun, Plan, PlanInput, Settings, Topology, plan, predict,
+};
+use straas_schemas::config::Effective;
+use straas_schemas::view::{DryRun, TopologyView};
+use straas_schemas::{ComponentId, TopologyId};
+use straas_store::{CommandRecord, HostPhase, NodeSnapshot, Snapshot, StoreError};
 
 /// A snapshot is taken so often at most, while assignments are being written beside it.
 const MOMENTS_MAX: u32 = 16;
@@ -54,18 +59,36 @@ pub async fn take(app: &App, id: &TopologyId) -> Result<Option<PlanInput>, Error
 /// # Errors
 /// A repo cannot be read.
 pub async fn imagine(app: &App, snapshot: Snapshot) -> Result<PlanInput, Error> {
+    imagine_given(app, snapshot, Given::default()).await
+}
+
+/// Configurations that no commit has yet, by the component that would have them.
+pub type Given = BTreeMap<ComponentId, Arc<Effective>>;
+
+/// As [`imagine`], with some components configured as no commit says yet.
+///
+/// # Errors
+/// A repo cannot be read.
+async fn imagine_given(app: &App, snapshot: Snapshot, given: Given) -> Result<PlanInput, Error> {
     let (configs, scripts) = (app.configs.clone(), app.scripts.clone());
     let components = snapshot.components.clone();
-    let commit = snapshot.topology.config_commit.clone();
-    let (head, known) = blocking(move || {
+    let components = blocking(move || {
         let catalog = configs.catalog_view()?.catalog;
-        let head = scripts.head()?;
-        let commit = CommitId::parse(&commit)?;
-        let known = components.iter().map(|c| knowledge(&configs, &scripts, &catalog, &commit, &head, c)).collect();
-        Ok::<(CommitId, Vec<Result<Knowledge, String>>), _>((head, known))
+        let mut library = Library { configs, scripts, catalog, given, known: BTreeMap::new() };
+        Ok(components.into_iter().map(|record| library.component(record)).collect())
     })
     .await?;
-    Ok(input(app, snapshot, head.as_str(), known))
+    Ok(input(app, snapshot, components))
+}
+
+/// What would follow, were a topology as wished; some components may be configured as no commit
+/// says yet.
+///
+/// # Errors
+/// As [`imagine`].
+pub async fn forecast(app: &App, now: Snapshot, wished: Snapshot, given: Given) -> Result<DryRun, Error> {
+    let (now, wished) = (imagine(app, now).await?, imagine_given(app, wished, given).await?);
+    Ok(predict(&now, &wished))
 }
 
 /// The plan of a topology as it is; `None` if there is none of this id.
@@ -92,7 +115,7 @@ pub async fn imagined(app: &App, snapshot: Snapshot) -> Result<Plan, Error> {
     Ok(plan(&imagine(app, snapshot).await?))
 }
 
-fn input(app: &App, snapshot: Snapshot, scripts: &str, known: Vec<Result<Knowledge, String>>) -> PlanInput {
+fn input(app: &App, snapshot: Snapshot, components: Vec<Component>) -> PlanInput {
     let timing = &app.config.timing;
     PlanInput {
         now_ms: now_ms(),
@@ -105,19 +128,20 @@ fn input(app: &App, snapshot: Snapshot, scripts: &str, known: Vec<Result<Knowled
             deleting: snapshot.topology.deleting,
             created_ms: snapshot.topology.created_ms,
         },
-        components: snapshot
-            .components
-            .into_iter()
-            .zip(known)
-            .map(|(record, known)| component(record, known))
-            .collect(),
+        components,
         nodes: snapshot.nodes.into_iter().map(|n| node(app, n)).collect(),
         jobs: snapshot
             .jobs
             .into_iter()
-            .map(|job| OpenJob { id: job.id, kind: job.kind, detail: job.detail, created_ms: job.created_ms })
+            .map(|job| OpenJob {
+                id: job.id,
+                kind: job.kind,
+                component: job.component,
+                detail: job.detail,
+                created_ms: job.created_ms,
+            })
             .collect(),
-        scripts: scripts.to_owned(),
+        operations: snapshot.operations.into_iter().filter_map(operation).collect(),
         files: app.files.clone(),
         settings: Settings {
             heartbeat_ms: timing.heartbeat_ms,
@@ -130,17 +154,17 @@ fn input(app: &App, snapshot: Snapshot, scripts: &str, known: Vec<Result<Knowled
     }
 }
 
-fn component(record: ComponentRecord, known: Result<Knowledge, String>) -> Component {
-    let group = |g: straas_store::GroupSpec| Group { name: g.name, role: g.role, size: g.size, flavor: g.flavor };
-    Component {
+fn operation(record: CommandRecord) -> Option<OperationRun> {
+    let (key, attempt) = record.operation?;
+    Some(OperationRun {
         id: record.id,
-        name: record.name,
-        kind: record.spec.kind,
-        version: record.spec.version,
-        depends_on: record.spec.depends_on,
-        groups: record.spec.groups.into_iter().map(group).collect(),
-        known,
-    }
+        key,
+        attempt,
+        node: record.node,
+        standing: record.standing,
+        reason: record.end.map(|end| end.reason).unwrap_or_default(),
+        ended_ms: record.ended_ms,
+    })
 }
 
 fn node(app: &App, node: NodeSnapshot) -> Node {
@@ -159,6 +183,7 @@ fn node(app: &App, node: NodeSnapshot) -> Node {
             HostPhase::Up => Host::Up,
         },
         address: node.host.address,
+        host_number: node.host.number,
         incarnation: node.incarnation,
         assignment: offer.filter(|o| Some(o.generation) == assigned).map(|o| (*o.assignment).clone()),
         converged_generation: node.converged_generation,
@@ -166,29 +191,4 @@ fn node(app: &App, node: NodeSnapshot) -> Node {
         refused: node.refused,
         heartbeat: node.heartbeat,
     }
-}
-
-fn knowledge(
-    configs: &ConfigRepo,
-    scripts: &ScriptRepo,
-    catalog: &Arc<Catalog>,
-    commit: &CommitId,
-    head: &CommitId,
-    component: &ComponentRecord,
-) -> Result<Knowledge, String> {
-    let (kind, version) = (&component.spec.kind, &component.spec.version);
-    let meta = catalog.get(kind).ok_or_else(|| format!("the catalog has no component type {kind}"))?;
-    let config = configs.effective(commit, kind, version).map_err(|e| chain(&e))?;
-    let roles: BTreeSet<&String> = component.spec.groups.iter().map(|g| &g.role).collect();
-    let mut by_role = BTreeMap::new();
-    for role in roles {
-        let found = meta.role(role).ok_or_else(|| format!("{kind} has no role {role}"))?;
-        let missing = scripts.missing(head, kind, &found.script_role, version).map_err(|e| chain(&e))?;
-        if !missing.is_empty() {
-            return Err(format!("the script repo lacks {}", missing.join(", ")));
-        }
-        let digests = scripts.stage_digests(head, kind, &found.script_role, version).map_err(|e| chain(&e))?;
-        by_role.insert(found.script_role.clone(), (*digests).clone());
-    }
-    Ok(Knowledge { meta: meta.clone(), config: (*config).clone(), scripts: by_role })
 }

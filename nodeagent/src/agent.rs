@@ -8,15 +8,16 @@
 //! Never here: decisions (`converge`), requests (`poll.rs`, `reporter.rs`, `beat.rs`).
 
 use crate::client::Client;
+use crate::commands::live::{self, Live};
 use crate::config::Config;
 use crate::ledger::{self, LedgerError, LedgerFile};
 use crate::scripts::Scripts;
-use crate::{beat, enrol, executor, metrics, poll, reporter, vitals, work};
+use crate::{beat, commands, enrol, executor, metrics, poll, reporter, vitals, work};
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use straas_converge::{Action, Boot, Converger, Event, Now, RunId, RunOrder};
+use straas_converge::{Action, Boot, CommandRun, Converger, Event, Now, RunId, RunOrder};
 use straas_schemas::FileRef;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -52,7 +53,9 @@ pub enum AgentError {
 pub enum Order {
     /// Start this.
     Run(RunOrder),
-    /// End this.
+    /// Start this guest command.
+    Begin(Box<CommandRun>),
+    /// End this, of either kind.
     Kill(RunId),
     /// Fetch and activate.
     Fetch {
@@ -62,6 +65,8 @@ pub enum Order {
         scripts: String,
         /// Files.
         files: Vec<FileRef>,
+        /// Addresses by name.
+        hosts: BTreeMap<String, String>,
     },
 }
 
@@ -77,6 +82,8 @@ pub struct Agent {
     pub scripts: Scripts,
     /// Samples of the host.
     pub sampler: RefCell<vitals::Sampler>,
+    /// Output of guest commands on its way to the controller.
+    pub live: Live,
     /// Newest progress of the running script.
     pub progress: RefCell<Option<(String, Option<u8>)>>,
     /// There are new reports.
@@ -147,12 +154,14 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
     tracing::info!(node = %config.node, incarnation = identity.incarnation, generation = ledger.generation(), leftovers,
         boot = boot.boot_id, version = env!("CARGO_PKG_VERSION"), "starts");
     let (converger, first) = Converger::resume(ledger, boot, now(start));
+    let live = Live::resume(commands::dir(&config.state_dir), &converger.ledger().commands);
     let (orders, inbox) = mpsc::unbounded_channel();
     let agent = Rc::new(Agent {
         client,
         identity: RefCell::new(identity),
         scripts,
         sampler: RefCell::new(vitals::Sampler::new()),
+        live,
         progress: RefCell::new(None),
         send: Notify::new(),
         beat: Notify::new(),
@@ -177,6 +186,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         () = poll::run(&agent) => Ok(()),
         () = reporter::run(&agent) => Ok(()),
         () = beat::run(&agent) => Ok(()),
+        () = Box::pin(live::run(&agent)) => Ok(()),
         () = enrol::keep_renewed(&agent) => Ok(()),
     };
     tracing::info!("ends");
@@ -210,8 +220,11 @@ impl Agent {
                         tracing::info!("the ledger takes writes again");
                     }
                 }
-                Action::Fetch { fetch, scripts, files } => self.order(Order::Fetch { fetch, scripts, files }),
+                Action::Fetch { fetch, scripts, files, hosts } => {
+                    self.order(Order::Fetch { fetch, scripts, files, hosts });
+                }
                 Action::Run(order) => self.order(Order::Run(order)),
+                Action::Begin(run) => self.order(Order::Begin(run)),
                 Action::Kill { run } => self.order(Order::Kill(run)),
                 Action::Send => self.send.notify_one(),
                 Action::Beat => self.beat.notify_one(),

@@ -28,6 +28,7 @@ pub async fn run(agent: &Agent) {
                 lost = false;
                 agent.linked.notify_one();
                 agent.send.notify_one();
+                agent.live.linked.notify_one();
             }
             Ok(()) => {}
             Err(error) => {
@@ -69,6 +70,7 @@ fn heartbeat(agent: &Agent, run: &str, beat: u64) -> Heartbeat {
         service: status.service,
         stages: status.stages,
         facts: status.facts,
+        drift: status.drift,
         ledger_writable: agent.probe(),
         outbox: status.outbox,
         vitals: agent.sampler.borrow_mut().sample(agent.started().elapsed(), agent.client.failed()),

@@ -22,6 +22,8 @@ use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use straas_schemas::assignment::ASSIGNMENT_BYTES_MAX;
+use straas_schemas::command::{COMMAND_ARGS_BYTES_MAX, COMMANDS_WAITING_MAX};
 use straas_schemas::problem::Problem;
 
 /// The DNS name in every controller's certificate.
@@ -34,8 +36,8 @@ pub const REQUEST_TIME: Duration = Duration::from_secs(30);
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Longest silence in the middle of a download.
 const DOWNLOAD_SILENCE: Duration = Duration::from_secs(60);
-/// Largest JSON answer: an assignment and its frame.
-const JSON_BYTES_MAX: usize = straas_schemas::assignment::ASSIGNMENT_BYTES_MAX + 64 * 1024;
+/// Largest JSON answer: an assignment, all commands that may wait for a node, and their frame.
+const JSON_BYTES_MAX: usize = ASSIGNMENT_BYTES_MAX + COMMANDS_WAITING_MAX * (COMMAND_ARGS_BYTES_MAX + 1024) + 64 * 1024;
 /// Largest error body read.
 const PROBLEM_BYTES_MAX: usize = 64 * 1024;
 
@@ -90,6 +92,9 @@ impl ClientError {
         matches!(self, Self::Status { status: 401 | 403, .. } | Self::Transport { auth: true, .. })
     }
 }
+
+/// The kind of all bodies but output.
+const JSON: &str = "application/json";
 
 type Http = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
@@ -151,8 +156,21 @@ impl Client {
         body: &impl Serialize,
         time: Duration,
     ) -> Result<T, ClientError> {
-        let (url, bytes) = self.post_bytes(path, body, time).await?;
-        serde_json::from_slice(&bytes)
+        let (url, bytes) = self.post_bytes(path, json(body)?, JSON, time).await?;
+        self.read(url, &bytes)
+    }
+
+    /// Sends bytes as they are, gets JSON.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn post_raw<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, ClientError> {
+        let (url, bytes) = self.post_bytes(path, body, "application/octet-stream", REQUEST_TIME).await?;
+        self.read(url, &bytes)
+    }
+
+    fn read<T: DeserializeOwned>(&self, url: String, bytes: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(bytes)
             .map_err(|error| self.count(ClientError::Answer { url, reason: error.to_string() }))
     }
 
@@ -161,20 +179,19 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn post_only(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
-        self.post_bytes(path, body, REQUEST_TIME).await.map(|_| ())
+        self.post_bytes(path, json(body)?, JSON, REQUEST_TIME).await.map(|_| ())
     }
 
     async fn post_bytes(
         &self,
         path: &str,
-        body: &impl Serialize,
+        body: Bytes,
+        kind: &'static str,
         time: Duration,
     ) -> Result<(String, Bytes), ClientError> {
-        let body = serde_json::to_vec(body)
-            .map_err(|error| ClientError::Setup(format!("a body cannot be written: {error}")))?;
         let url = self.url();
         let answer = async {
-            let response = self.send(&url, Method::POST, path, body.into()).await?;
+            let response = self.send(&url, Method::POST, path, body, kind).await?;
             let body = Limited::new(response.into_body(), JSON_BYTES_MAX).collect().await;
             let body = body.map_err(|error| ClientError::Answer { url: url.clone(), reason: error.to_string() })?;
             Ok(body.to_bytes())
@@ -189,7 +206,7 @@ impl Client {
     /// See [`ClientError`]; too many bytes, or a sink that does not take them, are [`ClientError::Answer`].
     pub async fn download(&self, path: &str, most: u64, sink: &mut dyn Write) -> Result<Option<String>, ClientError> {
         let url = self.url();
-        let response = self.timed(&url, REQUEST_TIME, self.send(&url, Method::GET, path, Bytes::new())).await?;
+        let response = self.timed(&url, REQUEST_TIME, self.send(&url, Method::GET, path, Bytes::new(), JSON)).await?;
         let sum = response.headers().get("x-straas-sha256").and_then(|sum| sum.to_str().ok()).map(str::to_owned);
         let wrong = |reason: String| self.count(ClientError::Answer { url: url.clone(), reason });
         let mut body = response.into_body();
@@ -214,13 +231,14 @@ impl Client {
         method: Method,
         path: &str,
         body: Bytes,
+        kind: &'static str,
     ) -> Result<http::Response<hyper::body::Incoming>, ClientError> {
         let uri: Uri =
             format!("{url}{path}").parse().map_err(|error| ClientError::Setup(format!("{url}{path}: {error}")))?;
         let request = Request::builder()
             .method(method)
             .uri(uri)
-            .header("content-type", "application/json")
+            .header("content-type", kind)
             .header("user-agent", concat!("straas-agent/", env!("CARGO_PKG_VERSION")))
             .body(Full::new(body))
             .map_err(|error| ClientError::Setup(error.to_string()))?;
@@ -283,6 +301,11 @@ impl Client {
     }
 }
 
+fn json(body: &impl Serialize) -> Result<Bytes, ClientError> {
+    let bytes = serde_json::to_vec(body);
+    bytes.map(Into::into).map_err(|error| ClientError::Setup(format!("a body cannot be written: {error}")))
+}
+
 fn connect(tls: &rustls::ClientConfig) -> Result<Http, ClientError> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -302,7 +325,8 @@ fn connect(tls: &rustls::ClientConfig) -> Result<Http, ClientError> {
         .wrap_connector(tcp);
     Ok(HyperClient::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(60))
-        .pool_max_idle_per_host(2)
+        // the poll's, and one each for what a guest command sends at its end: its output and its report
+        .pool_max_idle_per_host(3)
         .pool_timer(TokioTimer::new())
         .build(https))
 }

@@ -95,17 +95,52 @@ pub struct Ended {
     pub took: Duration,
 }
 
+/// Takes what a script writes, as it comes.
+pub trait Ears {
+    /// Of its stdout.
+    fn out(&mut self, bytes: &[u8]);
+    /// Of its stderr.
+    fn err(&mut self, bytes: &[u8]);
+}
+
+/// What listens to a stage.
+struct Listener<'a> {
+    output: Output,
+    parser: Parser,
+    progress: &'a dyn Fn(&Said),
+}
+
+impl Ears for Listener<'_> {
+    fn out(&mut self, bytes: &[u8]) {
+        self.output.feed(bytes);
+        if self.parser.feed(bytes) {
+            (self.progress)(self.parser.said());
+        }
+    }
+
+    fn err(&mut self, bytes: &[u8]) {
+        self.output.feed(bytes);
+    }
+}
+
 /// Runs a script to its end. `kill` turning true ends it; `progress` hears of each progress.
 /// Dropping the future does not end the processes: turn `kill` and wait.
-pub async fn run(script: Script, mut kill: watch::Receiver<bool>, progress: &dyn Fn(&Said)) -> Ended {
+pub async fn run(script: Script, kill: watch::Receiver<bool>, progress: &dyn Fn(&Said)) -> Ended {
+    let output = Output::to(&script.spool);
+    let mut ears = Listener { output, parser: Parser::default(), progress };
+    let (end, took) = supervise(&script, kill, &mut ears).await;
+    let Listener { output, parser, .. } = ears;
+    Ended { end, said: parser.finish(), tail: output.tail(), bytes: output.bytes(), took }
+}
+
+/// The same, with whoever listens; gives how it ended and how long it took.
+pub async fn supervise(script: &Script, mut kill: watch::Receiver<bool>, ears: &mut dyn Ears) -> (End, Duration) {
     let begin = Instant::now();
-    let mut output = Output::to(&script.spool);
-    let mut parser = Parser::default();
-    let mut child = match spawn(&script) {
+    let mut child = match spawn(script) {
         Ok(child) => child,
         Err(error) => {
-            let end = End::NotStarted(format!("{} cannot be started: {error}", script.program.display()));
-            return Ended { end, said: Said::default(), tail: String::new(), bytes: 0, took: begin.elapsed() };
+            let why = format!("{} cannot be started: {error}", script.program.display());
+            return (End::NotStarted(why), begin.elapsed());
         }
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
@@ -129,16 +164,12 @@ pub async fn run(script: Script, mut kill: watch::Receiver<bool>, progress: &dyn
             }
             () = sleep_until(quiet_until), if killed.is_none() => Why::NoProgress(script.limits.no_progress_s),
             count = read(&mut out, &mut out_bytes) => {
-                let bytes = &out_bytes[..count];
-                output.feed(bytes);
-                if parser.feed(bytes) {
-                    progress(parser.said());
-                }
+                ears.out(&out_bytes[..count]);
                 quiet_until = Instant::now() + silence;
                 continue;
             }
             count = read(&mut err, &mut err_bytes) => {
-                output.feed(&err_bytes[..count]);
+                ears.err(&err_bytes[..count]);
                 quiet_until = Instant::now() + silence;
                 continue;
             }
@@ -151,20 +182,17 @@ pub async fn run(script: Script, mut kill: watch::Receiver<bool>, progress: &dyn
     // none, only a process made within these microseconds could have got it.
     signal(group, Signal::SIGKILL);
     if let Some(pipe) = out.and_then(|pipe| pipe.into_owned_fd().ok()) {
-        drain(pipe, |bytes| {
-            output.feed(bytes);
-            parser.feed(bytes);
-        });
+        drain(pipe, |bytes| ears.out(bytes));
     }
     if let Some(pipe) = err.and_then(|pipe| pipe.into_owned_fd().ok()) {
-        drain(pipe, |bytes| output.feed(bytes));
+        drain(pipe, |bytes| ears.err(bytes));
     }
     let end = match (killed, status) {
         (Some(why), _) => End::Killed(why),
         (None, Ok(status)) => ended(status),
         (None, Err(error)) => End::NotStarted(format!("its end could not be awaited: {error}")),
     };
-    Ended { end, said: parser.finish(), tail: output.tail(), bytes: output.bytes(), took: begin.elapsed() }
+    (end, begin.elapsed())
 }
 
 fn spawn(script: &Script) -> std::io::Result<Child> {

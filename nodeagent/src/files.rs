@@ -9,10 +9,13 @@ use sha2::{Digest as _, Sha256};
 use std::io::{Read as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 use straas_schemas::{FileRef, NodeId};
 
 /// Largest file; what is larger belongs into a package.
 const FILE_BYTES_MAX: u64 = 256 << 20;
+/// How long a guest command's file is kept: longer than the longest command.
+const LEFT_MAX: Duration = Duration::from_secs(2 * 86_400);
 
 /// Why a file is not in place.
 #[derive(Debug, thiserror::Error)]
@@ -20,6 +23,9 @@ pub enum FilesError {
     /// The assignment names a path that may not be written.
     #[error("{0:?} is not an absolute path without '..'")]
     Path(String),
+    /// A guest command's file has no plain name.
+    #[error("{0:?} is not a plain file name")]
+    Name(String),
     /// The controller did not give it.
     #[error("{path} could not be fetched: {source}")]
     Fetch {
@@ -52,37 +58,66 @@ pub enum FilesError {
 /// At the first that cannot be; those before it are in place.
 pub async fn ensure(client: &Client, node: &NodeId, prefix: &str, files: &[FileRef]) -> Result<(), FilesError> {
     for file in files {
-        let path = target(prefix, &file.path)?;
-        if is_in_place(&path, file) {
-            continue;
-        }
-        let io = |source| FilesError::Io { path: path.clone(), source };
-        let content = |what: String| FilesError::Content { path: path.clone(), what };
-        if file.size > FILE_BYTES_MAX {
-            return Err(content(format!("{} bytes are more than {FILE_BYTES_MAX}", file.size)));
-        }
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(dir).map_err(io)?;
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
-        let tmp = dir.join(format!(".{name}.straas-new"));
-        let mut sink = Hashing { file: std::fs::File::create(&tmp).map_err(io)?, hash: Sha256::new() };
-        let fetched =
-            client.download(&format!("/agent/v1/nodes/{node}/files/{}", file.sha256), file.size, &mut sink).await;
-        let done = fetched.map_err(|source| FilesError::Fetch { path: path.clone(), source }).and_then(|_| {
-            let found = hex(&sink.hash.finalize());
-            if found != file.sha256.as_str() {
-                return Err(content(format!("its SHA-256 is {found}, the assignment says {}", file.sha256)));
-            }
-            sink.file.set_permissions(mode(file)).map_err(io)?;
-            sink.file.sync_all().map_err(io)?;
-            std::fs::rename(&tmp, &path).map_err(io)
-        });
-        if done.is_err() {
-            let _ = std::fs::remove_file(&tmp);
-        }
-        done?;
-        tracing::info!(path = %path.display(), "file put in place");
+        one(client, node, &target(prefix, &file.path)?, file).await?;
     }
+    Ok(())
+}
+
+/// Puts the files of a guest command into `dir`, where each `path` is a plain name, and removes what
+/// nobody can be using any more.
+///
+/// # Errors
+/// As [`ensure`].
+pub async fn ensure_in(client: &Client, node: &NodeId, dir: &Path, files: &[FileRef]) -> Result<(), FilesError> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
+        if age.is_some_and(|age| age > LEFT_MAX) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    for file in files {
+        let plain = !file.path.is_empty() && !file.path.starts_with('.') && !file.path.contains(['/', '\0']);
+        if !plain {
+            return Err(FilesError::Name(file.path.clone()));
+        }
+        one(client, node, &dir.join(&file.path), file).await?;
+    }
+    Ok(())
+}
+
+async fn one(client: &Client, node: &NodeId, path: &Path, file: &FileRef) -> Result<(), FilesError> {
+    if is_in_place(path, file) {
+        return Ok(());
+    }
+    let io = |source| FilesError::Io { path: path.into(), source };
+    let content = |what: String| FilesError::Content { path: path.into(), what };
+    if file.size > FILE_BYTES_MAX {
+        return Err(content(format!("{} bytes are more than {FILE_BYTES_MAX}", file.size)));
+    }
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(dir).map_err(io)?;
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("file");
+    // several commands may fetch at once
+    let tmp = dir.join(format!(".{name}.{:08x}.straas-new", rand::random::<u32>()));
+    let mut sink = Hashing { file: std::fs::File::create(&tmp).map_err(io)?, hash: Sha256::new() };
+    let fetched = client.download(&format!("/agent/v1/nodes/{node}/files/{}", file.sha256), file.size, &mut sink).await;
+    let done = fetched.map_err(|source| FilesError::Fetch { path: path.into(), source }).and_then(|_| {
+        let found = hex(&sink.hash.finalize());
+        if found != file.sha256.as_str() {
+            return Err(content(format!("its SHA-256 is {found}, the assignment says {}", file.sha256)));
+        }
+        sink.file.set_permissions(mode(file)).map_err(io)?;
+        sink.file.sync_all().map_err(io)?;
+        std::fs::rename(&tmp, path).map_err(io)
+    });
+    if done.is_err() {
+        let _ = std::fs::remove_file(&tmp);
+    }
+    done?;
+    tracing::info!(path = %path.display(), "file put in place");
     Ok(())
 }
 

@@ -21,7 +21,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use straas_converge::{Ledger, LedgerChange};
-use straas_schemas::Stage;
+use straas_schemas::{CommandId, Stage};
 
 /// Bytes sled may cache: the whole ledger is below that except for very large assignments.
 const CACHE_BYTES: u64 = 4 << 20;
@@ -149,6 +149,10 @@ impl LedgerFile {
                     let seq = seq.parse().map_err(|_| damaged())?;
                     ledger.outbox.insert(seq, decode(&value).ok_or_else(damaged)?);
                 }
+                ("command", id) => {
+                    ledger.commands.insert(CommandId(id.to_owned()), decode(&value).ok_or_else(damaged)?);
+                }
+                ("drift", _) => ledger.drift = Some(decode(&value).ok_or_else(damaged)?),
                 ("count", _) => self.count = decode(&value).ok_or_else(damaged)?,
                 _ => return Err(damaged()),
             }
@@ -171,6 +175,9 @@ impl LedgerFile {
                 }
                 LedgerChange::Append(report) => batch.insert(outbox_key(report.seq).as_str(), encode(report)),
                 LedgerChange::Forget(seq) => batch.remove(outbox_key(*seq).as_str()),
+                LedgerChange::Command(record) => batch.insert(command_key(&record.id).as_str(), encode(record)),
+                LedgerChange::ForgetCommand(id) => batch.remove(command_key(id).as_str()),
+                LedgerChange::Drift(record) => batch.insert("drift", encode(record)),
             }
         }
         self.apply(batch)
@@ -214,6 +221,10 @@ fn witness_path(dir: &Path) -> PathBuf {
 /// Sorts by number.
 fn outbox_key(seq: u64) -> String {
     format!("outbox/{seq:020}")
+}
+
+fn command_key(id: &CommandId) -> String {
+    format!("command/{id}")
 }
 
 fn encode(value: &impl Serialize) -> Vec<u8> {

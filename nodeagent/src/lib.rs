@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!             poll ──► offered ─┐                       ┌─► ledger   (fsync before what follows)
-//!  controller reporter ◄ outbox ├─► converger ─ actions ┼─► stages ─► executor ─► scripts
-//!             beat ◄─── status ─┘   (pure crate)        └─► scripts/ (git packs), files
+//!  controller reporter ◄ outbox ├─► converger ─ actions ┼─► stages, commands ─► executor ─► scripts
+//!             beat ◄─── status ─┘   (pure crate)        └─► scripts/ (git packs), files, hosts
+//!             commands/live ◄── output of guest commands, as it comes
 //! ```
 //! One thread. `agent.rs` holds the converger and does its actions strictly in order; everything
 //! else either brings it events or shows what it says. The agent decides nothing by itself, opens
@@ -13,10 +14,12 @@ pub mod agent;
 pub mod backoff;
 pub mod beat;
 pub mod client;
+pub mod commands;
 pub mod config;
 pub mod enrol;
 pub mod executor;
 pub mod files;
+pub mod hosts;
 pub mod ledger;
 pub mod messages;
 pub mod metrics;

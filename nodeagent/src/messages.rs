@@ -7,9 +7,11 @@
 //! Never here: what a fault or a result means for the stage (`stages/`).
 
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+use straas_schemas::command::COMMAND_RESULT_BYTES_MAX;
 use straas_schemas::heartbeat::ServiceStatus;
-use straas_schemas::report::{FACTS_BYTES_MAX, Facts};
+use straas_schemas::report::{DRIFT_RESOURCES_MAX, DriftFound, FACTS_BYTES_MAX, Facts};
 
 /// What a message line begins with.
 pub const PREFIX: &[u8] = b"@straas ";
@@ -17,9 +19,13 @@ pub const PREFIX: &[u8] = b"@straas ";
 pub const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Longest progress text and hint that is kept: they travel in every heartbeat.
 const TEXT_CHARS_MAX: usize = 2_000;
+/// Most resources of one look for drift that are told apart; what comes after is only counted.
+const DRIFT_APART_MAX: usize = 1_000;
+/// Longest name of a resource that is kept.
+const RESOURCE_CHARS_MAX: usize = 200;
 
 /// Sections of a `site.pp`: class → parameter → value.
-pub type Sections = BTreeMap<String, BTreeMap<String, serde_json::Value>>;
+pub type Sections = BTreeMap<String, BTreeMap<String, Value>>;
 
 /// What a script said.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,10 +40,55 @@ pub struct Said {
     pub sections: Option<Sections>,
     /// What it found out about the service.
     pub service: Option<ServiceStatus>,
+    /// A guest command's structured answer.
+    pub result: Map<String, Value>,
+    /// What a look for drift found.
+    pub drift: Option<Drifted>,
     /// Advice for an operator.
     pub hint: Option<String>,
     /// The first message that broke the contract.
     pub fault: Option<String>,
+}
+
+/// Resources that are not as configured, each once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Drifted {
+    names: BTreeSet<String>,
+    more: u32,
+}
+
+impl Drifted {
+    fn extend(&mut self, names: Vec<String>) {
+        for name in names {
+            let name: String = name.chars().take(RESOURCE_CHARS_MAX).collect();
+            if self.names.len() < DRIFT_APART_MAX || self.names.contains(&name) {
+                self.names.insert(name);
+            } else {
+                self.more = self.more.saturating_add(1);
+            }
+        }
+    }
+
+    /// In the form that travels; its time is the caller's.
+    #[must_use]
+    pub fn found(&self) -> DriftFound {
+        let apart = u32::try_from(self.names.len()).unwrap_or(u32::MAX);
+        DriftFound {
+            resources: self.names.iter().take(DRIFT_RESOURCES_MAX).cloned().collect(),
+            total: apart.saturating_add(self.more),
+            looked_ms: 0,
+        }
+    }
+}
+
+/// Who speaks: it decides what a `result` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaker {
+    /// A stage: its result is what it found of the service.
+    #[default]
+    Stage,
+    /// A guest command: its result is any object.
+    Command,
 }
 
 #[derive(Deserialize)]
@@ -46,8 +97,15 @@ enum Message {
     Progress(Progress),
     Facts(Facts),
     Sections(Sections),
-    Result(Found),
+    Result(Map<String, Value>),
+    Drift(Drift),
     Hint(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Drift {
+    resources: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -76,10 +134,17 @@ pub struct Parser {
     line: Vec<u8>,
     /// The present line is no message; skip to its end.
     skip: bool,
+    speaker: Speaker,
     said: Said,
 }
 
 impl Parser {
+    /// Listens to this one.
+    #[must_use]
+    pub fn of(speaker: Speaker) -> Self {
+        Self { speaker, ..Self::default() }
+    }
+
     /// Takes the next bytes; true if the progress changed.
     pub fn feed(&mut self, mut bytes: &[u8]) -> bool {
         let mut moved = false;
@@ -159,12 +224,19 @@ impl Parser {
                 }
             }
             Message::Sections(sections) => self.said.sections = Some(sections),
-            Message::Result(found) => {
-                self.said.service = Some(match found.service {
-                    FoundService::Active => ServiceStatus::Active,
-                    FoundService::Inactive => ServiceStatus::Inactive,
-                });
+            Message::Result(result) if self.speaker == Speaker::Command => {
+                if serde_json::to_vec(&result).map_or(usize::MAX, |json| json.len()) > COMMAND_RESULT_BYTES_MAX {
+                    self.fault(format!("its result is over {COMMAND_RESULT_BYTES_MAX} bytes"));
+                } else {
+                    self.said.result = result;
+                }
             }
+            Message::Result(result) => match serde_json::from_value::<Found>(Value::Object(result)) {
+                Ok(Found { service: FoundService::Active }) => self.said.service = Some(ServiceStatus::Active),
+                Ok(Found { service: FoundService::Inactive }) => self.said.service = Some(ServiceStatus::Inactive),
+                Err(error) => self.fault(format!("the result breaks the script contract: {error}")),
+            },
+            Message::Drift(drift) => self.said.drift.get_or_insert_default().extend(drift.resources),
             Message::Hint(hint) => self.said.hint = Some(cut(&hint)),
         }
         false
@@ -219,6 +291,33 @@ mod tests {
         check("@straas {\"progress\":{\"text\":\"x\",\"percent\":101}}\n", "percent");
         check(&format!("@straas {{\"hint\":\"{}\"}}\n", "x".repeat(LINE_BYTES_MAX)), "65536");
         check(&format!("@straas {{\"facts\":{{\"a\":\"{}\"}}}}\n", "x".repeat(FACTS_BYTES_MAX)), "facts");
+    }
+
+    #[test]
+    fn drift_is_bounded_and_each_resource_counts_once() {
+        let found = said(&["@straas {\"drift\":{\"resources\":[]}}\n"]).drift.map(|drift| drift.found());
+        assert_eq!(found, Some(DriftFound::default()));
+        let mut text = "@straas {\"drift\":{\"resources\":[\"b\",\"a\",\"b\"]}}\n".to_owned();
+        text.push_str("@straas {\"drift\":{\"resources\":[\"a\",\"c\"]}}\n");
+        let found = said(&[&text]).drift.unwrap_or_default().found();
+        assert_eq!((found.resources, found.total), (vec!["a".into(), "b".into(), "c".into()], 3));
+        for n in 0..2_000 {
+            text.push_str(&format!("@straas {{\"drift\":{{\"resources\":[\"{n}{}\"]}}}}\n", "x".repeat(500)));
+        }
+        let found = said(&[&text]).drift.unwrap_or_default().found();
+        assert_eq!((found.resources.len(), found.total), (DRIFT_RESOURCES_MAX, 2_003));
+        assert!(found.resources.iter().all(|name| name.len() <= RESOURCE_CHARS_MAX));
+    }
+
+    #[test]
+    fn a_result_is_what_its_speaker_means() {
+        let mut parser = Parser::of(Speaker::Command);
+        parser.feed(b"@straas {\"result\":{\"count\":1,\"names\":[\"a\"]}}\n");
+        assert_eq!(parser.finish().result["count"], 1);
+        let mut parser = Parser::of(Speaker::Command);
+        parser.feed(format!("@straas {{\"result\":{{\"a\":\"{}\"}}}}\n", "x".repeat(17_000)).as_bytes());
+        assert!(parser.finish().fault.unwrap_or_default().contains("result is over"));
+        assert!(said(&["@straas {\"result\":{\"count\":1}}\n"]).fault.is_some());
     }
 
     #[test]

@@ -100,6 +100,8 @@ fn registry(agent: &Agent) -> Registry {
     gauge("agent_generation", "Generation of the assignment in the ledger", number(status.generation));
     gauge("agent_converged", "Whether every stage of it is done", flag(status.converged));
     gauge("agent_outbox_reports", "Reports not yet acknowledged", f64::from(status.outbox));
+    let open = agent.look(|converger, _| converger.open_commands().len());
+    gauge("agent_open_commands", "Guest commands that have not ended", number(open as u64));
     gauge("agent_ledger_writable", "Whether the ledger takes writes", flag(!agent.is_stalled()));
     gauge("agent_resident_bytes", "Resident memory of the agent", number(vitals.agent.resident));
     gauge("agent_cpu_milliseconds", "Processor time of the agent since its start", number(vitals.agent.cpu_ms));

@@ -1,32 +1,58 @@
-//! The long poll: asks for a newer assignment, over and over.
+//! The long poll: asks for a newer assignment and for guest commands, over and over.
 //!
-//! An answer that changes nothing (an assignment that was refused, or an older one from a
-//! controller that is behind) is answered at once again by the controller, so it counts as a
-//! failure for the pace. Any other success resets it.
+//! An answer that changes nothing (an assignment that was refused, an older one from a controller
+//! that is behind, a command that is being ended already) is answered at once again by the
+//! controller, so it counts as a failure for the pace. Any other success resets it.
 
 use crate::agent::Agent;
 use crate::backoff::Backoff;
 use crate::enrol;
 use std::time::Duration;
-use straas_converge::Event;
+use straas_converge::{CommandPhase, CommandRecord, Converger, Event};
 use straas_schemas::poll::{POLL_WAIT_MS_MAX, PollAnswer, PollRequest};
+use straas_schemas::{CommandId, Digest};
 
 /// Time beyond the hold for the answer to arrive.
 const SLACK: Duration = Duration::from_secs(15);
 /// An answer without news that comes sooner than this share of the hold is not a held one.
 const EARLY: Duration = Duration::from_millis(200);
 
+/// What an answer can change.
+#[derive(PartialEq)]
+struct Have {
+    generation: u64,
+    digest: Option<Digest>,
+    /// Commands that are open, for the controller to leave them out.
+    open: Vec<CommandId>,
+    /// How many of them are being ended.
+    cancelled: usize,
+}
+
+impl Have {
+    fn of(converger: &Converger) -> Self {
+        let ledger = converger.ledger();
+        let cancelled = |record: &&CommandRecord| matches!(record.phase, CommandPhase::Begun { cancelled: true, .. });
+        Self {
+            generation: ledger.generation(),
+            digest: converger.content_digest().cloned(),
+            open: converger.open_commands(),
+            cancelled: ledger.commands.values().filter(cancelled).count(),
+        }
+    }
+}
+
 /// Polls for ever.
 pub async fn run(agent: &Agent) {
     let wait_ms = agent.config.poll_wait_ms.min(POLL_WAIT_MS_MAX);
     let mut backoff = Backoff::default();
     loop {
-        let before = agent.look(|converger, _| (converger.ledger().generation(), converger.content_digest().cloned()));
+        let before = agent.look(|converger, _| Have::of(converger));
         let request = PollRequest {
             protocol: straas_schemas::PROTOCOL,
             incarnation: agent.identity.borrow().incarnation,
-            generation: before.0,
-            digest: before.1.clone(),
+            generation: before.generation,
+            digest: before.digest.clone(),
+            commands: before.open.clone(),
             wait_ms,
         };
         let time = Duration::from_millis(wait_ms.into()) + SLACK;
@@ -38,17 +64,26 @@ pub async fn run(agent: &Agent) {
                     // what waited for the link goes now
                     agent.send.notify_one();
                     agent.beat.notify_one();
+                    agent.live.linked.notify_one();
                 }
                 if answer.renew {
                     agent.renew.notify_one();
                 }
-                let news = answer.assignment.is_some();
-                if let Some(assignment) = answer.assignment {
+                let PollAnswer { assignment, commands: orders, cancel, .. } = answer;
+                let commanded = !orders.is_empty() || !cancel.is_empty();
+                let news = assignment.is_some() || commanded;
+                // first what the commands may need
+                if let Some(assignment) = assignment {
                     agent.handle(Event::Offered(Box::new(assignment)));
                 }
-                let after =
-                    agent.look(|converger, _| (converger.ledger().generation(), converger.content_digest().cloned()));
-                if after == before && (news || begin.elapsed() < EARLY) {
+                if commanded {
+                    for order in &orders {
+                        let (id, command) = (order.id.as_str(), order.command.as_str());
+                        tracing::debug!(id, command, begin_within_ms = order.begin_within_ms, "command offered");
+                    }
+                    agent.handle(Event::Commanded { orders, cancel });
+                }
+                if agent.look(|converger, _| Have::of(converger)) == before && (news || begin.elapsed() < EARLY) {
                     tokio::time::sleep(backoff.failed()).await;
                 } else {
                     backoff.reset();

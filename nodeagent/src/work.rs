@@ -1,16 +1,21 @@
-//! Does the work that takes time: one run, one fetch, and the converger's clock.
+//! Does the work that takes time: one run, one fetch, guest commands, and the converger's clock.
 //!
-//! Never here: a second run beside the first; the converger orders none before it heard the end.
+//! Never here: a second run of a stage beside the first, or more commands than may run at once; the
+//! converger orders none before it heard of an end.
 
 use crate::agent::{Agent, AgentError, Order};
-use crate::files;
 use crate::stages::{self, Place};
+use crate::{commands, files, hosts};
+use std::collections::BTreeMap;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 use straas_converge::{Event, RunId, RunOrder, RunResult, Task};
 use straas_schemas::{FileRef, Outcome, Stage};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 /// Between two tries to write to a ledger that refused.
@@ -24,13 +29,15 @@ type Fetching<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 /// # Errors
 /// [`AgentError::Stalled`].
 pub async fn run(
-    agent: &Agent,
+    agent: &Rc<Agent>,
     mut orders: mpsc::UnboundedReceiver<Order>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), AgentError> {
     let mut wake = agent.wake.subscribe();
     let mut running: Option<(RunId, watch::Sender<bool>, Running<'_>)> = None;
     let mut fetching: Option<(u64, Fetching<'_>)> = None;
+    let mut commands = JoinSet::new();
+    let mut kills: BTreeMap<RunId, watch::Sender<bool>> = BTreeMap::new();
     loop {
         let at = *wake.borrow_and_update();
         let stalled = agent.is_stalled();
@@ -41,13 +48,25 @@ pub async fn run(
                     let (kill, killed) = watch::channel(false);
                     running = Some((order.id, kill, Box::pin(one_run(agent, order, killed))));
                 }
+                Order::Begin(run) => {
+                    let (kill, killed) = watch::channel(false);
+                    kills.insert(run.id, kill);
+                    let agent = Rc::clone(agent);
+                    commands.spawn_local(async move {
+                        let result = commands::run(&agent, &run, killed).await;
+                        (run.id, run.order.id, result)
+                    });
+                }
                 Order::Kill(id) => {
+                    if let Some(kill) = kills.get(&id) {
+                        kill.send_replace(true);
+                    }
                     if let Some((_, kill, _)) = running.as_ref().filter(|(run, ..)| *run == id) {
                         kill.send_replace(true);
                     }
                 }
-                Order::Fetch { fetch, scripts, files } => {
-                    fetching = Some((fetch, Box::pin(one_fetch(agent, scripts, files))));
+                Order::Fetch { fetch, scripts, files, hosts } => {
+                    fetching = Some((fetch, Box::pin(one_fetch(agent, scripts, files, hosts))));
                 }
             },
             result = running_end(&mut running) => {
@@ -56,6 +75,13 @@ pub async fn run(
                     agent.handle(Event::Finished { run, result: Box::new(result) });
                 }
             }
+            Some(ended) = commands.join_next() => match ended {
+                Ok((run, command, result)) => {
+                    kills.remove(&run);
+                    agent.handle(Event::Ended { run, command, result: Box::new(result) });
+                }
+                Err(error) => tracing::error!(%error, "a guest command broke the agent; it will be reported as unknown"),
+            },
             result = fetching_end(&mut fetching) => {
                 if let Some((fetch, _)) = fetching.take() {
                     agent.handle(match result {
@@ -81,10 +107,17 @@ pub async fn run(
             _ = stop.wait_for(|stop| *stop) => break,
         }
     }
+    for kill in kills.values() {
+        kill.send_replace(true);
+    }
     if let Some((run, kill, end)) = running {
         tracing::info!(run = run.0, "ends the running script; it will be run again");
         kill.send_replace(true);
         end.await;
+    }
+    if !commands.is_empty() {
+        tracing::warn!(count = commands.len(), "ends guest commands in the middle");
+        while commands.join_next().await.is_some() {}
     }
     Ok(())
 }
@@ -110,18 +143,23 @@ async fn wake_at(agent: &Agent, at: Option<i64>) {
     }
 }
 
+/// Where scripts run now.
+pub(crate) fn place(agent: &Agent) -> Place {
+    Place {
+        state_dir: agent.config.state_dir.clone(),
+        scripts: agent.scripts.current().unwrap_or_default(),
+        prefix: agent.config.prefix.clone(),
+        node: agent.config.node.to_string(),
+    }
+}
+
 async fn one_run(agent: &Agent, order: RunOrder, kill: watch::Receiver<bool>) -> RunResult {
     let begin = Instant::now();
     let assignment = agent.look(|converger, _| converger.ledger().assignment.clone());
     let (node, generation, task, attempt) =
         (agent.config.node.as_str(), order.generation, order.task.name(), order.attempt);
     tracing::debug!(node, generation, stage = task, attempt, digest = order.digest.short(), "runs");
-    let place = Place {
-        state_dir: agent.config.state_dir.clone(),
-        scripts: agent.scripts.current().unwrap_or_default(),
-        prefix: agent.config.prefix.clone(),
-        node: node.to_owned(),
-    };
+    let place = place(agent);
     let progress = |said: &crate::messages::Said| {
         if let Some(text) = &said.progress {
             tracing::debug!(node, generation, stage = task, text, "progress");
@@ -136,7 +174,7 @@ async fn one_run(agent: &Agent, order: RunOrder, kill: watch::Receiver<bool>) ->
     let ms = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     match outcome {
         // a settled node looks every few seconds
-        Outcome::Succeeded if order.task == Task::Stage(Stage::Validate) => {
+        Outcome::Succeeded if matches!(order.task, Task::Stage(Stage::Validate) | Task::Drift) => {
             tracing::debug!(node, generation, stage = task, attempt, ms, "succeeded");
         }
         Outcome::Succeeded => tracing::info!(node, generation, stage = task, attempt, ms, "succeeded"),
@@ -146,8 +184,14 @@ async fn one_run(agent: &Agent, order: RunOrder, kill: watch::Receiver<bool>) ->
     result
 }
 
-async fn one_fetch(agent: &Agent, scripts: String, files: Vec<FileRef>) -> Result<(), String> {
+async fn one_fetch(
+    agent: &Agent,
+    scripts: String,
+    files: Vec<FileRef>,
+    names: BTreeMap<String, String>,
+) -> Result<(), String> {
     let (client, node) = (&agent.client, &agent.config.node);
+    hosts::ensure(Path::new(hosts::PATH), &agent.config.prefix, &names).map_err(|error| error.to_string())?;
     agent.scripts.activate(client, node, &scripts).await.map_err(|error| error.to_string())?;
     files::ensure(client, node, &agent.config.prefix, &files).await.map_err(|error| error.to_string())
 }

@@ -154,6 +154,13 @@ def user_keys():
                     check(option[key] == default.get(name, {}).get(key), f"{where}: {key} differs from default.json")
 
 
+def script_role(context):
+    """The name of the scripts of a context's role: what metadata says, where there is such a role."""
+    path = os.path.join(DEFAULTS, "metadata", context["component"]["type"] + ".json")
+    named = {role["name"]: role["script_role"] for role in load(path)["roles"]}
+    return named.get(context["node"]["role"], context["node"]["role"])
+
+
 def golden():
     """pre_config on every golden context: the sections, or the refusal, are those on file; twice the same bytes."""
     rules = load(os.path.join(SCRIPTS, "schema", "message.schema.json"))
@@ -161,7 +168,7 @@ def golden():
         if not path.endswith(".context.json"):
             continue
         where, expected_path = os.path.relpath(path, PROJECT), path.replace(".context.json", ".expected.json")
-        script = os.path.join(SCRIPTS, "pre_config", load(path)["node"]["role"])
+        script = os.path.join(SCRIPTS, "pre_config", script_role(load(path)))
         environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "STRAAS_CONTEXT": path}
         runs = [subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60) for _ in range(2)]
         check(runs[0].stdout == runs[1].stdout, f"{where}: two runs differ")

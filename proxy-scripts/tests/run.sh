@@ -29,6 +29,20 @@ expect() {
 # --- files: schemas, golden sections, headers
 /usr/bin/python3 -IB "$project/proxy-scripts/tests/check_files.py" "$project" || failures=$((failures + 1))
 
+# --- components made of files alone: laid over a copy, they must fit as if they had always been there
+for overlay in "$project"/tests/components/*/; do
+  merged=$work/merged/$(basename "$overlay")
+  mkdir -p "$merged/controller/repos"
+  cp -a "$project/proxy-scripts" "$project/guestcmds" "$merged/"
+  cp -a "$project/controller/repos/defaults" "$merged/controller/repos/"
+  for part in cmd pre_config; do [[ ! -d $overlay/$part ]] || cp -a "$overlay/$part" "$merged/proxy-scripts/"; done
+  for part in metadata app; do [[ ! -d $overlay/$part ]] || cp -a "$overlay/$part" "$merged/controller/repos/defaults/"; done
+  [[ ! -d $overlay/guestcmds ]] || cp -a "$overlay/guestcmds" "$merged/"
+  [[ ! -d $overlay/golden ]] || cp -a "$overlay/golden" "$merged/proxy-scripts/tests/"
+  /usr/bin/python3 -IB "$project/proxy-scripts/tests/check_files.py" "$merged" || failures=$((failures + 1))
+  [[ ${BLESS:-} != 1 ]] || (cd "$merged/proxy-scripts/tests/golden" && cp -- "$(basename "$overlay")"-*.json refused-"$(basename "$overlay")"-*.json "$overlay/golden/")
+done
+
 # --- the message library: whatever the text, the message is JSON that says the same
 cat > "$work/echo.py" <<'PY'
 import json, sys
@@ -117,7 +131,53 @@ for name in '' zookeeper ../a -a "a b" 'a;b' "$long"; do
     "$(stage guestcmds/zk-cmd/create-namespace STRAAS_ARG_NAME="$name")"
 done
 listed=$(env -i PATH="$PATH" STRAAS_SCRIPTS="$work/release" "$work/release/guestcmds/assist-cmd/list")
-expect "assist-cmd/list" '*zk-cmd/create-namespace*(name)*@straas {"result":{"count":5,*' "$listed"
+commands=$(find "$project/guestcmds" -mindepth 2 -name '*.json' ! -path '*/schema/*' | wc -l)
+expect "assist-cmd/list" "*zk-cmd/create-namespace*(name)*@straas {\"result\":{\"count\":$commands,*" "$listed"
+
+# --- Kafka: plans and protocol without a broker; what needs one is in kafka.sh
+/usr/bin/python3 -IB "$project/proxy-scripts/tests/check_kafka_plan.py" "$project" || failures=$((failures + 1))
+kafka=$prefix/etc/kafka
+kafka_validate() { stage cmd/kafka/default/validate.sh; }
+expect "kafka validate: never configured" '*"inactive"*"hint":*config stage has not run*exit=1' "$(kafka_validate)"
+mkdir -p "$kafka" "$prefix/var/log/kafka"
+printf 'broker.id=3\nlisteners=PLAINTEXT://127.0.0.1:%s\n' "$port" > "$kafka/server.properties"
+# shellcheck disable=SC2016  # the script that is written expands it
+printf '#!/bin/sh\n[ -e "${0%%/*}/alive" ] && echo %s\n' "$$" > "$kafka/kafka-ctl"
+chmod 755 "$kafka/kafka-ctl"
+printf '2026-01-01 00:00:00,000 ERROR [main] Kafka: disk is full\n2026-01-01 00:00:01,000 INFO  x\n' > "$prefix/var/log/kafka/server.log"
+expect "kafka validate: dead process shows its log" '*"inactive"*"hint":*its log says:*disk is full*exit=1' "$(kafka_validate)"
+touch "$kafka/alive"
+expect "kafka validate: what answers is no broker" '*"inactive"*starting: process*exit=75' "$(kafka_validate)"
+# command_python NAME ARGUMENTS: a guest command in Python with its arguments as JSON; output and exit code as `stage`.
+command_python() {
+  local code=0 out
+  printf '%s' "$2" > "$work/args"
+  out=$(env -i PATH="$PATH" LC_ALL=C.UTF-8 STRAAS_SCRIPTS="$work/release" STRAAS_PREFIX="$prefix" STRAAS_ARGS="$work/args" \
+    "$work/release/guestcmds/$1" 2>&1) || code=$?
+  printf '%s exit=%s' "${out//$'\n'/ | }" "$code"
+}
+expect "create-topic refuses a bad name" '*"hint":*exit=64' "$(command_python kafka-cmd/create-topic '{"topic":"../x"}')"
+expect "drain refuses what is no number" '*"hint":*exit=64' "$(command_python kafka-cmd/drain '{"broker":"-1"}')"
+expect "delete-topic refuses Kafka's own" '*"hint":*belongs to Kafka*exit=64' "$(command_python kafka-cmd/delete-topic '{"topic":"__consumer_offsets"}')"
+rm -rf "$kafka"
+expect "list-topics without a broker" '*"hint":*runs no configured Kafka*exit=1' "$(command_python kafka-cmd/list-topics '{}')"
+
+# --- commands of any node
+mkdir -p "$prefix/var/log/kafka" "$work/own"
+printf 'one\n@straas {"facts":{}}\nthree\n' > "$prefix/var/log/kafka/server.log"
+any() { local name=$1; shift; stage "guestcmds/$name" STRAAS_ROLE=kafka STRAAS_NODE=t STRAAS_STAGE=guestcmd STRAAS_WORK="$work/own" "$@"; }
+expect "collect-logs shows ends, never as a message" '*server.log | @ straas * | three |*"files":1*exit=0' "$(any admin-cmd/collect-logs STRAAS_ARG_LINES=2)"
+expect "collect-logs by text" '*server.log | one |*exit=0' "$(any admin-cmd/collect-logs STRAAS_ARG_PATTERN=one)"
+expect "collect-logs stays in /var/log" '*"hint":*exit=64' "$(any admin-cmd/collect-logs STRAAS_ARG_FOLDER=..)"
+expect "disk-usage" '*"file_systems":\[{"at":*"folders":*exit=0' "$(any admin-cmd/disk-usage)"
+expect "enable-module refuses a path" '*"hint":*exit=64' "$(any admin-cmd/enable-module STRAAS_ARG_MODULE=../x)"
+expect "enable-module refuses what is not there" '*"hint":*has no module*exit=1' "$(any admin-cmd/enable-module STRAAS_ARG_MODULE=nosuch)"
+printf '{"config":{"x":{"ssl.password":"p4","port":1}},"peers":[]}' > "$work/context"
+echo_context() { env -i PATH="$PATH" STRAAS_CONTEXT="$work/context" "$@" "$work/release/guestcmds/assist-cmd/echo-context"; }
+expect "echo-context hides what sounds secret" '*"ssl.password":"(hidden)","port":1*' "$(echo_context)"
+expect "echo-context: one part" '*"result":{"peers":\[\]}}' "$(echo_context STRAAS_ARG_PART=peers)"
+described=$(env -i PATH="$PATH" STRAAS_SCRIPTS="$work/release" STRAAS_ARG_COMMAND=kafka-cmd/drain "$work/release/guestcmds/assist-cmd/describe")
+expect "assist-cmd/describe" '*broker (string)*may be repeated; on nodes of role kafka*"result":{"command":"kafka-cmd/drain"*' "$described"
 
 # --- stop and remove where nothing is configured
 rm -rf "$conf"
@@ -131,15 +191,16 @@ expect "remove deletes its own" "" "$(ls "$prefix/var/lib/zookeeper")"
 # --- the tools that know more
 if command -v shellcheck > /dev/null; then
   cd "$project"   # the `source=` directives name files from here
-  mapfile -t shell < <(grep -rlE '^#!/bin/bash|^# shellcheck shell=bash' proxy-scripts guestcmds)
+  mapfile -t shell < <(grep -rlE '^#!/bin/bash|^# shellcheck shell=bash' proxy-scripts guestcmds tests/components)
   expect "shellcheck: ${#shell[@]} files" "" "$(shellcheck -x "${shell[@]}" 2>&1 || true)"
 else
   echo "skip  shellcheck is not installed (apt-get install shellcheck)"
 fi
 if command -v puppet > /dev/null; then
   code=0
-  puppet parser validate --confdir "$work/p" --vardir "$work/p" "$project"/puppet/modules/*/{manifests,types}/*.pp || code=$?
-  puppet epp validate --confdir "$work/p" --vardir "$work/p" "$project"/puppet/modules/*/templates/*.epp || code=$?
+  shopt -s nullglob   # not every module has all these folders
+  puppet parser validate --confdir "$work/p" --vardir "$work/p" "$project"/{puppet,tests/components/*/puppet}/modules/*/{manifests,types,functions}/*.pp || code=$?
+  puppet epp validate --confdir "$work/p" --vardir "$work/p" "$project"/{puppet,tests/components/*/puppet}/modules/*/templates/*.epp || code=$?
   expect "puppet parser and epp validate" 0 "$code"
 else
   echo "skip  puppet is not installed (apt-get install puppet-agent)"

@@ -7,6 +7,7 @@
 use crate::{Digest, NodeId, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Most bytes of one assignment as JSON: a 1,000-node component's peers fit four times over.
 pub const ASSIGNMENT_BYTES_MAX: usize = 1 << 20;
@@ -30,6 +31,19 @@ pub struct Assignment {
     pub version: String,
     /// Commit of the script repo to have checked out; `None` before the first.
     pub scripts: String,
+    /// Commit of the config repo that the context was made of: for people, no stage depends on it.
+    #[serde(default)]
+    pub config: String,
+    /// How many restarts of the services were asked for so far. Part of the inputs of `config`,
+    /// which stops the services first when this is new to the node.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Names that resolve on the host, with their addresses (`enable_cname`).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hosts: BTreeMap<String, String>,
+    /// The slow look for drift; `None` for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftOrder>,
     /// Files to have on the host before any stage runs.
     #[serde(default)]
     pub files: Vec<FileRef>,
@@ -103,6 +117,26 @@ pub enum Gate {
         /// The effective digest that is permitted, if any.
         granted: Option<Digest>,
     },
+}
+
+/// How drift is looked for: what is configured against what is on the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DriftOrder {
+    /// Between two looks, in ms.
+    pub every_ms: u32,
+    /// What is done about it.
+    pub policy: DriftPolicy,
+}
+
+/// What is done about drift.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DriftPolicy {
+    /// It is shown.
+    #[default]
+    Report,
+    /// `config` runs again, under a permit if the service could be disturbed.
+    Enforce,
 }
 
 /// Time limits of one run of a stage, in seconds.

@@ -3,7 +3,7 @@
 //! Sent at an interval and at once when the activity changes. Only the newest matters, so a lost
 //! one is not sent again; what must not be lost is a report (`report.rs`).
 
-use crate::report::Facts;
+use crate::report::{DriftFound, Facts};
 use crate::{Digest, Outcome, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub struct Heartbeat {
     /// Facts as last reported by `validate`.
     #[serde(default)]
     pub facts: Facts,
+    /// What the newest look for drift found; `None` before the first at what is configured now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftFound>,
     /// The ledger took a write and an fsync since the last heartbeat.
     pub ledger_writable: bool,
     /// Reports waiting to be acknowledged.

@@ -51,6 +51,10 @@ id!(
     /// A job: one request and all the work it causes.
     JobId
 );
+id!(
+    /// A guest command on one node.
+    CommandId
+);
 
 /// Why a name was refused, in words for the person who chose it; `None` if it is fine.
 #[must_use]

@@ -14,6 +14,9 @@ pub struct Job {
     pub id: JobId,
     /// What was asked for.
     pub kind: JobKind,
+    /// The component it works on; none for the whole topology.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub component: Option<ComponentId>,
     /// The topology it works on.
     pub topology: TopologyId,
     /// That topology's name, kept after its deletion.
@@ -34,24 +37,75 @@ pub struct Job {
 }
 
 /// What a job was asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum JobKind {
     /// Create a topology.
     Create,
-    /// Change a component.
+    /// Change several things of a component at once.
     Change,
+    /// Another version of a component.
+    Upgrade,
+    /// Another configuration of a component.
+    Configure,
+    /// An earlier configuration of a component.
+    Rollback,
+    /// Another commit of the scripts.
+    Sync,
+    /// More nodes.
+    Flexup,
+    /// Fewer nodes.
+    Flexdown,
+    /// Another host for a node.
+    Replace,
+    /// Start services.
+    Start,
+    /// Stop services.
+    Stop,
+    /// Restart services.
+    Restart,
+    /// Remove a component.
+    Remove,
     /// Delete a topology.
     Delete,
 }
 
 impl JobKind {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Create,
+        Self::Change,
+        Self::Upgrade,
+        Self::Configure,
+        Self::Rollback,
+        Self::Sync,
+        Self::Flexup,
+        Self::Flexdown,
+        Self::Replace,
+        Self::Start,
+        Self::Stop,
+        Self::Restart,
+        Self::Remove,
+        Self::Delete,
+    ];
+
     /// The name on the wire and in the database.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
             Self::Change => "change",
+            Self::Upgrade => "upgrade",
+            Self::Configure => "configure",
+            Self::Rollback => "rollback",
+            Self::Sync => "sync",
+            Self::Flexup => "flexup",
+            Self::Flexdown => "flexdown",
+            Self::Replace => "replace",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Restart => "restart",
+            Self::Remove => "remove",
             Self::Delete => "delete",
         }
     }
@@ -62,8 +116,10 @@ impl JobKind {
 /// ```text
 ///            ┌──────────► Succeeded
 /// Running ◄──┤  a stage failed on some node
-///    │   ──► Failing ──► Succeeded   (the retry or a correction helped)
-///    └──────► Superseded             (a later request took its place)
+///  │  ▲ │ ──► Failing ──► Succeeded   (the retry or a correction helped)
+///  ▼  │ │        └──────► Held ──────► (resumed) Running, or Cancelled
+/// Paused │                └─────────► RolledBack (the canary failed)
+///        └──► Superseded              (a later request took its place)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -72,17 +128,25 @@ pub enum JobStanding {
     Running,
     /// Some node failed a stage and will retry; a correction is taken up at once.
     Failing,
+    /// A user paused it: nodes that have begun go on, no other begins.
+    Paused,
+    /// Too many nodes failed: as paused, until a user resumes, cancels or corrects it.
+    Held,
     /// Everything holds.
     Succeeded,
     /// A later request changed what this one wanted.
     Superseded,
+    /// Its canary failed; what was before holds again.
+    RolledBack,
+    /// A user took it back; what was before holds again.
+    Cancelled,
 }
 
 impl JobStanding {
     /// Whether nothing more happens.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Superseded)
+        matches!(self, Self::Succeeded | Self::Superseded | Self::RolledBack | Self::Cancelled)
     }
 
     /// The name on the wire and in the database.
@@ -91,8 +155,12 @@ impl JobStanding {
         match self {
             Self::Running => "running",
             Self::Failing => "failing",
+            Self::Paused => "paused",
+            Self::Held => "held",
             Self::Succeeded => "succeeded",
             Self::Superseded => "superseded",
+            Self::RolledBack => "rolled_back",
+            Self::Cancelled => "cancelled",
         }
     }
 }
@@ -133,14 +201,24 @@ pub enum JobStage {
     Spawn,
     /// Agents have enrolled.
     VerifySpawn,
+    /// Operations on the components it depends on.
+    Prepare,
     /// Packages.
     Install,
+    /// Aliases resolve.
+    Cname,
     /// `site.pp`.
     PreConfig,
     /// Puppet.
     Config,
     /// The service works.
     Validate,
+    /// Operations for nodes that joined.
+    Join,
+    /// Operations for nodes that leave.
+    Leave,
+    /// Services are stopped.
+    Halt,
     /// Hosts are removed.
     Remove,
     /// Branch, tags and records are removed.
@@ -155,10 +233,15 @@ impl JobStage {
             Self::Start => "start",
             Self::Spawn => "spawn",
             Self::VerifySpawn => "verify_spawn",
+            Self::Prepare => "prepare",
             Self::Install => "install",
+            Self::Cname => "cname",
             Self::PreConfig => "pre_config",
             Self::Config => "config",
             Self::Validate => "validate",
+            Self::Join => "join",
+            Self::Leave => "leave",
+            Self::Halt => "halt",
             Self::Remove => "remove",
             Self::Finish => "finish",
         }

@@ -9,7 +9,10 @@
 //! may know what a well-formed value is; what to do with it is the planner's or converger's.
 
 pub mod assignment;
+pub mod change;
+pub mod command;
 pub mod config;
+pub mod configuration;
 pub mod digest;
 pub mod enrol;
 pub mod fault;
@@ -27,7 +30,7 @@ pub mod view;
 pub use assignment::{Assignment, FileRef, Gate, Lifecycle, Package, StageOrder};
 pub use digest::Digest;
 pub use fault::Fault;
-pub use ids::{ComponentId, JobId, NodeId, TopologyId};
+pub use ids::{CommandId, ComponentId, JobId, NodeId, TopologyId};
 pub use stage::{Outcome, Stage};
 
 /// Version of the agent protocol that these types speak. Raised only when an older peer could

@@ -3,7 +3,8 @@
 //! `metadata/{type}.json` on the `master` branch. Adding a component or a version is a commit
 //! there and in the script repo; no Rust changes.
 
-use crate::{Package, Stage, assignment::Limits};
+use crate::assignment::{DriftPolicy, Limits};
+use crate::{Package, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +41,12 @@ pub struct ComponentMeta {
     pub peers: BTreeMap<String, Vec<String>>,
     /// How many nodes may be disturbed at once, and in which order.
     pub disruption: Disruption,
+    /// How the set of its nodes may change.
+    #[serde(default)]
+    pub membership: Membership,
+    /// How drift is looked for.
+    #[serde(default)]
+    pub drift: DriftMeta,
     /// Ports its nodes listen on.
     pub ports: Vec<Port>,
     /// Time limits by stage or verb (`install` … `validate`, `start`, `stop`, `remove`).
@@ -55,6 +62,12 @@ impl ComponentMeta {
     #[must_use]
     pub fn role(&self, name: &str) -> Option<&RoleMeta> {
         self.roles.iter().find(|role| role.name == name)
+    }
+
+    /// How many nodes of a role there may be.
+    #[must_use]
+    pub fn sizes_of(&self, role: &str) -> Sizes {
+        self.role(role).and_then(|role| role.sizes).unwrap_or(self.sizes)
     }
 
     /// The limits of `stage`.
@@ -81,6 +94,16 @@ pub struct RoleMeta {
     /// Its own limits of size, instead of the component's.
     #[serde(default)]
     pub sizes: Option<Sizes>,
+    /// Sections of the configuration that its scripts read; all if absent. A key of another section
+    /// re-runs nothing on its nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sections: Option<Vec<String>>,
+    /// What is to be done once a node that joined a working component works itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<Operation>,
+    /// What is to be done before a node that leaves loses its host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leave: Option<Operation>,
 }
 
 /// A version.
@@ -127,6 +150,9 @@ pub struct DependencyMeta {
     pub kind: String,
     /// It cannot run without.
     pub required: bool,
+    /// What is to be done on the dependency before the first `pre_config`, once per component.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
 }
 
 /// How a running component may be disturbed.
@@ -138,6 +164,57 @@ pub struct Disruption {
     /// Nodes with these facts go last, e.g. `{"mode": "leader"}`.
     #[serde(default)]
     pub last_fact: BTreeMap<String, serde_json::Value>,
+    /// Facts that every node must show, e.g. `{"under_replicated": 0}`. While one shows another
+    /// value, nobody in this component or in one that it depends on may be disturbed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settled: BTreeMap<String, serde_json::Value>,
+    /// Installing another version disturbs the running one, so `install` too waits for a permit.
+    #[serde(default)]
+    pub install: bool,
+}
+
+/// How the set of nodes of a component may change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Membership {
+    /// Any number at once.
+    #[default]
+    Free,
+    /// One at a time, and the others first: any two majorities of consecutive sets intersect.
+    Stepwise,
+}
+
+/// A guest command that the planner runs by itself. It must be declared idempotent: it is tried
+/// again until it succeeds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    /// `group/name`.
+    pub command: String,
+    /// Its arguments. `{node}`, `{ordinal}`, `{role}`, `{topology}` and `{component}` stand for
+    /// those of the node that joins or leaves, or of the component that depends.
+    #[serde(default)]
+    pub args: BTreeMap<String, String>,
+}
+
+/// Seconds between two looks for drift where the metadata names none: a look is a Puppet run.
+pub const DRIFT_EVERY_S: u32 = 3_600;
+
+/// How drift is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DriftMeta {
+    /// Seconds between two looks.
+    pub every_s: u32,
+    /// What is done about it.
+    #[serde(default)]
+    pub policy: DriftPolicy,
+}
+
+impl Default for DriftMeta {
+    fn default() -> Self {
+        Self { every_s: DRIFT_EVERY_S, policy: DriftPolicy::Report }
+    }
 }
 
 /// A port that nodes listen on.

@@ -1,9 +1,11 @@
 //! The long poll: the agent says what it has, the controller answers when there is more.
 //!
-//! A poll carries no command; it answers "your assignment is now this". A lost answer is asked
-//! for again; an answer received twice changes nothing.
+//! It answers "your assignment is now this" and "these guest commands wait for you". A lost answer
+//! is asked for again; an answer received twice changes nothing, since the agent's journal knows
+//! every command that it ever took.
 
-use crate::{Assignment, Digest};
+use crate::command::CommandOrder;
+use crate::{Assignment, CommandId, Digest};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,9 @@ pub struct PollRequest {
     pub generation: u64,
     /// Content digest of that assignment.
     pub digest: Option<Digest>,
+    /// Guest commands of its journal that have not ended: they are not offered again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<CommandId>,
     /// How long the answer may be held, in ms; capped at [`POLL_WAIT_MS_MAX`].
     pub wait_ms: u32,
 }
@@ -31,6 +36,12 @@ pub struct PollRequest {
 pub struct PollAnswer {
     /// The newest assignment if it is not the one the agent has.
     pub assignment: Option<Assignment>,
+    /// Guest commands that the agent does not have yet, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<CommandOrder>,
+    /// Guest commands of `PollRequest::commands` that are to be ended.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cancel: Vec<CommandId>,
     /// The certificate is past two thirds of its life: renew it.
     #[serde(default)]
     pub renew: bool,

@@ -4,6 +4,7 @@
 //! controller acknowledged its sequence number. The controller keys it by (node, incarnation,
 //! sequence): receiving it twice is the same as once.
 
+use crate::command::CommandEnd;
 use crate::{Digest, Outcome, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -67,11 +68,29 @@ pub enum ReportBody {
         /// Why.
         reason: String,
     },
+    /// A guest command ended.
+    Command(CommandEnd),
+    /// What a look for drift found is not what the look before it found.
+    Drift(DriftFound),
     /// The ledger was damaged and set aside; the node starts from nothing.
     LedgerLost {
         /// What was wrong with it.
         reason: String,
     },
+}
+
+/// Most resources that one look for drift names; the rest is counted.
+pub const DRIFT_RESOURCES_MAX: usize = 50;
+
+/// What a look for drift found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DriftFound {
+    /// Resources that are not as configured, as Puppet names them; at most [`DRIFT_RESOURCES_MAX`].
+    pub resources: Vec<String>,
+    /// How many there are in all.
+    pub total: u32,
+    /// Unix ms by the node's clock.
+    pub looked_ms: i64,
 }
 
 /// The end of one run of a stage.

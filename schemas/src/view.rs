@@ -4,8 +4,8 @@
 
 use crate::heartbeat::{ServiceStatus, Vitals};
 use crate::job::Job;
-use crate::report::Facts;
-use crate::{ComponentId, JobId, NodeId, Outcome, Stage, TopologyId};
+use crate::report::{DriftFound, Facts};
+use crate::{ComponentId, JobId, Lifecycle, NodeId, Outcome, Stage, TopologyId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -22,6 +22,9 @@ pub struct Accepted {
 /// Answer to a dry run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DryRun {
+    /// What is wanted otherwise than before: `section.key: old → new`, `version: old → new`, ...
+    #[serde(default)]
+    pub changes: Vec<String>,
     /// What would be done, in the order of the work.
     pub steps: Vec<String>,
     /// Nodes that would run stages again, with the reason.
@@ -89,12 +92,57 @@ pub struct ComponentView {
     pub kind: String,
     /// Its version.
     pub version: String,
+    /// Commit of the config repo that it should have.
+    #[serde(default)]
+    pub config: String,
+    /// Commit of the script repo that it should have.
+    #[serde(default)]
+    pub scripts: String,
+    /// The change that is being rolled out, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
     /// How it stands.
     pub status: Standing,
     /// Names of the components it depends on.
     pub depends_on: Vec<String>,
     /// Its nodes.
     pub nodes: Vec<NodeView>,
+}
+
+/// A change that reaches the nodes of a component in waves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RolloutView {
+    /// The job it belongs to.
+    pub job: JobId,
+    /// How far it is.
+    pub phase: RolloutPhase,
+    /// Nodes that go first.
+    pub canaries: Vec<String>,
+    /// Nodes that have it and work.
+    pub done: u32,
+    /// Nodes that have it and fail.
+    pub failed: Vec<String>,
+    /// Nodes in all.
+    pub total: u32,
+    /// Why it is held or was turned back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How far a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RolloutPhase {
+    /// The canaries have it.
+    Canary,
+    /// Everybody may have it.
+    Rolling,
+    /// A user paused it.
+    Paused,
+    /// Too many nodes failed.
+    Held,
+    /// What was before is brought back.
+    Reverting,
 }
 
 /// A node.
@@ -122,6 +170,12 @@ pub struct NodeView {
     pub agent_version: Option<String>,
     /// How well it is heard.
     pub liveness: Liveness,
+    /// Whether its services should run.
+    #[serde(default = "running")]
+    pub lifecycle: Lifecycle,
+    /// What the newest look for drift found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<DriftFound>,
     /// The service.
     pub service: ServiceStatus,
     /// Generation wanted.
@@ -138,6 +192,10 @@ pub struct NodeView {
     pub vitals: Option<Vitals>,
     /// When the newest heartbeat came, Unix ms.
     pub seen_ms: Option<i64>,
+}
+
+const fn running() -> Lifecycle {
+    Lifecycle::Running
 }
 
 /// Last result of a stage.
@@ -211,6 +269,16 @@ pub enum Cause {
     AwaitingDependency,
     /// It asked for a permit that others hold.
     AwaitingPermit,
+    /// The nodes that go first with a change have not shown that it works.
+    AwaitingCanary,
+    /// The change was paused by a user.
+    Paused,
+    /// The change is held because nodes failed.
+    Held,
+    /// The set of members changes one node at a time; it is not its turn.
+    AwaitingMembership,
+    /// An operation on another node has to succeed first.
+    AwaitingOperation,
     /// It has not taken up the newest assignment yet.
     AwaitingAgent,
     /// It is working.

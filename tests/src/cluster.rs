@@ -86,6 +86,12 @@ impl Cluster {
         &self.data
     }
 
+    /// The network namespace that its hosts are plugged into.
+    #[must_use]
+    pub fn netns(&self) -> String {
+        format!("straas-{}", self.instance)
+    }
+
     /// Uses other programs than those of this build; before the start.
     pub fn use_artifacts(&mut self, artifacts: Artifacts) {
         self.artifacts = artifacts;
@@ -119,7 +125,9 @@ impl Cluster {
         let text = format!(
             "data_dir = {data:?}\n[api]\nlisten = \"127.0.0.1:{port}\"\n\
              [timing]\n{timing}\n\
-             [local]\ninstance = {instance:?}\nisolation = \"microhost\"\nagent_deb = {deb:?}\nagent_binary = {agent:?}\n{more}",
+             [local]\ninstance = {instance:?}\nisolation = \"microhost\"\nagent_deb = {deb:?}\nagent_binary = {agent:?}\n\
+             components = {components:?}\n{more}",
+            components = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/components"),
             data = self.data,
             port = self.port,
             timing = self.timing,

@@ -5,6 +5,8 @@
 //!   scene ──► Cluster ──► straas-controller, as a process of its own or inside the test
 //!     │          ├──► Api        what a user sees
 //!     │          ├──► exec       what is true inside a host
+//!     │          ├──► workflow   changes of a running component, and what they took
+//!     │          ├──► clients    writers that are not ours
 //!     │          └──► stages     scripts that count their runs and wait where a test wants
 //!     └──► left   whatever happened, nothing stays on the machine
 //! ```
@@ -15,13 +17,16 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod clients;
 pub mod cluster;
 pub mod controller;
 pub mod left;
 pub mod pictures;
 pub mod scene;
+pub mod settings;
 pub mod stages;
 pub mod wait;
+pub mod workflow;
 
 pub use api::Api;
 pub use cluster::Cluster;

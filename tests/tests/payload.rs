@@ -1,5 +1,6 @@
 //! The payload's own checks, run with everything else: its golden contexts, shellcheck over every
-//! shell script, Puppet's parser over every manifest and template.
+//! shell script, Puppet's parser over every manifest and template, and the life of components as
+//! real software, without controller and agent.
 //!
 //! A tool that is missing fails the test and names its package: a check that is skipped in silence
 //! is no check.
@@ -62,14 +63,35 @@ fn golden_contexts() {
 
 #[test]
 fn shellcheck() {
-    let scripts = files(&["proxy-scripts", "guestcmds", "packaging", ".ci"], is_shell);
+    let scripts = files(&["proxy-scripts", "guestcmds", "packaging", "tests/components", ".ci"], is_shell);
     check("shellcheck", Command::new("shellcheck").args(["--severity=warning", "-x"]).args(scripts));
 }
 
 #[test]
 fn puppet_parses() {
-    let manifests = files(&["puppet"], ends_with("pp"));
+    let manifests = files(&["puppet", "tests/components"], ends_with("pp"));
     check("puppet-agent", Command::new("puppet").args(["parser", "validate"]).args(manifests));
-    let templates = files(&["puppet"], ends_with("epp"));
+    let templates = files(&["puppet", "tests/components"], ends_with("epp"));
     check("puppet-agent", Command::new("puppet").args(["epp", "validate"]).args(templates));
+}
+
+/// ZooKeeper, a nimbus, two supervisors and a topology whose tuples are acknowledged: created,
+/// changed, restarted, upgraded, bereft of a disk, removed.
+#[test]
+fn storm_lives() {
+    check("maven", Command::new("proxy-scripts/tests/real/box.sh").arg("proxy-scripts/tests/real/storm.py"));
+}
+
+/// Three brokers and a client that is not ours, which loses nothing: created, rolled, upgraded, grown,
+/// drained, killed.
+#[test]
+fn kafka_lives() {
+    check("maven", &mut Command::new("proxy-scripts/tests/kafka.sh"));
+}
+
+/// The component made of files alone: three to five servers and a stream on three of them.
+#[test]
+fn nats_lives() {
+    let overlay = "tests/components/nats";
+    check("iproute2", Command::new("proxy-scripts/tests/real/box.sh").args([&format!("{overlay}/real.py"), overlay]));
 }

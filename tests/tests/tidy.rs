@@ -43,7 +43,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("tests", "straas-tests", ALL),
 ];
 
-/// The only files that may know both the planner and the store.
+/// The only files that may know both the planner and the store, each with the folder of its parts.
 const BRIDGES: [&str; 2] = ["controller/src/snapshot.rs", "controller/src/apply.rs"];
 
 /// Endings of type names that are not words of the house, with what may end so.
@@ -182,7 +182,7 @@ fn layers_go_strictly_downward() {
 fn only_two_files_know_both_planner_and_store() {
     let faults: Vec<String> = rust()
         .iter()
-        .filter(|t| !t.is_this() && !BRIDGES.contains(&t.path.as_str()))
+        .filter(|t| !t.is_this() && !BRIDGES.iter().any(|bridge| t.path.starts_with(bridge.trim_end_matches(".rs"))))
         .filter(|t| t.body.contains("straas_planner") && t.body.contains("straas_store"))
         .map(|t| format!("{}: names both; move what translates between them to one of {BRIDGES:?}", t.path))
         .collect();

@@ -2,6 +2,7 @@
 
 use crate::context::Context;
 use crate::error::CliError;
+use crate::routes::{Route, encoded};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -19,6 +20,43 @@ use straas_schemas::view::Page;
 const CONNECT: Duration = Duration::from_secs(5);
 /// A controller that has not begun to answer within this time is stuck.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// The root of the API.
+const API: &str = "/straas/v1.0";
+
+/// A request.
+pub struct Ask<'a> {
+    method: Method,
+    path: String,
+    query: Vec<(&'a str, String)>,
+    if_match: Option<&'a str>,
+    body: Result<Option<Vec<u8>>, CliError>,
+}
+
+impl<'a> Ask<'a> {
+    /// A request of a route, with the variable parts of its path.
+    pub fn new(route: Route, parts: &[&str]) -> Self {
+        Self { method: route.method(), path: route.at(parts), query: Vec::new(), if_match: None, body: Ok(None) }
+    }
+
+    /// With a value in its query.
+    pub fn with(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    /// With a body.
+    pub fn body(mut self, body: &impl Serialize) -> Self {
+        self.body = serde_json::to_vec(body).map(Some).map_err(|e| CliError::Local(e.to_string()));
+        self
+    }
+
+    /// Only if what is changed is still at this commit.
+    pub fn if_at(mut self, commit: &'a str) -> Self {
+        self.if_match = Some(commit);
+        self
+    }
+}
 
 /// A client of one controller.
 pub struct Client {
@@ -71,16 +109,11 @@ impl Client {
             .map_err(|_| CliError::Local(format!("{} is not a StraaS controller", self.context.endpoint)))
     }
 
-    /// The stream of a job's events, after the event of this number.
-    pub async fn events(&self, job: &str, after: i64) -> Result<Response<Incoming>, CliError> {
+    /// A stream of events, after the event of this number.
+    pub async fn events(&self, route: Route, id: &str, after: i64) -> Result<Response<Incoming>, CliError> {
         let after = after.to_string();
-        let path = format!("/straas/v1.0/jobs/{job}/events");
+        let path = format!("{API}{}", route.at(&[id]));
         self.successful(self.ask(Method::GET, &path, &[("last-event-id", &after)], None).await?).await
-    }
-
-    /// Sends a request; an answer that is not a success becomes the problem it carries.
-    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>, CliError> {
-        self.successful(self.ask(method, &format!("/straas/v1.0{path}"), &[], body).await?).await
     }
 
     async fn ask(
@@ -144,46 +177,65 @@ impl Client {
         Ok(response.into_body().collect().await.map_err(|e| self.unreachable(&e))?.to_bytes())
     }
 
-    /// Sends a request and decodes the answer.
-    pub async fn call<T: DeserializeOwned>(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<Vec<u8>>,
-    ) -> Result<T, CliError> {
-        let response = self.send(method, path, body).await?;
-        let bytes = self.read(response).await?;
-        serde_json::from_slice(&bytes).map_err(|e| {
+    /// Sends what was asked for and decodes the answer.
+    pub async fn call<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, CliError> {
+        let bytes = self.bytes(ask).await?;
+        // an answer without a body says nothing
+        let text = if bytes.is_empty() { &b"null"[..] } else { &bytes };
+        serde_json::from_slice(text).map_err(|e| {
             CliError::Local(format!("the controller's answer cannot be read: {e}; is it of another version?"))
         })
     }
 
-    /// `GET`
-    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        self.call(Method::GET, path, None).await
-    }
-
-    /// `POST`
-    pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, CliError> {
-        let body = serde_json::to_vec(body).map_err(|e| CliError::Local(e.to_string()))?;
-        self.call(Method::POST, path, Some(body)).await
-    }
-
-    /// `DELETE`
-    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, CliError> {
-        self.call(Method::DELETE, path, None).await
-    }
-
-    /// Every item of a list that comes in pages; `path` may have a query.
-    pub async fn all<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<T>, CliError> {
-        let gap = if path.contains('?') { '&' } else { '?' };
-        let mut page: Page<T> = self.get(path).await?;
-        let mut items = std::mem::take(&mut page.items);
-        while let Some(marker) = page.next {
-            page = self.get(&format!("{path}{gap}marker={marker}")).await?;
-            items.append(&mut page.items);
+    async fn bytes(&self, ask: Ask<'_>) -> Result<Bytes, CliError> {
+        let mut path = format!("{API}{}", ask.path);
+        for (n, (name, value)) in ask.query.iter().enumerate() {
+            path.push(if n == 0 { '?' } else { '&' });
+            path.push_str(&format!("{name}={}", encoded(value)));
         }
-        Ok(items)
+        let expect = ask.if_match.map(|commit| format!("\"{commit}\""));
+        let headers: Vec<(&str, &str)> = expect.iter().map(|value| ("if-match", value.as_str())).collect();
+        let response = self.ask(ask.method, &path, &headers, ask.body?).await?;
+        self.read(self.successful(response).await?).await
+    }
+
+    /// Asks for something without more to say.
+    pub async fn get<T: DeserializeOwned>(&self, route: Route, parts: &[&str]) -> Result<T, CliError> {
+        self.call(Ask::new(route, parts)).await
+    }
+
+    /// One page of a list.
+    pub async fn page<T: DeserializeOwned>(
+        &self,
+        route: Route,
+        parts: &[&str],
+        query: &[(&str, String)],
+        marker: Option<String>,
+    ) -> Result<Page<T>, CliError> {
+        let mut ask = Ask::new(route, parts);
+        for (name, value) in query.iter().cloned().chain(marker.map(|marker| ("marker", marker))) {
+            ask = ask.with(name, value);
+        }
+        self.call(ask).await
+    }
+
+    /// Every item of a list that comes in pages.
+    pub async fn all<T: DeserializeOwned>(
+        &self,
+        route: Route,
+        parts: &[&str],
+        query: &[(&str, String)],
+    ) -> Result<Vec<T>, CliError> {
+        let mut items = Vec::new();
+        let mut marker = None;
+        loop {
+            let mut page: Page<T> = self.page(route, parts, query, marker).await?;
+            items.append(&mut page.items);
+            marker = page.next;
+            if marker.is_none() {
+                return Ok(items);
+            }
+        }
     }
 
     /// Whether an error says that there is no such thing.

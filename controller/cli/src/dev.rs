@@ -33,6 +33,9 @@ pub enum Verb {
         /// Port of the API on 127.0.0.1.
         #[arg(long, default_value_t = 8080)]
         port: u16,
+        /// Folder of a component, laid over the built-in ones at the start; may be given more than once.
+        #[arg(long, value_name = "DIR")]
+        overlay: Vec<PathBuf>,
     },
     /// Stop it and remove every host it made; its data stays.
     Down {
@@ -65,7 +68,10 @@ pub struct Place {
 /// Carries out a verb.
 pub async fn run(verb: Verb) -> Result<(), CliError> {
     match verb {
-        Verb::Up { at, isolation, port } => up(&at.dir, &isolation, port),
+        Verb::Up { at, isolation, port, overlay } => {
+            let overlay = overlay.iter().map(std::fs::canonicalize).collect::<Result<Vec<_>, _>>()?;
+            up(&at.dir, &isolation, port, &overlay)
+        }
         Verb::Down { at, purge } => down(&at.dir, purge),
         Verb::Exec { at, node, command } => {
             let config = at.dir.join("controller.toml");
@@ -118,7 +124,16 @@ fn agent_deb() -> Result<PathBuf, CliError> {
     Err(CliError::Local("there is no straas-agent_*.deb beside this program; make it with: make agent-deb".into()))
 }
 
-fn up(dir: &Path, isolation: &str, port: u16) -> Result<(), CliError> {
+/// The directory with the script that makes packages of components: in the source tree that this
+/// program was built in, or where its package puts it.
+fn components() -> PathBuf {
+    let built = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../packaging/components"));
+    let installed = Path::new("/usr/share/straas/components");
+    let found = built.canonicalize().ok().filter(|dir| dir.join("build.sh").is_file());
+    found.unwrap_or_else(|| installed.to_owned())
+}
+
+fn up(dir: &Path, isolation: &str, port: u16, overlays: &[PathBuf]) -> Result<(), CliError> {
     if !nix::unistd::geteuid().is_root() {
         return Err(CliError::Local("hosts on this machine are made as root: run this with sudo".into()));
     }
@@ -132,19 +147,32 @@ fn up(dir: &Path, isolation: &str, port: u16) -> Result<(), CliError> {
         );
         return Ok(());
     }
+    begin(dir, isolation, port, overlays)?;
+    context.save()?;
+    anstream::println!("controller is up at {}, log in {}", context.endpoint, dir.join("controller.log").display());
+    Ok(())
+}
+
+/// A controller with components of its own that no later command is told of.
+pub fn private(dir: &Path, port: u16, overlays: &[PathBuf]) -> Result<(), CliError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(CliError::Local("hosts on this machine are made as root: run this with sudo".into()));
+    }
+    begin(dir, "auto", port, overlays)
+}
+
+/// Writes the configuration, makes what hosts need, starts the controller.
+fn begin(dir: &Path, isolation: &str, port: u16, overlays: &[PathBuf]) -> Result<(), CliError> {
     std::fs::create_dir_all(dir)?;
     let config = dir.join("controller.toml");
-    std::fs::write(&config, settings(dir, isolation, port)?)?;
+    std::fs::write(&config, settings(dir, isolation, port, overlays)?)?;
     let controller = beside("straas-controller")?;
     let prepared =
         Command::new(&controller).arg("prepare").arg("--config").arg(&config).env("RUST_LOG", "warn").status()?;
     if !prepared.success() {
         return Err(CliError::Local("the host image could not be made; see above".into()));
     }
-    start(dir, &controller, &config)?;
-    context.save()?;
-    anstream::println!("controller is up at {}, log in {}", context.endpoint, dir.join("controller.log").display());
-    Ok(())
+    start(dir, &controller, &config)
 }
 
 /// The endpoint that the configuration of this directory says.
@@ -154,17 +182,20 @@ fn configured(dir: &Path) -> Option<String> {
     Some(format!("http://{}", listen.trim_matches('"')))
 }
 
-fn settings(dir: &Path, isolation: &str, port: u16) -> Result<String, CliError> {
+fn settings(dir: &Path, isolation: &str, port: u16, overlays: &[PathBuf]) -> Result<String, CliError> {
     let text = |path: &Path| path.display().to_string().replace('\\', "\\\\").replace('"', "\\\"");
     Ok(format!(
         "# written by `straas dev up`\n\
          data_dir = \"{}\"\n\n\
          [api]\nlisten = \"127.0.0.1:{port}\"\n\n\
          [timing]\nheartbeat_ms = 2000\nsuspect_after_ms = 7000\nunreachable_after_ms = 20000\nretry_ms = 2000\n\n\
-         [local]\ninstance = \"dev-{port}\"\nisolation = \"{isolation}\"\nagent_deb = \"{}\"\nagent_binary = \"{}\"\n",
+         [local]\ninstance = \"dev-{port}\"\nisolation = \"{isolation}\"\nagent_deb = \"{}\"\nagent_binary = \"{}\"\n\
+         components = \"{}\"\n\n[seed]\noverlays = [{}]\n",
         text(dir),
         text(&agent_deb()?),
         text(&beside("straas-agent")?),
+        text(&components()),
+        overlays.iter().map(|dir| format!("\"{}\"", text(dir))).collect::<Vec<_>>().join(", "),
     ))
 }
 
@@ -227,7 +258,8 @@ fn running(dir: &Path) -> Option<Pid> {
     command.split(|b| *b == 0).any(|arg| arg == ours.as_os_str().as_encoded_bytes()).then(|| Pid::from_raw(pid))
 }
 
-fn down(dir: &Path, purge: bool) -> Result<(), CliError> {
+/// Stops a controller and removes its hosts.
+pub fn down(dir: &Path, purge: bool) -> Result<(), CliError> {
     if let Some(pid) = running(dir) {
         kill(pid, Signal::SIGTERM)
             .map_err(|e| CliError::Local(format!("cannot stop the controller (pid {pid}): {e}")))?;

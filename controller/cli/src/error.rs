@@ -9,6 +9,8 @@
 //! | 5 | not authenticated or not allowed |
 //! | 6 | the controller cannot be reached, or asks to try again later |
 //! | 7 | the job did not succeed |
+//!
+//! `straas command run` ends with the exit code of the command itself, with 125 if it had none.
 
 use crate::output::clean;
 use std::process::ExitCode;
@@ -35,6 +37,8 @@ pub enum CliError {
     },
     /// A job ended otherwise than in success, or did not end in time.
     Job(String),
+    /// A guest command ended with this code; everything was said.
+    Command(u8),
     /// What was given is not what is needed.
     Input(String),
     /// Something on this machine.
@@ -44,6 +48,9 @@ pub enum CliError {
 impl CliError {
     /// Prints the error with a hint and gives the exit code.
     pub fn report(&self) -> ExitCode {
+        if let Self::Command(code) = self {
+            return ExitCode::from(*code);
+        }
         let (code, text, hint) = self.parts();
         anstream::eprintln!(
             "{}error:{} {}",
@@ -69,6 +76,11 @@ impl CliError {
         ExitCode::from(code)
     }
 
+    /// What happened, without the hint.
+    pub fn text(&self) -> String {
+        self.parts().1
+    }
+
     /// Whether the same request may succeed a little later.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Unreachable { .. }) || matches!(self, Self::Problem(problem) if problem.status == 503)
@@ -80,8 +92,13 @@ impl CliError {
                 let (code, hint) = match problem.status {
                     401 | 403 => (5, Some("name the file with your token: --token-file, or STRAAS_TOKEN_FILE")),
                     404 if problem.detail.contains("job") => (3, Some("straas job list")),
+                    404 if problem.detail.contains("component") => (3, Some("straas component list TOPOLOGY")),
+                    404 if problem.detail.contains("tag") => (3, Some("straas config tag list TOPOLOGY")),
+                    404 if problem.detail.contains("file") => (3, Some("straas config ls TOPOLOGY")),
+                    404 if problem.detail.contains("command") => (3, Some("straas guestcmd list")),
                     404 if problem.detail.contains("node") => (3, Some("straas node list")),
                     404 => (3, Some("straas topology list")),
+                    412 => (4, Some("the same command again: it reads what is there now")),
                     400 | 409 | 422 => (4, None),
                     503 => (6, Some("the same command again in a few seconds; nothing was changed")),
                     _ => (1, Some("the controller's log, which says more")),
@@ -94,6 +111,7 @@ impl CliError {
             }
             Self::NotFound { text, hint } => (3, text.clone(), Some((*hint).to_owned())),
             Self::Job(text) => (7, text.clone(), None),
+            Self::Command(code) => (*code, String::new(), None),
             Self::Input(text) => (4, text.clone(), None),
             Self::Local(text) => (1, text.clone(), None),
         }

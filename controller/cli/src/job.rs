@@ -3,9 +3,11 @@
 //! On a terminal a job is a bar per step; elsewhere it is a line per event, fit for a log.
 
 use crate::Global;
-use crate::client::Client;
+use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::mutation;
 use crate::output::{Format, clean, duration, print, table, time, word};
+use crate::routes::{self, Route};
 use crate::sse::Events;
 use clap::Subcommand;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -39,25 +41,74 @@ pub enum Verb {
         /// Its id, or a topology's name for that topology's newest job.
         job: String,
     },
+    /// Let no further node begin; those that have begun go on.
+    Pause {
+        /// Its id, or a topology's name for that topology's newest job.
+        job: String,
+    },
+    /// Go on with a job that was paused, or that is held because nodes failed.
+    Resume {
+        /// Its id, or a topology's name for that topology's newest job.
+        job: String,
+    },
+    /// Take a job back: what was before holds again.
+    Cancel {
+        /// Its id, or a topology's name for that topology's newest job.
+        job: String,
+        /// Only show what would be done; nothing is changed.
+        #[arg(long)]
+        dry_run: bool,
+        /// Wait until what was before holds again.
+        #[arg(long, conflicts_with = "dry_run")]
+        wait: bool,
+    },
 }
 
 /// Carries out a verb.
 pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     match verb {
-        Verb::List { topology: None } => print(global.output, &client.all::<Job>("/jobs").await?, |items| list(items)),
-        Verb::List { topology: Some(name) } => {
-            let jobs =
-                client.all::<Job>("/jobs").await?.into_iter().filter(|job| is_of(job, &name)).collect::<Vec<_>>();
-            print(global.output, &jobs, |items| list(items))
+        Verb::List { topology } => {
+            let mut jobs = client.all::<Job>(routes::JOBS, &[], &[]).await?;
+            jobs.retain(|job| topology.as_ref().is_none_or(|name| is_of(job, name)));
+            print(global.format(), &jobs, |items| list(items))
         }
         Verb::Show { job } => {
             let id = find(&client, &job).await?;
-            let job: Job = client.get(&format!("/jobs/{id}")).await?;
-            print(global.output, &job, show)
+            let job: Job = client.get(routes::JOB, &[&id]).await?;
+            print(global.format(), &job, show)
         }
-        Verb::Watch { job } => watch(&client, &find(&client, &job).await?, global.output).await,
+        Verb::Watch { job } => watch(&client, &find(&client, &job).await?, global.format()).await,
+        Verb::Pause { job } => steer(&client, routes::JOB_PAUSE, &job, global).await,
+        Verb::Resume { job } => steer(&client, routes::JOB_RESUME, &job, global).await,
+        Verb::Cancel { job, dry_run: true, .. } => {
+            let id = find(&client, &job).await?;
+            let how = mutation::How { dry_run: true, wait: false };
+            mutation::send(&client, Ask::new(routes::JOB_CANCEL, &[&id]), how, global).await
+        }
+        Verb::Cancel { job, wait, .. } => {
+            let id = find(&client, &job).await?;
+            if !wait {
+                return steer(&client, routes::JOB_CANCEL, &id, global).await;
+            }
+            let _: Job = client.call(Ask::new(routes::JOB_CANCEL, &[&id])).await?;
+            let end = follow(&client, &id, global.format()).await?;
+            match end.standing {
+                JobStanding::Cancelled => {
+                    anstream::eprintln!("{}: cancelled", end.detail);
+                    Ok(())
+                }
+                _ => finish(&end),
+            }
+        }
     }
+}
+
+/// Pauses, resumes or cancels, and says how the job stands then.
+async fn steer(client: &Client, route: Route, job: &str, global: &Global) -> Result<(), CliError> {
+    let id = find(client, job).await?;
+    let job: Job = client.call(Ask::new(route, &[&id])).await?;
+    print(global.format(), &job, |job| format!("{}: {} (job {})", job.detail, word(&job.standing), job.id))
 }
 
 fn is_of(job: &Job, topology: &str) -> bool {
@@ -67,24 +118,24 @@ fn is_of(job: &Job, topology: &str) -> bool {
 /// The id of a job, or of the newest job of a topology, which may be gone.
 async fn find(client: &Client, wanted: &str) -> Result<String, CliError> {
     if straas_schemas::ids::is_id(wanted) {
-        match client.get::<Job>(&format!("/jobs/{wanted}")).await {
+        match client.get::<Job>(routes::JOB, &[wanted]).await {
             Err(error) if Client::is_missing(&error) => {}
             other => return other.map(|job| job.id.0),
         }
     }
-    let mut marker = String::new();
+    let mut marker = None;
     loop {
-        let page: Page<Job> = client.get(&format!("/jobs?limit=100{marker}")).await?;
+        let page: Page<Job> = client.page(routes::JOBS, &[], &[("limit", "100".to_owned())], marker).await?;
         if let Some(job) = page.items.into_iter().find(|job| is_of(job, wanted)) {
             return Ok(job.id.0);
         }
-        let Some(next) = page.next else {
+        marker = page.next;
+        if marker.is_none() {
             return Err(CliError::NotFound {
                 text: format!("there is no job {wanted}, and no topology of this name had one"),
                 hint: "straas job list",
             });
-        };
-        marker = format!("&marker={next}");
+        }
     }
 }
 
@@ -149,6 +200,11 @@ fn node_line(node: &NodeStep) -> String {
 
 /// Follows a job to its end; in the forms for programs its last picture is printed.
 pub async fn watch(client: &Client, id: &str, format: Format) -> Result<(), CliError> {
+    finish(&follow(client, id, format).await?)
+}
+
+/// Follows a job until it has ended: how it ended.
+pub async fn follow(client: &Client, id: &str, format: Format) -> Result<Job, CliError> {
     let mut display: Box<dyn Display> =
         if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) };
     let (mut broken, mut after) = (0, 0);
@@ -157,7 +213,7 @@ pub async fn watch(client: &Client, id: &str, format: Format) -> Result<(), CliE
             // the controller was restarted, or the link was cut
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
-        let mut events = match client.events(id, after).await {
+        let mut events = match client.events(routes::JOB_EVENTS, id, after).await {
             Ok(response) => Events::new(response),
             Err(error) if error.may_pass() && broken > 0 && broken < RECONNECTS_MAX => {
                 broken += 1;
@@ -176,7 +232,7 @@ pub async fn watch(client: &Client, id: &str, format: Format) -> Result<(), CliE
                         if format != Format::Table {
                             print(format, &job, show)?;
                         }
-                        return end(&job);
+                        return Ok(job);
                     }
                 }
                 "event" => {
@@ -194,7 +250,7 @@ pub async fn watch(client: &Client, id: &str, format: Format) -> Result<(), CliE
     }
 }
 
-fn end(job: &Job) -> Result<(), CliError> {
+fn finish(job: &Job) -> Result<(), CliError> {
     let took = job.finished_ms.map(|at| duration((at - job.created_ms).unsigned_abs())).unwrap_or_default();
     if job.standing == JobStanding::Succeeded {
         anstream::eprintln!("{} succeeded in {took}", job.detail);

@@ -4,12 +4,21 @@
 //! do next and end with an exit code that a script can tell apart (`error.rs`).
 
 mod client;
+mod command;
+mod component;
+mod config;
 mod context;
 mod dev;
 mod error;
+mod find;
+mod guestcmd;
 mod job;
+mod mutation;
 mod node;
 mod output;
+mod quarantine;
+mod routes;
+mod script;
 mod sse;
 mod topology;
 
@@ -45,6 +54,16 @@ pub struct Global {
     #[arg(short, long, global = true, value_enum, default_value = "table", hide_possible_values = true)]
     #[arg(value_name = "FORM", help_heading = ALWAYS)]
     output: Format,
+    /// The same as -o json.
+    #[arg(long, global = true, conflicts_with = "output", help_heading = ALWAYS)]
+    json: bool,
+}
+
+impl Global {
+    /// How to print results.
+    pub fn format(&self) -> Format {
+        if self.json { Format::Json } else { self.output }
+    }
 }
 
 #[derive(Subcommand)]
@@ -55,12 +74,30 @@ enum Noun {
     /// Topologies: clusters that belong together.
     #[command(subcommand)]
     Topology(topology::Verb),
+    /// Components of topologies: one kind of software on its nodes. Also: make and try new kinds.
+    #[command(subcommand)]
+    Component(component::Verb),
     /// Nodes of topologies.
     #[command(subcommand)]
     Node(node::Verb),
+    /// Configuration: files by branch, values by component, history, tags.
+    #[command(subcommand)]
+    Config(config::Verb),
+    /// Scripts that nodes run.
+    #[command(subcommand)]
+    Script(script::Verb),
     /// Jobs: what a request causes, step by step.
     #[command(subcommand)]
     Job(job::Verb),
+    /// Guest commands: run one on a node or on many, with its output.
+    #[command(subcommand)]
+    Command(command::Verb),
+    /// Which guest commands there are and what they take.
+    #[command(subcommand)]
+    Guestcmd(guestcmd::Verb),
+    /// Versions and scripts that failed on their first nodes and are kept from all others.
+    #[command(subcommand)]
+    Quarantine(quarantine::Verb),
     /// Versions of this program and of the controller.
     Version,
 }
@@ -75,7 +112,7 @@ async fn version(global: &Global) -> Result<(), CliError> {
         Err(error) => return Err(error),
     };
     let answer = serde_json::json!({ "straas": own, "controller": controller, "endpoint": client.endpoint() });
-    output::print(global.output, &answer, |_| {
+    output::print(global.format(), &answer, |_| {
         format!("straas      {own}\ncontroller  {controller} at {}", client.endpoint())
     })
 }
@@ -95,6 +132,12 @@ fn main() -> ExitCode {
         match cli.noun {
             Noun::Dev(verb) => dev::run(verb).await,
             Noun::Topology(verb) => topology::run(verb, &cli.global).await,
+            Noun::Component(verb) => component::run(verb, &cli.global).await,
+            Noun::Config(verb) => config::run(verb, &cli.global).await,
+            Noun::Script(verb) => script::run(verb, &cli.global).await,
+            Noun::Command(verb) => command::run(verb, &cli.global).await,
+            Noun::Guestcmd(verb) => guestcmd::run(verb, &cli.global).await,
+            Noun::Quarantine(verb) => quarantine::run(verb, &cli.global).await,
             Noun::Node(verb) => node::run(verb, &cli.global).await,
             Noun::Job(verb) => job::run(verb, &cli.global).await,
             Noun::Version => version(&cli.global).await,

@@ -1,10 +1,12 @@
 //! `straas node …`
 
 use crate::Global;
-use crate::client::Client;
+use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::find;
+use crate::mutation::{self, How};
 use crate::output::{duration, print, table, time, word};
-use crate::topology::find;
+use crate::routes::{self, Route};
 use clap::Subcommand;
 use straas_schemas::view::{NodeView, Why};
 
@@ -27,6 +29,27 @@ pub enum Verb {
         /// Name or id.
         node: String,
     },
+    /// Give a node a new host: same name, settings and place in its component.
+    ///
+    /// The old host is destroyed; the data comes back by the component's own replication.
+    Replace(Change),
+    /// Start the services of a node that was stopped.
+    Start(Change),
+    /// Stop the services of a node; they stay stopped over reboots and changes until started.
+    Stop(Change),
+    /// Restart the services of a node, once the others can do without it.
+    Restart(Change),
+    /// Take a node out of its component (flexdown): its work is moved away first, then its host goes.
+    Remove(Change),
+}
+
+/// A change of one node.
+#[derive(clap::Args)]
+pub struct Change {
+    /// Name or id.
+    node: String,
+    #[command(flatten)]
+    how: How,
 }
 
 /// Carries out a verb.
@@ -35,25 +58,25 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     match verb {
         Verb::List { topology } => {
             let query = match topology {
-                Some(name) => format!("?topology={}", find(&client, &name).await?.id),
-                None => String::new(),
+                Some(name) => vec![("topology", find::topology(&client, &name).await?.id.0)],
+                None => Vec::new(),
             };
-            print(global.output, &client.all::<NodeView>(&format!("/nodes{query}")).await?, |items| list(items))
+            let all = client.all::<NodeView>(routes::NODES, &[], &query).await?;
+            print(global.format(), &all, |items| list(items))
         }
-        Verb::Show { node } => print(global.output, &one(&client, &node).await?, show),
-        Verb::Why { node } => print(global.output, &one(&client, &node).await?.why, why),
+        Verb::Show { node } => print(global.format(), &find::node(&client, &node).await?, show),
+        Verb::Why { node } => print(global.format(), &find::node(&client, &node).await?.why, why),
+        Verb::Replace(change) => apply(&client, routes::REPLACE, change, global).await,
+        Verb::Start(change) => apply(&client, routes::NODE_START, change, global).await,
+        Verb::Stop(change) => apply(&client, routes::NODE_STOP, change, global).await,
+        Verb::Restart(change) => apply(&client, routes::NODE_RESTART, change, global).await,
+        Verb::Remove(change) => apply(&client, routes::FLEXDOWN, change, global).await,
     }
 }
 
-async fn one(client: &Client, wanted: &str) -> Result<NodeView, CliError> {
-    if straas_schemas::ids::is_id(wanted) {
-        match client.get(&format!("/nodes/{wanted}")).await {
-            Err(error) if Client::is_missing(&error) => {}
-            other => return other,
-        }
-    }
-    let missing = || CliError::NotFound { text: format!("there is no node {wanted}"), hint: "straas node list" };
-    client.all::<NodeView>("/nodes").await?.into_iter().find(|n| n.name == wanted).ok_or_else(missing)
+async fn apply(client: &Client, route: Route, change: Change, global: &Global) -> Result<(), CliError> {
+    let node = find::node(client, &change.node).await?;
+    mutation::send(client, Ask::new(route, &[node.id.as_str()]), change.how, global).await
 }
 
 fn list(items: &[NodeView]) -> String {
@@ -85,7 +108,11 @@ fn show(node: &NodeView) -> String {
             node.seen_ms.map(|ms| format!(", last {}", time(ms))).unwrap_or_default()
         ),
     );
-    line("service", word(&node.service));
+    line("service", format!("{} (should be {})", word(&node.service), word(&node.lifecycle)));
+    if let Some(drift) = &node.drift {
+        let found = if drift.resources.is_empty() { "none".to_owned() } else { drift.resources.join(", ") };
+        line("drift", found);
+    }
     line("agent", node.agent_version.clone().unwrap_or_else(|| "-".into()));
     line("generation", format!("holds {} of {}", node.converged_generation, node.generation));
     if let Some(vitals) = &node.vitals {

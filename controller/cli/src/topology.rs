@@ -1,13 +1,16 @@
 //! `straas topology …`
 
-use crate::client::Client;
+use crate::Global;
+use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::mutation::{self, How};
 use crate::output::{duration, print, table, time, word};
-use crate::{Global, job};
+use crate::{find, routes};
 use clap::Subcommand;
 use std::path::PathBuf;
+use straas_schemas::Lifecycle;
 use straas_schemas::Stage;
-use straas_schemas::view::{Accepted, ComponentView, DryRun, NodeView, Page, TopologyView};
+use straas_schemas::view::{ComponentView, NodeView, TopologyView};
 
 /// What to do with topologies.
 #[derive(Subcommand)]
@@ -32,12 +35,8 @@ pub enum Verb {
         /// Number of nodes; the type's default if absent.
         #[arg(long, conflicts_with = "file")]
         size: Option<u32>,
-        /// Only show what would be done.
-        #[arg(long)]
-        dry_run: bool,
-        /// Wait until it works, showing progress.
-        #[arg(long)]
-        wait: bool,
+        #[command(flatten)]
+        how: How,
     },
     /// List topologies.
     List,
@@ -50,12 +49,8 @@ pub enum Verb {
     Delete {
         /// Name or id.
         topology: String,
-        /// Only show what would be done.
-        #[arg(long)]
-        dry_run: bool,
-        /// Wait until nothing of it is left, showing progress.
-        #[arg(long)]
-        wait: bool,
+        #[command(flatten)]
+        how: How,
     },
 }
 
@@ -63,43 +58,23 @@ pub enum Verb {
 pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     match verb {
-        Verb::Create { name, file, az, kind, version, size, dry_run, wait } => {
+        Verb::Create { name, file, az, kind, version, size, how } => {
             let body = match file {
                 Some(path) => read(&path)?,
                 None => simple(name.as_deref().unwrap_or_default(), &az, &kind, version, size),
             };
-            if dry_run {
-                let answer: DryRun = client.post("/topologies?dry_run=true", &body).await?;
-                return print(global.output, &answer, dry);
-            }
-            follow(&client, client.post("/topologies", &body).await?, global, wait).await
+            mutation::send(&client, Ask::new(routes::CREATE, &[]).body(&body), how, global).await
         }
-        Verb::List => print(global.output, &client.all::<TopologyView>("/topologies").await?, |items| list(items)),
-        Verb::Show { topology } => {
-            let found = find(&client, &topology).await?;
-            print(global.output, &found, show)
+        Verb::List => {
+            let all = client.all::<TopologyView>(routes::TOPOLOGIES, &[], &[]).await?;
+            print(global.format(), &all, |items| list(items))
         }
-        Verb::Delete { topology, dry_run, wait } => {
-            let id = find(&client, &topology).await?.id;
-            if dry_run {
-                let answer: DryRun = client.delete(&format!("/topologies/{id}?dry_run=true")).await?;
-                return print(global.output, &answer, dry);
-            }
-            follow(&client, client.delete(&format!("/topologies/{id}")).await?, global, wait).await
+        Verb::Show { topology } => print(global.format(), &find::topology(&client, &topology).await?, show),
+        Verb::Delete { topology, how } => {
+            let id = find::topology(&client, &topology).await?.id;
+            mutation::send(&client, Ask::new(routes::DELETE, &[id.as_str()]), how, global).await
         }
     }
-}
-
-async fn follow(client: &Client, accepted: Accepted, global: &Global, wait: bool) -> Result<(), CliError> {
-    if wait {
-        return job::watch(client, accepted.job.id.as_str(), global.output).await;
-    }
-    print(global.output, &accepted, |a| {
-        format!(
-            "accepted: {} (job {})\nfollow it with: straas job watch {}",
-            a.job.detail, a.job.id, a.job.topology_name
-        )
-    })
 }
 
 fn read(path: &PathBuf) -> Result<serde_json::Value, CliError> {
@@ -123,36 +98,6 @@ fn simple(name: &str, az: &str, kind: &str, version: Option<String>, size: Optio
         component["size"] = size.into();
     }
     serde_json::json!({ "name": name, "availability_zone": az, "components": [component] })
-}
-
-/// The topology of a name or an id.
-pub async fn find(client: &Client, wanted: &str) -> Result<TopologyView, CliError> {
-    if straas_schemas::ids::is_id(wanted) {
-        match client.get(&format!("/topologies/{wanted}")).await {
-            Err(error) if Client::is_missing(&error) => {}
-            other => return other,
-        }
-    }
-    let mut marker = String::new();
-    loop {
-        let page: Page<TopologyView> = client.get(&format!("/topologies?limit=100{marker}")).await?;
-        if let Some(found) = page.items.into_iter().find(|t| t.name == wanted || t.branch == wanted) {
-            return Ok(found);
-        }
-        let Some(next) = page.next else {
-            return Err(CliError::NotFound {
-                text: format!("there is no topology {wanted}"),
-                hint: "straas topology list",
-            });
-        };
-        marker = format!("&marker={next}");
-    }
-}
-
-fn dry(answer: &DryRun) -> String {
-    let nodes =
-        answer.nodes.iter().map(|(name, why)| format!("  {name}: {}", why.join("; "))).collect::<Vec<_>>().join("\n");
-    format!("nothing was changed; this would be done:\n  {}\nnodes:\n{nodes}", answer.steps.join("\n  "))
 }
 
 fn list(items: &[TopologyView]) -> String {
@@ -188,13 +133,31 @@ fn show(topology: &TopologyView) -> String {
             component.version,
             word(&component.status)
         ));
+        out.push_str(&rollout(component));
         out.push_str(&nodes(component));
         out.push('\n');
     }
     out
 }
 
-fn nodes(component: &ComponentView) -> String {
+/// A line for the change that is under way, if one is.
+pub fn rollout(component: &ComponentView) -> String {
+    let Some(rollout) = &component.rollout else { return String::new() };
+    let mut line = format!("rollout {}: {} of {} nodes", word(&rollout.phase), rollout.done, rollout.total);
+    if !rollout.canaries.is_empty() {
+        line.push_str(&format!("; first {}", rollout.canaries.join(", ")));
+    }
+    if !rollout.failed.is_empty() {
+        line.push_str(&format!("; failed {}", rollout.failed.join(", ")));
+    }
+    if let Some(reason) = &rollout.reason {
+        line.push_str(&format!("; {reason}"));
+    }
+    format!("{line} (job {})\n", rollout.job)
+}
+
+/// The nodes of a component as a table.
+pub fn nodes(component: &ComponentView) -> String {
     table(
         &["node", "address", "service", "mode", "agent", "install", "pre_config", "config", "validate", "why"],
         component.nodes.iter().map(row),
@@ -213,7 +176,7 @@ fn row(node: &NodeView) -> Vec<String> {
     vec![
         node.name.clone(),
         node.address.clone().unwrap_or_else(|| "-".into()),
-        word(&node.service),
+        if node.lifecycle == Lifecycle::Stopped { "stopped".into() } else { word(&node.service) },
         fact.to_owned(),
         node.agent_version.clone().unwrap_or_else(|| "-".into()),
         stage(Stage::Install),

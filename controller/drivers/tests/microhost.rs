@@ -257,6 +257,48 @@ async fn packages_come_from_the_signed_repository() {
     hosts.teardown().await.unwrap();
 }
 
+/// Packages that no mirror has are made on this machine and bring what they depend on from it.
+#[tokio::test]
+async fn packages_made_here_are_in_the_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(hosts) = microhosts("t-made", dir.path()).await else { return };
+    drop(hosts);
+    let made = dir.path().join("made");
+    let script = dir.path().join("components/build.sh");
+    let deb = |content: &str| {
+        let tree = dir.path().join("tree");
+        std::fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+        let control = "Package: straas-test-made\nVersion: 1-1\nArchitecture: all\nMaintainer: t <t@localhost>\nDepends: tree\nDescription: t\n";
+        std::fs::write(tree.join("DEBIAN/control"), control).unwrap();
+        std::fs::write(tree.join("made"), content).unwrap();
+        let to = made.join(content).join("straas-test-made_1-1_all.deb");
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        let built = Command::new("dpkg-deb").args(["--root-owner-group", "-b"]).arg(&tree).arg(&to).output().unwrap();
+        assert!(built.status.success(), "{built:?}");
+        std::fs::create_dir_all(script.parent().unwrap()).unwrap();
+        std::fs::write(&script, format!("#!/bin/sh\necho {}\n", to.display())).unwrap();
+        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        std::fs::read(&to).unwrap()
+    };
+    let mut config = common::config("t-made", dir.path(), Isolation::Microhost);
+    config.agent_deb = agent_deb(dir.path());
+    config.components = Some(dir.path().join("components"));
+    let request = ["straas-test-made=1-*".to_owned()];
+    let file = Path::new("pool/straas-test-made_1-1_all.deb");
+    // the same name and version with another content replaces what is there
+    for content in ["first", "second"] {
+        let bytes = deb(content);
+        let hosts = LocalHosts::open(config.clone()).await.unwrap();
+        let repo = hosts.packages(&request, progress()).await.unwrap().unwrap();
+        assert!(repo.missing.is_empty(), "{:?}", repo.missing);
+        assert!(std::fs::read(repo.dir.join(file)).unwrap() == bytes, "the {content} package is not in the pool");
+        let pool = std::fs::read_dir(repo.dir.join("pool")).unwrap().flatten();
+        let names: Vec<String> = pool.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        assert!(names.iter().any(|name| name.starts_with("tree_")), "{names:?}");
+        hosts.teardown().await.unwrap();
+    }
+}
+
 /// Not a test: what `hosts_of_a_killed_controller_are_known_or_gone` runs in a process of its own
 /// and kills. Does nothing otherwise.
 #[tokio::test]

@@ -28,7 +28,8 @@ fn main() {
         let mut world = settled(fixture::input(parts));
         println!("{components} x {size} nodes:");
         measure("  settled", &world.store);
-        let job = OpenJob { id: "j".into(), kind: JobKind::Change, detail: String::new(), created_ms: 0 };
+        let job =
+            OpenJob { id: "j".into(), kind: JobKind::Change, component: None, detail: String::new(), created_ms: 0 };
         world.store.jobs.push(job);
         measure("  settled, one job open", &world.store);
         let id = world.store.nodes[0].id.clone();
@@ -37,7 +38,7 @@ fn main() {
         let reports = world.agents[&id].outbox.clone();
         world.receive_reports(&id, 1, &reports);
         measure("  one node fails, one job open", &world.store);
-        world.store.scripts = "commit-b".into();
+        world.store.components.iter_mut().for_each(|c| c.target.scripts = "commit-b".into());
         measure("  every node gets a new assignment", &world.store);
     }
 }

@@ -1,13 +1,17 @@
-//! Which nodes and hosts have to exist.
+//! Which nodes and hosts have to exist, and what the repos say of them.
 //!
 //! A node's id is derived from its place (topology, component, group, ordinal): planning the same
-//! topology on two controllers at once makes the same node, not two.
+//! topology on two controllers at once makes the same node, not two. Ordinals of nodes that left
+//! are not given out again, so a place has one life only.
 
 use crate::observe::Known;
-use crate::{Component, HostWish, Knowledge, NewNode, PlanInput};
+use crate::{Component, Group, Host, HostWish, Knowledge, NewNode, NodeWish, PlanInput, Target};
 use std::collections::{BTreeMap, BTreeSet};
-use straas_schemas::metadata::{Flavor, RoleMeta, VersionMeta};
-use straas_schemas::{Digest, NodeId, TopologyId};
+use straas_schemas::metadata::{ComponentMeta, Flavor, RoleMeta, VersionMeta};
+use straas_schemas::{Digest, Lifecycle, NodeId, TopologyId};
+
+/// What is wanted of a node that nobody wanted anything special of.
+static USUAL: NodeWish = NodeWish { lifecycle: Lifecycle::Running, restarts: 0, replacements: 0, target: None };
 
 /// The id of the node at a place.
 #[must_use]
@@ -16,12 +20,28 @@ pub fn node_id(topology: &TopologyId, component: &str, group: &str, ordinal: u32
     NodeId(digest.as_str().chars().take(32).collect())
 }
 
-/// A wanted node and the component it belongs to.
+/// A wanted node, what it belongs to and what is wanted of it.
 pub struct Wanted<'a> {
     /// The node.
     pub node: NewNode,
     /// Its component.
     pub component: &'a Component,
+    /// Its group.
+    pub group: &'a Group,
+    /// What is wanted of it alone.
+    pub wish: &'a NodeWish,
+}
+
+impl Wanted<'_> {
+    /// Its services are to be stopped.
+    pub fn stopped(&self) -> bool {
+        self.wish.lifecycle == Lifecycle::Stopped
+    }
+}
+
+/// The ordinals of a group: the first `size` that are given out.
+fn ordinals(group: &Group) -> impl Iterator<Item = u32> {
+    (1..=u32::MAX).filter(|n| !group.without.contains(n)).take(group.size as usize)
 }
 
 /// Every node that has to exist, in the order of components, groups and ordinals.
@@ -34,9 +54,9 @@ pub fn nodes(input: &PlanInput) -> Vec<Wanted<'_>> {
     // an id once derived is recorded: deriving it again is the dearest part of a plan without changes
     let recorded: BTreeMap<(&str, &str, u32), &NodeId> =
         input.nodes.iter().map(|n| ((n.component.as_str(), n.group.as_str(), n.ordinal), &n.id)).collect();
-    for component in &input.components {
+    for component in input.components.iter().filter(|c| !c.removed) {
         for group in &component.groups {
-            for ordinal in 1..=group.size {
+            for ordinal in ordinals(group) {
                 let known = recorded.get(&(component.id.as_str(), group.name.as_str(), ordinal));
                 let derive = || node_id(&input.topology.id, &component.name, &group.name, ordinal);
                 let node = NewNode {
@@ -49,7 +69,8 @@ pub fn nodes(input: &PlanInput) -> Vec<Wanted<'_>> {
                 };
                 // two groups at one place would be one node recorded twice, for ever
                 if taken.insert(node.id.clone()) {
-                    out.push(Wanted { node, component });
+                    let wish = component.wishes.get(&node.id).unwrap_or(&USUAL);
+                    out.push(Wanted { node, component, group, wish });
                 }
             }
         }
@@ -67,11 +88,11 @@ pub struct Nature<'a> {
     pub version: &'a VersionMeta,
 }
 
-/// What the repos say of a node of this role, or why it cannot be said.
-pub fn nature<'a>(component: &'a Component, role: &str) -> Result<Nature<'a>, String> {
-    let (kind, version) = (&component.kind, &component.version);
+/// What the repos say of a node of this role and target, or why it cannot be said.
+pub fn nature<'a>(component: &Component, target: &'a Target, role: &str) -> Result<Nature<'a>, String> {
+    let (kind, version) = (&component.kind, &target.version);
     let unread = |problem: &String| format!("what {kind} {version} is cannot be read: {problem}");
-    let knowledge = component.known.as_ref().map_err(unread)?;
+    let knowledge = target.known.as_ref().map_err(unread)?;
     let role =
         knowledge.meta.role(role).ok_or_else(|| format!("the metadata of {kind} has no role {role:?} any more"))?;
     let version = knowledge
@@ -82,25 +103,43 @@ pub fn nature<'a>(component: &'a Component, role: &str) -> Result<Nature<'a>, St
     Ok(Nature { knowledge, role, version })
 }
 
-/// The size of the hosts of a group, or why it is not known.
-pub fn flavor<'a>(component: &'a Component, group: &str) -> Result<&'a Flavor, String> {
-    let knowledge = component.known.as_ref().map_err(Clone::clone)?;
-    let name = component.groups.iter().find(|g| g.name == group).map_or("", |g| &g.flavor);
-    knowledge.meta.flavors.get(name).ok_or_else(|| format!("the metadata of {} has no flavor {name:?}", component.kind))
+/// The metadata of a component: of what is wanted, or while that cannot be read, of what was before.
+pub fn meta(component: &Component) -> Option<&ComponentMeta> {
+    let before = || component.rollout.as_ref().and_then(|r| r.before.known.as_ref().ok());
+    component.target.known.as_ref().ok().or_else(before).map(|known| &known.meta)
 }
 
-/// The hosts that have to exist. A component whose type cannot be read gets no new hosts, since
-/// their size is not known; those it has are left alone.
-pub fn hosts(known: &Known<'_>) -> Vec<HostWish> {
+/// Which sections of the configuration a role reads; all if it does not say.
+pub fn sections(role: &RoleMeta) -> Option<&[String]> {
+    role.sections.as_deref()
+}
+
+/// The size of the hosts of a group, or why it is not known.
+pub fn flavor<'a>(component: &'a Component, group: &str) -> Result<&'a Flavor, String> {
+    let unread = || component.target.known.as_ref().err().cloned().unwrap_or_default();
+    let meta = meta(component).ok_or_else(unread)?;
+    let name = component.groups.iter().find(|g| g.name == group).map_or("", |g| &g.flavor);
+    meta.flavors.get(name).ok_or_else(|| format!("the metadata of {} has no flavor {name:?}", component.kind))
+}
+
+/// The hosts that have to exist, but for those that are to be `replaced` and still there. A
+/// component whose type cannot be read gets no new hosts, since their size is not known; those it
+/// has are left alone.
+pub fn hosts(known: &Known<'_>, replaced: &BTreeSet<&NodeId>) -> Vec<HostWish> {
     let mut out = Vec::new();
-    for wanted in known.desired {
+    for wanted in known.desired.iter().filter(|w| !replaced.contains(&w.node.id)) {
         let Ok(flavor) = flavor(wanted.component, &wanted.node.group) else { continue };
+        // one that waits for its turn to be replaced is the one it is
+        let up = known.recorded.get(&wanted.node.id).filter(|n| n.host == Host::Up);
         out.push(HostWish {
             node: wanted.node.id.clone(),
             name: wanted.node.name.clone(),
             zone: known.input.topology.zone.clone(),
             memory_mib: flavor.memory_mib,
             vcpus: flavor.vcpus,
+            number: up.map_or(wanted.wish.replacements, |n| n.host_number),
+            fault_domains_min: wanted.group.fault_domains_min,
+            anti_affinity_group: wanted.group.anti_affinity_group.clone(),
         });
     }
     out

@@ -10,7 +10,7 @@ use straas_schemas::stage::effective_digest;
 use straas_schemas::{Assignment, Digest, Package, Stage};
 
 /// Raised when the shape of the context changes, so that nodes render theirs anew.
-const CONTEXT_SHAPE: &str = "1";
+const CONTEXT_SHAPE: &str = "2";
 
 /// The inputs of `install`.
 pub fn install(script: &str, packages: &[Package]) -> Digest {
@@ -32,6 +32,11 @@ pub fn shared(script: &str, version: &str, context: &Digest) -> Digest {
 /// The inputs of `config` or `validate`: their script.
 pub fn of_script(stage: Stage, script: &str) -> Digest {
     Digest::of(&[stage.name(), script])
+}
+
+/// The inputs of `config` after so many restarts were asked for: another one runs it again.
+pub fn restarted(config: &Digest, restarts: u32) -> Digest {
+    Digest::of(&["restarts", config.as_str(), &restarts.to_string()])
 }
 
 /// The effective digests that an assignment gives on a node, as far as they can be known: those

@@ -1,29 +1,28 @@
 //! What each node is assigned, and which of its stages may run.
 //!
-//! - `install` and `validate` are always open.
-//! - `pre_config` waits for the addresses of peers and for the components the node depends on. Once
-//!   it was opened for some inputs it stays open for them: a dependency that stumbles later closes
-//!   nothing.
+//! - `install` and `validate` are open, unless installing disturbs the running version.
+//! - `pre_config` waits for the addresses of peers, for the components the node depends on and the
+//!   operations on them, and for its turn to join. Once it was opened for some inputs it stays open
+//!   for them: a dependency that stumbles later closes nothing.
 //! - `config` is open while there is nothing to disturb. That ends when the node is known to have
 //!   worked, and also when inputs change after a node *may* have configured itself: its reports
 //!   can be late while it serves. From then on it needs a permit (`permits.rs`).
+//!
+//! What an assignment is made of stands in `assign.rs`.
 
-use crate::context::View;
-use crate::desired::{self, Nature, Wanted};
-use crate::observe::{Known, serves};
-use crate::permits::{self, Grant};
-use crate::{Component, NewNode, Node, digests};
-use serde_json::Value;
+use crate::assign::Common;
+use crate::desired::Wanted;
+use crate::membership::joined;
+use crate::observe::{Known, newcomer};
+use crate::operations::{Need, Operations, Progress};
+use crate::permits::{Drafted, Grant, Permits};
+use crate::roster::Rosters;
+use crate::targets::{Choice, Targets, Which};
+use crate::{Component, Node};
 use std::borrow::Cow;
-use std::cell::OnceCell;
-use std::collections::BTreeMap;
-use straas_schemas::assignment::{Autonomy, Timing};
-use straas_schemas::{Assignment, Digest, Gate, Lifecycle, NodeId, PROTOCOL, Stage, StageOrder};
-
-/// What every wanted node is for, as long as nobody can ask for less.
-const LIFECYCLE: Lifecycle = Lifecycle::Running;
-/// What every agent may do while it is cut off.
-const AUTONOMY: Autonomy = Autonomy { restart_service: true };
+use std::collections::{BTreeMap, BTreeSet};
+use straas_schemas::job::JobKind;
+use straas_schemas::{Assignment, Gate, NodeId};
 
 /// What keeps `pre_config` closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +40,15 @@ pub enum Block {
         /// All its nodes.
         total: usize,
     },
+    /// An operation on a component that it depends on has not been done.
+    Operation {
+        /// The command.
+        command: String,
+        /// How it stands.
+        standing: String,
+    },
+    /// It is not its turn to join.
+    Membership(String),
 }
 
 impl Block {
@@ -49,268 +57,145 @@ impl Block {
         match self {
             Self::Addresses(_) => "waiting for the addresses of the component's hosts".to_owned(),
             Self::Dependency { component, .. } => format!("waiting for component {component} to work"),
+            Self::Operation { command, .. } => format!("waiting for {command} on a component it depends on"),
+            Self::Membership(_) => "waiting for its turn to join".to_owned(),
         }
     }
 }
 
-/// What every wanted node should have.
+/// What every wanted node should have, and all that follows on the way there.
 pub struct Gates<'a> {
     /// Borrowed: it has that already. Owned: it is to be written, its generation is raised.
     pub assignments: BTreeMap<&'a NodeId, Cow<'a, Assignment>>,
-    /// What keeps the nodes of a role of a component from `pre_config`.
-    blocks: BTreeMap<(&'a str, &'a str), Block>,
-    /// What became of each request for a permit.
-    pub grants: BTreeMap<&'a NodeId, Grant>,
+    /// How changes stand.
+    pub targets: Targets<'a>,
+    /// Who is listed to whom.
+    pub rosters: Rosters<'a>,
+    /// Operations.
+    pub operations: Operations<'a>,
+    /// What became of requests to disturb.
+    pub permits: Permits<'a>,
+    /// Nodes whose `pre_config` is closed for what they get now, and why.
+    pub blocks: BTreeMap<&'a NodeId, Block>,
+    /// Nodes whose new assignment rests on what others have.
+    pub stepped: Vec<NodeId>,
 }
 
 impl<'a> Gates<'a> {
-    /// What keeps `pre_config` of a node closed for new inputs, if anything does.
-    pub fn block(&self, known: &Known<'_>, component: &Component, node: &NewNode) -> Option<Block> {
-        block_of(known, node, self.blocks.get(&(component.id.as_str(), node.role.as_str())))
-    }
-
     /// Judges every wanted node.
     pub fn new(known: &'a Known<'a>) -> Self {
-        let mut blocks = BTreeMap::new();
-        let mut drafts = Vec::new();
+        let (targets, rosters) = (Targets::new(known), Rosters::new(known));
+        let operations = Operations::new(known);
         let mut assignments = BTreeMap::new();
-        let mut roles: BTreeMap<(&str, &str), Option<Common<'_, 'a>>> = BTreeMap::new();
+        let (mut blocks, mut drafts) = (BTreeMap::new(), Vec::new());
+        let mut drafted = Drafted { stable: BTreeSet::new(), kept: BTreeSet::new() };
+        let mut roles: BTreeMap<(&str, &str, Which<'a>), Option<Common<'_, 'a>>> = BTreeMap::new();
         for wanted in known.desired {
-            let key = (wanted.component.id.as_str(), wanted.node.role.as_str());
-            let common = roles.entry(key).or_insert_with(|| Common::new(known, wanted));
-            if let Some(common) = common {
-                if let Some(block) = &common.block {
-                    blocks.entry(key).or_insert_with(|| block.clone());
+            let recorded = known.recorded.get(&wanted.node.id).copied();
+            let last = recorded.and_then(|n| n.assignment.as_ref());
+            let Choice::Use(which) = targets.choice(wanted) else {
+                if let Some(last) = last {
+                    drafted.kept.insert(&wanted.node.id);
+                    assignments.insert(&wanted.node.id, kept(last, wanted));
                 }
-                drafts.push((wanted, common.draft(&wanted.node)));
-            } else if let Some(last) = known.recorded.get(&wanted.node.id).and_then(|n| n.assignment.as_ref()) {
+                continue;
+            };
+            let key = (wanted.component.id.as_str(), wanted.node.role.as_str(), which);
+            let common = roles.entry(key).or_insert_with(|| Common::new(known, &rosters, &operations, wanted, which));
+            if let Some(common) = common {
+                let (draft, block) = common.draft(wanted, recorded, hard_wait(&rosters, wanted, recorded));
+                if let Some(block) = block {
+                    blocks.insert(&wanted.node.id, block);
+                }
+                if draft.last.is_some() && draft.same_inputs {
+                    drafted.stable.insert(&wanted.node.id);
+                }
+                drafts.push((wanted, key, draft));
+            } else if let Some(last) = last {
                 // what it should be cannot be read: it keeps what it has
-                assignments.insert(&wanted.node.id, Cow::Borrowed(last));
+                assignments.insert(&wanted.node.id, kept(last, wanted));
             }
         }
-        let stable: BTreeMap<&NodeId, &Node> = drafts
-            .iter()
-            .filter_map(|(wanted, draft)| draft.last.filter(|_| draft.same_inputs).map(|node| (&wanted.node.id, node)))
-            .collect();
-        let grants = permits::grants(known, &stable);
-        for (wanted, mut draft) in drafts {
-            let [_, _, config, _] = &mut draft.gates;
-            match grants.get(&wanted.node.id) {
-                Some(Grant::Given(digest)) => *config = Gate::Permit { granted: Some(digest.clone()) },
-                Some(Grant::Free) => *config = Gate::Open,
-                Some(Grant::Waits(_) | Grant::Last(_)) | None => {}
+        let permits = Permits::new(known, &targets, &rosters, &drafted);
+        let mut stepped = Vec::new();
+        for (wanted, key, mut draft) in drafts {
+            match permits.grants.get(&wanted.node.id) {
+                Some(Grant::Given(stage, digest)) => {
+                    draft.gates[*stage as usize] = Gate::Permit { granted: Some(digest.clone()) };
+                }
+                Some(Grant::Free(stage)) => draft.gates[*stage as usize] = Gate::Open,
+                _ => {}
             }
-            let key = (wanted.component.id.as_str(), wanted.node.role.as_str());
-            if let Some(Some(common)) = roles.get(&key) {
-                assignments.insert(&wanted.node.id, common.finish(&wanted.node, &draft));
+            let Some(Some(common)) = roles.get(&key) else { continue };
+            let assignment = common.finish(wanted, &draft, added_by(known, wanted, draft.last));
+            if matches!(assignment, Cow::Owned(_)) && rosters.steps.contains_key(&(key.0, key.1)) {
+                stepped.push(wanted.node.id.clone());
             }
+            assignments.insert(&wanted.node.id, assignment);
         }
-        Self { assignments, blocks, grants }
+        drop(roles);
+        Self { assignments, targets, rosters, operations, permits, blocks, stepped }
     }
 }
 
-/// The stages of one node, before its context is made.
-struct Draft<'a> {
-    last: Option<&'a Node>,
-    /// Nothing that a run of a stage depends on differs from the last assignment.
-    same_inputs: bool,
-    blank: bool,
-    /// Inputs of `pre_config`.
-    pre_config: Digest,
-    /// By stage, in their order.
-    gates: [Gate; 4],
+/// The last assignment, with nothing changed but whether the services run.
+fn kept<'a>(last: &'a Assignment, wanted: &Wanted<'_>) -> Cow<'a, Assignment> {
+    if last.lifecycle == wanted.wish.lifecycle {
+        return Cow::Borrowed(last);
+    }
+    let generation = last.generation.saturating_add(1);
+    Cow::Owned(Assignment { generation, lifecycle: wanted.wish.lifecycle, ..last.clone() })
 }
 
-/// What the nodes of one role of a component have in common.
-struct Common<'k, 'a> {
-    known: &'k Known<'a>,
-    component: &'a Component,
-    nature: Nature<'a>,
-    block: Option<Block>,
-    inputs: [Digest; 3],
-    /// What `pre_config` depends on, with and without addresses; the latter only while some are missing.
-    shared: (Digest, Option<Digest>),
-    /// The shared part of the context, with and without addresses.
-    documents: (OnceCell<Value>, OnceCell<Value>),
+/// What a node's turn to join waits for, and whether that closes what was opened for its last host.
+fn hard_wait(rosters: &Rosters<'_>, wanted: &Wanted<'_>, node: Option<&Node>) -> Option<(Block, bool)> {
+    let steps = rosters.steps.get(&(wanted.component.id.as_str(), wanted.node.role.as_str()))?;
+    match steps.waits.get(&wanted.node.id) {
+        Some(text) => Some((Block::Membership(text.clone()), node.is_some_and(|n| !newcomer(n)))),
+        // it will be known to the others in a later step
+        None if node.is_none() => Some((Block::Membership("its host is being made".to_owned()), false)),
+        None => None,
+    }
 }
 
-impl<'k, 'a> Common<'k, 'a> {
-    fn new(known: &'k Known<'a>, wanted: &Wanted<'a>) -> Option<Self> {
-        let component = wanted.component;
-        let nature = desired::nature(component, &wanted.node.role).ok()?;
-        let scripts = nature.knowledge.scripts.get(&nature.role.script_role);
-        let script = |stage| scripts.and_then(|s| s.get(&stage)).map_or("none", Digest::as_str);
-        let block = blocked(known, component, peer_roles(&nature));
-        let shared = |blank| {
-            let context = view(known, component, &nature, blank).shared_digest();
-            digests::shared(script(Stage::PreConfig), &component.version, &context)
+/// The job that added a node to a component which worked already; empty if no job is known.
+fn added_by(known: &Known<'_>, wanted: &Wanted<'_>, node: Option<&Node>) -> Option<String> {
+    let last = node.and_then(|n| n.assignment.as_ref());
+    if last.is_some() {
+        let by = last.and_then(|a| a.context.pointer("/node/joined")).and_then(serde_json::Value::as_str);
+        return by.filter(|_| node.is_some_and(joined)).map(str::to_owned);
+    }
+    let id = &wanted.component.id;
+    let adds =
+        |j: &&crate::OpenJob| matches!(j.kind, JobKind::Flexup | JobKind::Change) && j.component.as_ref() == Some(id);
+    let job = || known.input.jobs.iter().rev().find(adds).map_or_else(String::new, |job| job.id.0.clone());
+    known.served(id).then(job)
+}
+
+/// What blocks every node of a role, besides addresses.
+pub fn blocked<'a>(known: &Known<'a>, operations: &Operations<'a>, component: &Component) -> Option<Block> {
+    let idle = known.dependencies(component).find_map(|dependency| {
+        let all = known.of_component(&dependency.id).iter();
+        // newcomers are not listed to those that depend on it, and one that is to stand still is no fault
+        let counts = |w: &&&Wanted<'_>| {
+            let node = known.recorded.get(&w.node.id);
+            !w.stopped() && (!known.served(&dependency.id) || node.is_some_and(|n| !newcomer(n)))
         };
-        let blank = matches!(block, Some(Block::Addresses(_))).then(|| shared(true));
-        Some(Self {
-            known,
-            component,
-            inputs: [
-                digests::install(script(Stage::Install), &nature.version.packages),
-                digests::of_script(Stage::Config, script(Stage::Config)),
-                digests::of_script(Stage::Validate, script(Stage::Validate)),
-            ],
-            documents: (OnceCell::new(), OnceCell::new()),
-            shared: (shared(false), blank),
-            block,
-            nature,
-        })
-    }
-
-    fn draft(&self, node: &NewNode) -> Draft<'a> {
-        let recorded = self.known.recorded.get(&node.id).copied();
-        let last = recorded.and_then(|n| n.assignment.as_ref());
-        let order = |stage| last.and_then(|a| a.order(stage));
-        let was_open = order(Stage::PreConfig).is_some_and(|o| o.gate == Gate::Open);
-        // a node that may be configured keeps a context that its `validate` can work with
-        let (shared, blank) = match &self.shared.1 {
-            Some(blanked) if !was_open => (blanked, true),
-            _ => (&self.shared.0, false),
-        };
-        let address = view(self.known, self.component, &self.nature, blank).address(node);
-        let [install, config, _] = &self.inputs;
-        let pre_config = digests::pre_config(shared, node, address);
-        let same = |stage, inputs: &Digest| order(stage).is_some_and(|o| o.inputs == *inputs);
-        let same_pre_config = same(Stage::PreConfig, &pre_config);
-        let same_inputs = same_pre_config && same(Stage::Install, install) && same(Stage::Config, config);
-        let closed = block_of(self.known, node, self.block.as_ref()).filter(|_| !(was_open && same_pre_config));
-        let gates = [
-            Gate::Open,
-            closed.map_or(Gate::Open, |b| Gate::Closed { why: b.text() }),
-            recorded.map_or(Gate::Open, |n| config_gate(n, was_open && !same_inputs)),
-            Gate::Open,
-        ];
-        Draft { last: recorded, same_inputs, blank, pre_config, gates }
-    }
-
-    fn orders<'d>(&'d self, draft: &'d Draft<'a>) -> impl Iterator<Item = (Stage, &'d Digest, &'d Gate)> {
-        let [install, config, validate] = &self.inputs;
-        let inputs = [install, &draft.pre_config, config, validate];
-        Stage::ALL.into_iter().zip(inputs).zip(&draft.gates).map(|((stage, inputs), gate)| (stage, inputs, gate))
-    }
-
-    /// Whether the last assignment is what the draft says. The contexts are equal if the inputs of
-    /// the stages are.
-    fn is_same(&self, last: &Assignment, node: &NewNode, draft: &Draft<'a>) -> bool {
-        // every field is named, so that a new one cannot be forgotten here
-        #[rustfmt::skip]
-        let Assignment {
-            protocol, node: id, generation: _, lifecycle, name, role, version,
-            scripts, files, packages, context: _, stages, timing, autonomy,
-        } = last;
-        let meta = &self.nature.knowledge.meta;
-        let order = |(o, (stage, inputs, gate)): (&StageOrder, (Stage, &Digest, &Gate))| {
-            (o.stage, &o.inputs, &o.gate, o.limits) == (stage, inputs, gate, meta.limits(stage))
-        };
-        let input = self.known.input;
-        (*protocol, *lifecycle, id, name) == (PROTOCOL, LIFECYCLE, &node.id, &node.name)
-            && (role, version) == (&self.nature.role.script_role, &self.component.version)
-            && (scripts, files, packages) == (&input.scripts, &input.files, &self.nature.version.packages)
-            && (*timing, *autonomy) == (self.timing(), AUTONOMY)
-            && stages.len() == Stage::ALL.len()
-            && stages.iter().zip(self.orders(draft)).all(order)
-    }
-
-    fn timing(&self) -> Timing {
-        let settings = &self.known.input.settings;
-        Timing {
-            heartbeat_ms: settings.heartbeat_ms,
-            validate_every_ms: self.nature.knowledge.meta.validate_every_s.saturating_mul(1000),
-            retry_ms: settings.retry_ms,
-            retry_max_ms: settings.retry_max_ms,
-            waiting_ms: settings.waiting_ms,
-        }
-    }
-
-    /// The assignment: the last one if nothing of it changes.
-    fn finish(&self, node: &NewNode, draft: &Draft<'a>) -> Cow<'a, Assignment> {
-        let meta = &self.nature.knowledge.meta;
-        let last = draft.last.and_then(|n| n.assignment.as_ref());
-        if let Some(last) = last.filter(|last| self.is_same(last, node, draft)) {
-            return Cow::Borrowed(last);
-        }
-        let order = |(stage, inputs, gate): (Stage, &Digest, &Gate)| StageOrder {
-            stage,
-            inputs: inputs.clone(),
-            gate: gate.clone(),
-            limits: meta.limits(stage),
-        };
-        let shared = if draft.blank { &self.documents.1 } else { &self.documents.0 };
-        Cow::Owned(Assignment {
-            protocol: PROTOCOL,
-            node: node.id.clone(),
-            generation: last.map_or(0, |a| a.generation).saturating_add(1),
-            lifecycle: LIFECYCLE,
-            name: node.name.clone(),
-            role: self.nature.role.script_role.clone(),
-            version: self.component.version.clone(),
-            scripts: self.known.input.scripts.clone(),
-            files: self.known.input.files.clone(),
-            packages: self.nature.version.packages.clone(),
-            context: view(self.known, self.component, &self.nature, draft.blank).document(node, shared),
-            stages: self.orders(draft).map(order).collect(),
-            timing: self.timing(),
-            autonomy: AUTONOMY,
-        })
-    }
+        let all: Vec<_> = all.filter(counts).collect();
+        let works = all.iter().filter(|w| known.works(&w.node.id)).count();
+        let node = all.iter().find(|w| !known.works(&w.node.id)).map(|w| w.node.name.clone());
+        let node = if all.is_empty() { Some("stopped".to_owned()) } else { node }?;
+        Some(Block::Dependency { component: dependency.name.clone(), node, done: works, total: all.len() })
+    });
+    let unprepared = || operations.unprepared(&component.id).map(|need| operation(need));
+    idle.or_else(unprepared)
 }
 
-fn peer_roles<'a>(nature: &Nature<'a>) -> &'a [String] {
-    nature.knowledge.meta.peers.get(&nature.role.name).map_or(&[], Vec::as_slice)
-}
-
-fn view<'k, 'a>(known: &'k Known<'a>, component: &'a Component, nature: &Nature<'a>, blank: bool) -> View<'k, 'a> {
-    View { known, component, knowledge: nature.knowledge, peer_roles: peer_roles(nature), blank }
-}
-
-/// The gate of `config`, before any permit is given.
-fn config_gate(node: &Node, may_differ: bool) -> Gate {
-    let last = node.assignment.as_ref();
-    match last.and_then(|a| a.order(Stage::Config)).map(|o| &o.gate) {
-        // another host took its place: there is nothing on it
-        Some(Gate::Permit { .. }) if replaced(node) => Gate::Open,
-        Some(Gate::Permit { .. }) => Gate::Permit { granted: permits::held(node).cloned() },
-        Some(Gate::Closed { .. }) => Gate::Permit { granted: None },
-        Some(Gate::Open) | None if serves(node) || may_differ => Gate::Permit { granted: None },
-        Some(Gate::Open) | None => Gate::Open,
-    }
-}
-
-/// Whether the last assignment was for a host with another address and this one never worked.
-fn replaced(node: &Node) -> bool {
-    if serves(node) {
-        return false;
-    }
-    let before = node.assignment.as_ref().and_then(|a| a.context.pointer("/node/address")).and_then(Value::as_str);
-    before.is_some() && before != node.address.as_deref()
-}
-
-/// What blocks a node: its own address, or what blocks its role.
-fn block_of(known: &Known<'_>, node: &NewNode, of_role: Option<&Block>) -> Option<Block> {
-    match of_role {
-        Some(Block::Dependency { .. }) | None if known.address(&node.id).is_none() => {
-            Some(Block::Addresses(vec![node.name.clone()]))
-        }
-        block => block.cloned(),
-    }
-}
-
-/// What blocks every node of a role.
-fn blocked(known: &Known<'_>, component: &Component, peer_roles: &[String]) -> Option<Block> {
-    let peers = known.of_component(&component.id).filter(|peer| peer_roles.contains(&peer.role));
-    let without: Vec<String> = peers.filter(|p| known.address(&p.id).is_none()).map(|p| p.name.clone()).collect();
-    if !without.is_empty() {
-        return Some(Block::Addresses(without));
-    }
-    known.dependencies(component).find_map(|dependency| {
-        let all: Vec<_> = known.of_component(&dependency.id).collect();
-        let idle: Vec<_> = all.iter().filter(|n| !known.works(&n.id)).collect();
-        let node = idle.first()?.name.clone();
-        let (component, done, total) = (dependency.name.clone(), all.len() - idle.len(), all.len());
-        Some(Block::Dependency { component, node, done, total })
-    })
+fn operation(need: &Need<'_>) -> Block {
+    let standing = match &need.progress {
+        Progress::Done => String::new(),
+        Progress::Waits(text) | Progress::Failed(text) => text.clone(),
+        Progress::Runs => "it is queued or runs".to_owned(),
+    };
+    Block::Operation { command: need.operation.command.clone(), standing }
 }

@@ -5,12 +5,15 @@
 
 use serde::Serialize;
 use std::collections::BTreeMap;
+use straas_schemas::command::CommandStanding;
 use straas_schemas::config::Effective;
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::job::JobKind;
 use straas_schemas::metadata::ComponentMeta;
 use straas_schemas::report::StageResult;
-use straas_schemas::{Assignment, ComponentId, Digest, FileRef, JobId, NodeId, Stage, TopologyId};
+use straas_schemas::{
+    Assignment, CommandId, ComponentId, Digest, FileRef, JobId, Lifecycle, NodeId, Stage, TopologyId,
+};
 
 /// Desired and observed state of one topology, and the time.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,8 +28,8 @@ pub struct PlanInput {
     pub nodes: Vec<Node>,
     /// Its jobs that have not ended, oldest first.
     pub jobs: Vec<OpenJob>,
-    /// Commit of the script repo that nodes should have.
-    pub scripts: String,
+    /// The operations that were begun for it, by key in the order of their attempts.
+    pub operations: Vec<OperationRun>,
     /// Files every host should have.
     pub files: Vec<FileRef>,
     /// Intervals.
@@ -61,15 +64,98 @@ pub struct Component {
     pub name: String,
     /// Its type.
     pub kind: String,
-    /// Its version.
-    pub version: String,
     /// Names of components that must work first.
     pub depends_on: Vec<String>,
     /// Its groups of nodes.
     pub groups: Vec<Group>,
-    /// What the repos know of its type and version, or why that cannot be read: then its nodes
-    /// keep what they have and say so.
+    /// What its nodes should get.
+    pub target: Target,
+    /// The change that is under way: which nodes may have `target` already, and what the others
+    /// have meanwhile.
+    pub rollout: Option<Rollout>,
+    /// What is wanted of single nodes, where it differs from [`NodeWish::default`].
+    pub wishes: BTreeMap<NodeId, NodeWish>,
+    /// It is to be removed.
+    pub removed: bool,
+}
+
+/// What a node gets: versions of all that it is made of.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Target {
+    /// Version of the component.
+    pub version: String,
+    /// Commit of the config repo.
+    pub config: String,
+    /// Commit of the script repo.
+    pub scripts: String,
+    /// What the repos know of these, or why that cannot be read: then nodes keep what they have
+    /// and say so.
     pub known: Result<Knowledge, String>,
+}
+
+/// A change on its way through the nodes of a component.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Rollout {
+    /// The job it belongs to.
+    pub job: JobId,
+    /// What nodes have that are not let through yet.
+    pub before: Target,
+    /// One node of each role goes first and has to work.
+    pub canary: bool,
+    /// Hold once so many nodes fail.
+    pub max_failures: u32,
+    /// A user paused it.
+    pub paused: bool,
+    /// It was turned back: `target` is what was before, `before` what failed, and there is no
+    /// canary.
+    pub reverted: Option<Reverted>,
+}
+
+/// Why a change was turned back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reverted {
+    /// In words.
+    pub reason: String,
+    /// A user did it, no failure.
+    pub by_user: bool,
+}
+
+/// What is wanted of one node.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NodeWish {
+    /// Whether its services run.
+    pub lifecycle: Lifecycle,
+    /// How many restarts were asked for so far.
+    pub restarts: u32,
+    /// How many replacements of its host were asked for so far.
+    pub replacements: u32,
+    /// Scripts of its own: a target that differs from the component's in nothing else.
+    pub target: Option<Target>,
+}
+
+impl Default for NodeWish {
+    fn default() -> Self {
+        Self { lifecycle: Lifecycle::Running, restarts: 0, replacements: 0, target: None }
+    }
+}
+
+/// A guest command that an earlier plan asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OperationRun {
+    /// Its id, as in [`crate::OperationWish::id`].
+    pub id: CommandId,
+    /// What it is for, as in [`crate::OperationWish::key`].
+    pub key: String,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// The node it runs on.
+    pub node: NodeId,
+    /// How it stands.
+    pub standing: CommandStanding,
+    /// Why it did not succeed; empty if it did or has not ended.
+    pub reason: String,
+    /// When it ended, Unix ms.
+    pub ended_ms: Option<i64>,
 }
 
 /// What the config and script repos say of a component's type and version.
@@ -92,8 +178,17 @@ pub struct Group {
     pub role: String,
     /// How many.
     pub size: u32,
+    /// Ordinals that are not given out: nodes that left. Their numbers are not used again, since
+    /// others may remember them.
+    pub without: Vec<u32>,
     /// Size of a host.
     pub flavor: String,
+    /// Hosts are spread over at least so many fault domains; 0 for no.
+    pub fault_domains_min: u32,
+    /// Hosts of one group are kept apart.
+    pub anti_affinity_group: Option<String>,
+    /// Nodes get an alias that stays when their host is replaced.
+    pub cname: bool,
 }
 
 /// A recorded node with what is observed of it.
@@ -115,6 +210,8 @@ pub struct Node {
     pub host: Host,
     /// Its host's address once known.
     pub address: Option<String>,
+    /// Which replacement its host is, as in [`NodeWish::replacements`]; of no host, that of the last.
+    pub host_number: u32,
     /// Counts enrolments; 0 before the first.
     pub incarnation: u64,
     /// The assignment it was given last.
@@ -147,6 +244,8 @@ pub struct OpenJob {
     pub id: JobId,
     /// What was asked for.
     pub kind: JobKind,
+    /// Of which component; none for the whole topology.
+    pub component: Option<ComponentId>,
     /// In words.
     pub detail: String,
     /// When, Unix ms.

@@ -8,25 +8,34 @@
 //!
 //! Never here: IO, clocks, randomness, knowledge of a database or of HTTP (clippy.toml bans them).
 
+mod assign;
 mod context;
+mod departures;
 mod desired;
 mod digests;
 mod gates;
 pub mod input;
 mod jobs;
+mod membership;
 mod observe;
+mod operations;
 mod permits;
 mod picture;
+mod predict;
+mod roster;
+mod targets;
 mod view;
 mod why;
 
 pub use desired::node_id;
 pub use input::*;
+pub use predict::predict;
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 use straas_schemas::job::Job;
 use straas_schemas::view::TopologyView;
-use straas_schemas::{Assignment, NodeId};
+use straas_schemas::{Assignment, CommandId, ComponentId, JobId, NodeId};
 
 /// What has to be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -45,6 +54,14 @@ pub struct Plan {
     /// permit. Compare-and-swap on the node alone does not guard that; such an assignment may be
     /// written only while no other assignment of the topology was written since the snapshot.
     pub granted: Vec<NodeId>,
+    /// Guest commands to queue; one whose id is known already is left alone.
+    pub operations: Vec<OperationWish>,
+    /// Rollouts to turn back.
+    pub reverts: Vec<Revert>,
+    /// Components whose rollout is over: nothing of what was before is needed any more.
+    pub rolled_out: Vec<ComponentId>,
+    /// Components that are to be removed and of which nothing is left.
+    pub forget_components: Vec<ComponentId>,
     /// Every open job with its DAG; one that stands final is to be ended.
     pub jobs: Vec<Job>,
     /// The topology is deleted and nothing of it is left: forget it.
@@ -59,7 +76,7 @@ pub struct NewNode {
     /// Its id, derived from its place, so that planning twice makes one node.
     pub id: NodeId,
     /// Its component.
-    pub component: straas_schemas::ComponentId,
+    pub component: ComponentId,
     /// Its group.
     pub group: String,
     /// Its role.
@@ -83,6 +100,56 @@ pub struct HostWish {
     pub memory_mib: u32,
     /// Virtual processors.
     pub vcpus: u32,
+    /// Which replacement it is: what is recorded of it once it is up.
+    pub number: u32,
+    /// Spread the hosts of its group over at least so many fault domains; 0 for no.
+    pub fault_domains_min: u32,
+    /// Kept apart from other hosts of this group.
+    pub anti_affinity_group: Option<String>,
+}
+
+/// A guest command that has to be run, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OperationWish {
+    /// Its id, derived from the topology, the key and the attempt, so that planning twice asks once.
+    pub id: CommandId,
+    /// What it is for, e.g. `join kf/demo-kf-4`: one success is enough for ever.
+    pub key: String,
+    /// Which try, from 1.
+    pub attempt: u32,
+    /// The node it runs on.
+    pub node: NodeId,
+    /// `group/name`.
+    pub command: String,
+    /// Its arguments.
+    pub args: BTreeMap<String, String>,
+}
+
+/// A rollout whose canary failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Revert {
+    /// Of which component.
+    pub component: ComponentId,
+    /// The job whose change it is: a revert of a later one is not meant.
+    pub job: JobId,
+    /// Why, with the node, the stage and the last line of its output.
+    pub reason: String,
+    /// What nobody should get any more.
+    pub quarantine: Vec<Quarantined>,
+}
+
+/// Something that failed its canaries.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub enum Quarantined {
+    /// A version of a component type.
+    Version {
+        /// The type.
+        kind: String,
+        /// The version.
+        version: String,
+    },
+    /// A commit of the script repo.
+    Scripts(String),
 }
 
 /// The topology as people see it: for whoever asks, not for who carries out a plan.
@@ -101,18 +168,22 @@ pub fn plan(input: &PlanInput) -> Plan {
     let known = observe::Known::new(input, &desired);
     let picture = picture::Picture::new(&known, gates::Gates::new(&known));
     let jobs = jobs::jobs(&picture);
-    let ids =
-        |gone: bool| known.unwanted.iter().filter(|n| (n.host == Host::Absent) == gone).map(|n| n.id.clone()).collect();
-    let gone: Vec<NodeId> = ids(true);
+    let gone = departures::gone(&known);
+    let gates = &picture.gates;
+    let due = [observe::silence_changes(&known), gates.operations.due_ms];
     Plan {
         add_nodes: known.missing.clone(),
-        hosts: desired::hosts(&known),
-        no_hosts: ids(false),
+        hosts: desired::hosts(&known, &gates.permits.replaced),
+        no_hosts: departures::hosts(&known, gates),
         granted: picture.granted(),
+        operations: gates.operations.wishes.clone(),
+        reverts: gates.targets.reverts(),
+        rolled_out: jobs::rolled_out(&picture, &jobs),
+        forget_components: departures::components(&known),
         forget_topology: input.topology.deleting && gone.len() == known.unwanted.len(),
         // of a topology that goes as a whole the nodes stay recorded, so that the job can show them
         forget_nodes: if input.topology.deleting { Vec::new() } else { gone },
-        look_again_ms: observe::look_again(&known),
+        look_again_ms: due.into_iter().flatten().min(),
         jobs,
         assignments: picture.into_changed(),
     }

@@ -1,118 +1,283 @@
 //! Disruption permits: how many serving nodes of a component may be disturbed at once.
 //!
-//! A permit is a word in a node's assignment: "you may run `config` at exactly this digest". It is
+//! A permit is a word in a node's assignment: "you may run this stage at exactly this digest". It is
 //! held from the moment it is granted until the node confirms that it converged on an assignment
 //! that carries it; then it is taken out of the assignment again. A node that falls silent with a
 //! permit keeps holding it, and so does one whose inputs change meanwhile: time gives nothing back.
+//! A host that is to be replaced takes from the same budget.
 //!
 //! A node that asks and says itself that its service does not work has nothing to lose. It does
 //! not wait for the budget, or a component that is down as a whole could never be mended.
 
-use crate::observe::{Known, Silence, says, serves, works};
+use crate::desired::{self, Wanted};
+use crate::membership::{SMALL, joined};
+use crate::observe::{Known, Silence, confirmed, says, serves, service, works};
+use crate::roster::Rosters;
+use crate::targets::Targets;
 use crate::{Component, Node};
 use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::metadata::Disruption;
-use straas_schemas::{Digest, Gate, NodeId, Stage};
+use straas_schemas::{Digest, Gate, NodeId, Outcome, Stage};
 
 /// What became of a request for a permit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Grant {
     /// A permit for this digest.
-    Given(Digest),
+    Given(Stage, Digest),
     /// It never worked and does not now: it needs none.
-    Free,
+    Free(Stage),
     /// These nodes are disturbed or broken; no more may be.
     Waits(Vec<String>),
     /// By its facts it goes last, and these nodes are not through yet.
     Last(Vec<String>),
+    /// Nodes of the component or of one that depends on it show that they are not settled.
+    Unsettled(Vec<String>),
+    /// The change is paused or held.
+    Barred,
 }
 
-/// The permit in the node's assignment, unless it has done what it was for.
-pub fn held(node: &Node) -> Option<&Digest> {
-    let assignment = node.assignment.as_ref()?;
-    match &assignment.order(Stage::Config)?.gate {
+/// Who may be disturbed.
+#[derive(Default)]
+pub struct Permits<'a> {
+    /// What became of each request.
+    pub grants: BTreeMap<&'a NodeId, Grant>,
+    /// Nodes whose hosts go now, to be replaced.
+    pub replaced: BTreeSet<&'a NodeId>,
+    /// Nodes whose hosts are to be replaced and wait for these.
+    pub waiting: BTreeMap<&'a NodeId, Vec<String>>,
+}
+
+/// What the drafts of this plan say of nodes.
+pub struct Drafted<'a> {
+    /// Nodes whose inputs do not change now: a permit for inputs that are about to change would be
+    /// of no use and would take the budget.
+    pub stable: BTreeSet<&'a NodeId>,
+    /// Nodes that keep their last assignment, whatever it is.
+    pub kept: BTreeSet<&'a NodeId>,
+}
+
+/// The permit for a stage in the node's assignment, unless it has done what it was for.
+pub fn held_for(node: &Node, stage: Stage) -> Option<&Digest> {
+    match &node.assignment.as_ref()?.order(stage)?.gate {
         Gate::Permit { granted } => granted.as_ref().filter(|_| !confirmed(node)),
         Gate::Open | Gate::Closed { .. } => None,
     }
 }
 
-/// Whether the node confirmed its newest assignment: every stage of it is done.
-fn confirmed(node: &Node) -> bool {
-    node.assignment.as_ref().is_some_and(|a| node.converged_generation >= a.generation)
+/// Whether the node holds a permit.
+pub fn held(node: &Node) -> bool {
+    held_for(node, Stage::Config).is_some() || held_for(node, Stage::Install).is_some()
 }
 
-/// The digest that a node asks a permit for and does not have.
-fn asked(node: &Node) -> Option<&Digest> {
+/// The stage and digest that a node asks a permit for and does not have.
+fn asked(node: &Node) -> Option<(Stage, &Digest)> {
     let (beat, _) = node.heartbeat.as_ref()?;
     let assignment = node.assignment.as_ref()?;
-    let ask = beat.asks.as_ref().filter(|ask| ask.stage == Stage::Config)?;
+    let ask = beat.asks.as_ref().filter(|ask| matches!(ask.stage, Stage::Config | Stage::Install))?;
     let current = beat.generation == assignment.generation && beat.incarnation == node.incarnation;
-    let gated = matches!(&assignment.order(Stage::Config)?.gate, Gate::Permit { granted } if granted.as_ref() != Some(&ask.digest));
-    (current && gated && ask.digest.is_well_formed()).then_some(&ask.digest)
+    let gate = &assignment.order(ask.stage)?.gate;
+    let gated = matches!(gate, Gate::Permit { granted } if granted.as_ref() != Some(&ask.digest));
+    (current && gated && ask.digest.is_well_formed()).then_some((ask.stage, &ask.digest))
 }
 
-/// Judges every request. `stable` are the nodes whose inputs do not change now: a permit for
-/// inputs that are about to change would be of no use and would take the budget.
-pub fn grants<'a>(known: &'a Known<'a>, stable: &BTreeMap<&'a NodeId, &'a Node>) -> BTreeMap<&'a NodeId, Grant> {
-    let mut out = BTreeMap::new();
-    for component in &known.input.components {
-        if let Ok(knowledge) = &component.known {
-            in_component(known, component, &knowledge.meta.disruption, stable, &mut out);
-        }
-    }
-    out
-}
-
-fn in_component<'a>(
-    known: &'a Known<'a>,
-    component: &Component,
-    disruption: &Disruption,
-    stable: &BTreeMap<&'a NodeId, &'a Node>,
-    out: &mut BTreeMap<&'a NodeId, Grant>,
-) {
-    let nodes = known.recorded_of(&component.id);
-    let mut asking: Vec<(&Node, &Digest)> = nodes
-        .iter()
-        .filter(|node| stable.contains_key(&node.id) && known.silence(node) != Silence::Unreachable)
-        .filter_map(|node| Some((*node, asked(node)?)))
-        .collect();
-    if asking.is_empty() {
-        return;
-    }
-    let mut disturbed: BTreeSet<&NodeId> = BTreeSet::new();
-    disturbed.extend(nodes.iter().filter(|n| held(n).is_some() || known.broken(n)).map(|n| &n.id));
-    let budget = disruption.max_unavailable as usize;
-    let goes_last = |node: &Node| goes_last(node, disruption);
-    let down = |node: &Node| !says(node, ServiceStatus::Active);
-    asking.sort_by_key(|(node, _)| (!down(node), goes_last(node), node.ordinal));
-    for (node, digest) in asking {
-        let others = || nodes.iter().filter(|n| n.id != node.id);
-        let grant = if held(node).is_some() || (serves(node) && down(node)) {
-            Grant::Given(digest.clone())
-        } else if down(node) {
-            Grant::Free
-        } else {
-            let through = |n: &Node| confirmed(n) && stable.contains_key(&n.id);
-            let pending = |n: &&&Node| works(n) && !through(n) && !goes_last(n) && !known.broken(n);
-            let first: Vec<String> = others().filter(pending).map(|n| n.name.clone()).collect();
-            if goes_last(node) && !first.is_empty() {
-                Grant::Last(first)
-            } else if disturbed.len() < budget {
-                Grant::Given(digest.clone())
-            } else {
-                Grant::Waits(others().filter(|n| disturbed.contains(&n.id)).map(|n| n.name.clone()).collect())
-            }
-        };
-        if matches!(grant, Grant::Given(_)) {
-            disturbed.insert(&node.id);
-        }
-        out.insert(&node.id, grant);
-    }
-}
-
-fn goes_last(node: &Node, disruption: &Disruption) -> bool {
+/// Whether a node's facts say that it goes last.
+pub fn goes_last(node: &Node, disruption: &Disruption) -> bool {
     let facts = node.heartbeat.as_ref().map(|(beat, _)| &beat.facts);
     let holds = |(name, value): (&String, &serde_json::Value)| facts.is_some_and(|f| f.get(name) == Some(value));
     !disruption.last_fact.is_empty() && disruption.last_fact.iter().all(holds)
+}
+
+impl<'a> Permits<'a> {
+    /// Judges every request.
+    pub fn new(known: &Known<'a>, targets: &Targets<'a>, rosters: &Rosters<'a>, drafted: &Drafted<'a>) -> Self {
+        let mut this = Self::default();
+        for component in &known.input.components {
+            let Some(meta) = desired::meta(component) else { continue };
+            let asking = |n: &&Node| {
+                known.silence(n) != Silence::Unreachable && drafted.stable.contains(&n.id) && asked(n).is_some()
+            };
+            let asking: Vec<&Node> = known.recorded_of(&component.id).filter(asking).collect();
+            let of_component = known.of_component(&component.id);
+            let replacing = of_component.iter().filter_map(|w| {
+                let node = known.recorded.get(&w.node.id).copied()?;
+                (node.host.is_up() && w.wish.replacements > node.host_number).then_some(node)
+            });
+            let replacing: Vec<&Node> = replacing.collect();
+            if asking.is_empty() && replacing.is_empty() {
+                continue;
+            }
+            let mut budget = Budget::new(known, component, &meta.disruption, rosters);
+            this.replace(&mut budget, replacing);
+            let barred = targets.wave(component).is_some_and(|wave| wave.barred());
+            this.judge(&mut budget, asking, barred, drafted);
+        }
+        this
+    }
+
+    fn replace(&mut self, budget: &mut Budget<'_, 'a>, mut nodes: Vec<&'a Node>) {
+        nodes.sort_by_key(|n| (!budget.down(n), goes_last(n, budget.disruption), n.ordinal));
+        for node in nodes {
+            let hollow: Vec<String> =
+                budget.others(node).filter(|n| budget.hollow(n)).map(|n| n.name.clone()).collect();
+            let waits = if budget.stepwise && !hollow.is_empty() {
+                hollow
+            } else if budget.down(node) {
+                Vec::new()
+            } else if !budget.unsettled.is_empty() {
+                budget.unsettled.clone()
+            } else {
+                budget.spent_on(node)
+            };
+            if waits.is_empty() {
+                self.replaced.insert(&node.id);
+                budget.disturbed.insert(&node.id);
+                budget.emptied.insert(&node.id);
+            } else {
+                self.waiting.insert(&node.id, waits);
+            }
+        }
+    }
+
+    fn judge(&mut self, budget: &mut Budget<'_, 'a>, mut asking: Vec<&'a Node>, barred: bool, drafted: &Drafted<'a>) {
+        let down = |node: &Node| !says(node, ServiceStatus::Active);
+        asking.sort_by_key(|node| (!down(node), goes_last(node, budget.disruption), node.ordinal));
+        for node in asking.into_iter().filter(|n| !self.replaced.contains(&n.id)).collect::<Vec<_>>() {
+            let Some((stage, digest)) = asked(node) else { continue };
+            let given = Grant::Given(stage, digest.clone());
+            let grant = if held(node) || (serves(node) && down(node)) {
+                given
+            } else if down(node) {
+                Grant::Free(stage)
+            } else if barred {
+                Grant::Barred
+            } else if !budget.unsettled.is_empty() {
+                Grant::Unsettled(budget.unsettled.clone())
+            } else {
+                let first = budget.before(node, drafted);
+                let spent = budget.spent_on(node);
+                match (first.is_empty(), spent.is_empty()) {
+                    (false, _) => Grant::Last(first),
+                    (true, true) => given,
+                    (true, false) => Grant::Waits(spent),
+                }
+            };
+            if matches!(grant, Grant::Given(..)) {
+                budget.disturbed.insert(&node.id);
+            }
+            self.grants.insert(&node.id, grant);
+        }
+    }
+}
+
+/// How many nodes of a component are disturbed, and how many may be.
+struct Budget<'k, 'a> {
+    known: &'k Known<'a>,
+    disruption: &'a Disruption,
+    nodes: Vec<&'a Node>,
+    disturbed: BTreeSet<&'a NodeId>,
+    /// Hosts that this plan takes away.
+    emptied: BTreeSet<&'a NodeId>,
+    /// Nodes and the facts that say that they are not settled.
+    unsettled: Vec<String>,
+    stepwise: bool,
+}
+
+impl<'k, 'a> Budget<'k, 'a> {
+    fn new(known: &'k Known<'a>, component: &Component, disruption: &'a Disruption, rosters: &Rosters<'a>) -> Self {
+        let steps = rosters.steps.iter().filter(|((id, _), _)| *id == component.id.as_str());
+        let steps: Vec<_> = steps.map(|(_, steps)| steps).collect();
+        let member = |n: &&Node| n.host.is_up() && (held(n) || steps.iter().any(|s| s.current.contains(&n.id)));
+        let nodes: Vec<&Node> =
+            known.recorded_of(&component.id).chain(known.leavers(&component.id).filter(member)).collect();
+        let wanted = known.of_component(&component.id);
+        let stopped = |n: &Node| known.wanted.get(&n.id).is_some_and(|w: &&Wanted<'_>| w.stopped());
+        // where everybody is to stand still there is nothing that the others could keep up
+        let all_stopped = wanted.iter().all(|w| w.stopped());
+        // a member that joins must work before the others come back and need its vote
+        let small = steps.iter().all(|s| s.current.len() <= SMALL);
+        let arriving = |n: &Node| !small && joined(n) && !serves(n) && steps.iter().any(|s| s.current.contains(&n.id));
+        let out = |n: &&&Node| {
+            held(n)
+                || arriving(n)
+                || (known.broken(n) && !(small && let_in(known, n)) && !(all_stopped && stopped(n)))
+                || (stopped(n) && !all_stopped)
+        };
+        Self {
+            known,
+            disruption,
+            disturbed: nodes.iter().filter(out).map(|n| &n.id).collect(),
+            nodes,
+            emptied: BTreeSet::new(),
+            unsettled: unsettled(known, component),
+            stepwise: !steps.is_empty(),
+        }
+    }
+
+    fn others(&self, node: &Node) -> impl Iterator<Item = &'a Node> {
+        let id = node.id.clone();
+        self.nodes.iter().copied().filter(move |n| n.id != id)
+    }
+
+    fn down(&self, node: &Node) -> bool {
+        self.known.broken(node) || !serves(node)
+    }
+
+    /// There is nothing on its host, or there will not be.
+    fn hollow(&self, node: &Node) -> bool {
+        self.emptied.contains(&node.id) || !node.host.is_up() || !serves(node)
+    }
+
+    /// Who has used up the budget, if it is used up for `node`.
+    fn spent_on(&self, node: &Node) -> Vec<String> {
+        let others: Vec<String> =
+            self.others(node).filter(|n| self.disturbed.contains(&n.id)).map(|n| n.name.clone()).collect();
+        match self.disruption.max_unavailable as usize {
+            0 => vec!["nobody: no node may be disturbed".to_owned()],
+            max if others.len() < max => Vec::new(),
+            _ => others,
+        }
+    }
+
+    /// Nodes that go before one that goes last by its facts.
+    fn before(&self, node: &Node, drafted: &Drafted<'a>) -> Vec<String> {
+        if !goes_last(node, self.disruption) {
+            return Vec::new();
+        }
+        let through = |n: &Node| (confirmed(n) && drafted.stable.contains(&n.id)) || drafted.kept.contains(&n.id);
+        let pending = |n: &&Node| works(n) && !through(n) && !goes_last(n, self.disruption) && !self.known.broken(n);
+        self.others(node).filter(pending).map(|n| n.name.clone()).collect()
+    }
+}
+
+/// Whether a new host has done all it can and waits for the others to know it: then they may be
+/// configured although it does not work.
+fn let_in(known: &Known<'_>, node: &Node) -> bool {
+    let configured = node.stages.get(&Stage::Config).is_some_and(|(r, _)| r.outcome == Outcome::Succeeded);
+    let tried = node.stages.get(&Stage::Validate).is_some_and(|(r, _)| r.outcome != Outcome::Succeeded);
+    !serves(node) && !held(node) && known.reachable(node) && configured && tried
+}
+
+/// Which nodes of a component, or of one that depends on it, show that they are not settled.
+fn unsettled(known: &Known<'_>, component: &Component) -> Vec<String> {
+    let mut out = Vec::new();
+    for one in known.dependents(component).into_iter().chain([component]) {
+        let Some(disruption) = desired::meta(one).map(|m| &m.disruption) else { continue };
+        if disruption.settled.is_empty() {
+            continue;
+        }
+        // what a node that is down said last is of no use: it could never be mended
+        let tells = |n: &&Node| serves(n) && known.reachable(n) && !known.broken(n);
+        for node in known.recorded_of(&one.id).filter(tells) {
+            let (ServiceStatus::Active, Some(facts)) = service(node) else { continue };
+            for (name, value) in &disruption.settled {
+                match facts.get(name) {
+                    Some(shown) if shown != value => out.push(format!("{} ({name} = {shown})", node.name)),
+                    None if !facts.is_empty() => out.push(format!("{} (says nothing of {name})", node.name)),
+                    Some(_) | None => {}
+                }
+            }
+        }
+    }
+    out
 }

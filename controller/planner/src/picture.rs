@@ -6,7 +6,7 @@ use crate::observe::{Known, works};
 use crate::permits::Grant;
 use crate::{Node, digests, why};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::report::StageResult;
 use straas_schemas::view::Why;
 use straas_schemas::{Assignment, Digest, NodeId, Outcome, Stage};
@@ -31,7 +31,7 @@ impl<'a> Picture<'a> {
             }
         }
         for wanted in known.desired {
-            let cause = why::wanted(&this, &wanted.node, wanted.component);
+            let cause = why::wanted(&this, wanted);
             this.causes.insert(&wanted.node.id, cause);
         }
         this
@@ -56,10 +56,14 @@ impl<'a> Picture<'a> {
         self.gates.assignments.into_values().filter_map(new).collect()
     }
 
-    /// The nodes that are given a permit now.
+    /// The nodes that are given something now only because of what others have: a permit, a turn to
+    /// join or leave, another host.
     pub fn granted(&self) -> Vec<NodeId> {
-        let given = |(id, grant): (&&NodeId, &Grant)| matches!(grant, Grant::Given(_)).then(|| (*id).clone());
-        self.gates.grants.iter().filter_map(given).collect()
+        let given = |(id, grant): (&&NodeId, &Grant)| matches!(grant, Grant::Given(..)).then(|| (*id).clone());
+        let mut out: BTreeSet<NodeId> = self.gates.permits.grants.iter().filter_map(given).collect();
+        out.extend(self.gates.permits.replaced.iter().map(|id| (*id).clone()));
+        out.extend(self.gates.stepped.iter().cloned());
+        out.into_iter().collect()
     }
 
     /// The generation a node should have.
@@ -87,10 +91,11 @@ impl<'a> Picture<'a> {
                 .all(|s| self.result(node, *s).is_some_and(|(r, _)| r.outcome == Outcome::Succeeded))
     }
 
-    /// Whether the node confirmed the assignment it should have, and works. Converged is what the
+    /// Whether the node confirmed the assignment it should have, and works if it is to. Converged is what the
     /// node confirmed for that generation, nothing else.
     pub fn settled(&self, node: &Node) -> bool {
-        self.generation(&node.id) == Some(node.converged_generation) && works(node)
+        let stopped = || self.known.wanted.get(&node.id).is_some_and(|w| w.stopped());
+        self.generation(&node.id) == Some(node.converged_generation) && (works(node) || stopped())
     }
 
     /// The first stage that is not done, if any.

@@ -3,12 +3,15 @@
 use crate::desired::Wanted;
 use crate::observe::Silence;
 use crate::picture::Picture;
+use crate::targets::{Wave, arrived};
 use crate::{Component, Node, why};
 use std::collections::BTreeMap;
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::job::{Job, JobKind, JobStanding};
-use straas_schemas::view::{Cause, ComponentView, Liveness, NodeView, StageView, Standing, TopologyView, Why};
-use straas_schemas::{Outcome, Stage, TopologyId};
+use straas_schemas::view::{
+    Cause, ComponentView, Liveness, NodeView, RolloutView, StageView, Standing, TopologyView, Why,
+};
+use straas_schemas::{Lifecycle, Outcome, Stage, TopologyId};
 
 /// The picture of a topology.
 pub fn topology(picture: &Picture<'_>, jobs: &[Job]) -> TopologyView {
@@ -45,13 +48,13 @@ fn component(picture: &Picture<'_>, component: &Component, creating: bool) -> Co
     let mut nodes: Vec<NodeView> =
         picture.known.desired.iter().filter(|w| w.component.id == component.id).map(|w| wanted(picture, w)).collect();
     for gone in picture.known.unwanted.iter().filter(|n| n.component == component.id) {
-        nodes.push(observed(picture, gone, component, why::deleting(gone)));
+        nodes.push(observed(picture, gone, component, why::deleting(picture, gone)));
     }
     let bad = |n: &NodeView| {
         matches!(n.why.cause, Cause::Retrying | Cause::Unreachable | Cause::Refused | Cause::SpawnFailed)
-            || (n.converged_generation > 0 && n.service == ServiceStatus::Inactive)
+            || (n.converged_generation > 0 && n.service == ServiceStatus::Inactive && n.lifecycle == Lifecycle::Running)
     };
-    let status = if deleting {
+    let status = if deleting || component.removed {
         Standing::Deleting
     } else if picture.known.fault(component).is_some() || nodes.iter().any(bad) {
         Standing::Degraded
@@ -66,7 +69,10 @@ fn component(picture: &Picture<'_>, component: &Component, creating: bool) -> Co
         id: component.id.clone(),
         name: component.name.clone(),
         kind: component.kind.clone(),
-        version: component.version.clone(),
+        version: component.target.version.clone(),
+        config: component.target.config.clone(),
+        scripts: component.target.scripts.clone(),
+        rollout: picture.gates.targets.wave(component).map(|wave| rollout(picture, component, wave)),
         status,
         depends_on: component.depends_on.clone(),
         nodes,
@@ -100,9 +106,11 @@ fn blank(topology: &TopologyId, component: &Component) -> NodeView {
         role: String::new(),
         ordinal: 0,
         address: None,
-        version: component.version.clone(),
+        version: component.target.version.clone(),
         agent_version: None,
         liveness: Liveness::Unknown,
+        lifecycle: Lifecycle::Running,
+        drift: None,
         service: ServiceStatus::Unknown,
         generation: 0,
         converged_generation: 0,
@@ -123,6 +131,9 @@ fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why)
         role: node.role.clone(),
         ordinal: node.ordinal,
         address: node.address.clone(),
+        version: node.assignment.as_ref().map_or_else(|| component.target.version.clone(), |a| a.version.clone()),
+        lifecycle: node.assignment.as_ref().map_or(Lifecycle::Running, |a| a.lifecycle),
+        drift: beat.and_then(|b| b.drift.clone()),
         agent_version: beat.map(|b| b.agent_version.clone()),
         liveness: match picture.known.silence(node) {
             Silence::Unheard => Liveness::Unknown,
@@ -139,6 +150,24 @@ fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why)
         vitals: beat.map(|b| b.vitals.clone()),
         seen_ms: node.heartbeat.as_ref().map(|(_, at)| *at),
         ..blank(&picture.known.input.topology.id, component)
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // a component has at most some thousand nodes
+fn rollout(picture: &Picture<'_>, component: &Component, wave: &Wave<'_>) -> RolloutView {
+    let of_component = picture.known.of_component(&component.id);
+    let done =
+        |w: &&&Wanted<'_>| picture.known.recorded.get(&w.node.id).is_some_and(|n| arrived(n, w) && picture.settled(n));
+    let failing: Vec<String> = wave.failing.iter().map(|f| format!("{}: {}", f.node.name, f.text)).collect();
+    let reverted = wave.rollout.reverted.as_ref().map(|r| r.reason.clone());
+    RolloutView {
+        job: wave.rollout.job.clone(),
+        phase: wave.phase,
+        canaries: wave.canaries.iter().map(|n| n.name.clone()).collect(),
+        done: of_component.iter().filter(done).count() as u32,
+        failed: wave.failing.iter().map(|f| f.node.name.clone()).collect(),
+        total: of_component.len() as u32,
+        reason: reverted.or_else(|| (!failing.is_empty()).then(|| failing.join("; "))),
     }
 }
 

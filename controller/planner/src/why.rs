@@ -3,15 +3,17 @@
 //! The causes are tried in the order in which they block: without a host nothing else matters,
 //! without an agent no stage does.
 
-use crate::desired;
+use crate::desired::{self, Wanted};
 use crate::gates::Block;
 use crate::observe::Silence;
+use crate::operations::Progress;
 use crate::permits::Grant;
 use crate::picture::Picture;
-use crate::{Component, Host, NewNode, Node};
+use crate::targets::{Choice, aim, arrived};
+use crate::{Component, Host, NewNode, Node, departures};
 use std::collections::BTreeMap;
 use straas_schemas::heartbeat::Activity;
-use straas_schemas::view::{Cause, Why};
+use straas_schemas::view::{Cause, RolloutPhase, Why};
 use straas_schemas::{Gate, Outcome, Stage};
 
 fn why(cause: Cause, text: impl Into<String>, evidence: &[(&str, String)]) -> Why {
@@ -20,7 +22,10 @@ fn why(cause: Cause, text: impl Into<String>, evidence: &[(&str, String)]) -> Wh
 }
 
 /// Why a node that is to be removed is still there.
-pub fn deleting(node: &Node) -> Why {
+pub fn deleting(picture: &Picture<'_>, node: &Node) -> Why {
+    if let Some(text) = departures::kept_by(picture.known, &picture.gates, node) {
+        return why(Cause::AwaitingOperation, format!("{} leaves: {text}", node.name), &[]);
+    }
     let host = if node.host == Host::Absent { "is gone" } else { "is being removed" };
     why(Cause::Deleting, format!("{} {host}", node.name), &[])
 }
@@ -31,7 +36,8 @@ pub fn unknown() -> Why {
 }
 
 /// Why a wanted node is where it is.
-pub fn wanted(picture: &Picture<'_>, node: &NewNode, component: &Component) -> Why {
+pub fn wanted(picture: &Picture<'_>, wanted: &Wanted<'_>) -> Why {
+    let (node, component) = (&wanted.node, wanted.component);
     let Some(observed) = picture.known.recorded.get(&node.id).copied() else {
         return sizeless(node, component).unwrap_or_else(|| spawning(&node.name));
     };
@@ -44,7 +50,8 @@ pub fn wanted(picture: &Picture<'_>, node: &NewNode, component: &Component) -> W
         .or_else(|| silent(picture, observed))
         .or_else(|| unreadable(node, component))
         .or_else(|| refused(picture, observed))
-        .unwrap_or_else(|| stage(picture, node, observed, component))
+        .or_else(|| another_host(picture, observed))
+        .unwrap_or_else(|| stage(picture, wanted, observed))
 }
 
 fn spawning(name: &str) -> Why {
@@ -58,7 +65,7 @@ fn sizeless(node: &NewNode, component: &Component) -> Option<Why> {
 }
 
 fn unreadable(node: &NewNode, component: &Component) -> Option<Why> {
-    let problem = desired::nature(component, &node.role).err()?;
+    let problem = desired::nature(component, &component.target, &node.role).err()?;
     Some(why(Cause::AwaitingAgent, format!("it keeps what it has: {problem}"), &[("error", problem)]))
 }
 
@@ -99,17 +106,35 @@ fn refused(picture: &Picture<'_>, node: &Node) -> Option<Why> {
         .then(|| why(Cause::Refused, format!("the agent refused generation {generation}: {reason}"), &[]))
 }
 
-fn stage(picture: &Picture<'_>, planned: &NewNode, node: &Node, component: &Component) -> Why {
+/// A replacement that waits for others, or is under way.
+fn another_host(picture: &Picture<'_>, node: &Node) -> Option<Why> {
+    let permits = &picture.gates.permits;
+    if permits.replaced.contains(&node.id) {
+        return Some(why(Cause::Spawning, format!("the host of {} is replaced by another", node.name), &[]));
+    }
+    let others = permits.waiting.get(&node.id)?;
+    let text = format!("its host is replaced when the others allow it; it waits for {}", brief(others));
+    Some(why(Cause::AwaitingPermit, text, &[("held_by", others.join(", "))]))
+}
+
+fn stage(picture: &Picture<'_>, wanted: &Wanted<'_>, node: &Node) -> Why {
+    if let Some(cause) = let_through(picture, wanted, node) {
+        return cause;
+    }
     if picture.settled(node) {
-        let text = format!("it holds generation {} and its service works", node.converged_generation);
-        return why(Cause::Converged, text, &[]);
+        let what = if wanted.stopped() { "its service is stopped, as wanted" } else { "its service works" };
+        let text = format!("it holds generation {} and {what}", node.converged_generation);
+        return match joining(picture, node) {
+            Some(cause) => cause,
+            None => why(Cause::Converged, text, &[]),
+        };
     }
     let current = picture.current(node);
     if let Some(stage) = current {
         if let Some(cause) = retrying(picture, node, stage) {
             return cause;
         }
-        if let Some(cause) = gated(picture, planned, node, component, stage) {
+        if let Some(cause) = gated(picture, node, wanted.component, stage) {
             return cause;
         }
     }
@@ -136,11 +161,45 @@ fn retrying(picture: &Picture<'_>, node: &Node, stage: Stage) -> Option<Why> {
     }
 }
 
-fn gated(picture: &Picture<'_>, planned: &NewNode, node: &Node, component: &Component, stage: Stage) -> Option<Why> {
+/// Why a node does not have a change yet that others have.
+fn let_through(picture: &Picture<'_>, wanted: &Wanted<'_>, node: &Node) -> Option<Why> {
+    let wave = picture.gates.targets.wave(wanted.component)?;
+    if arrived(node, wanted) || picture.gates.targets.choice(wanted) == Choice::Use(aim(wanted)) {
+        return None;
+    }
+    let job = ("job", wave.rollout.job.to_string());
+    match wave.phase {
+        RolloutPhase::Paused => Some(why(Cause::Paused, "the change is paused by a user", &[job])),
+        RolloutPhase::Held => {
+            let failing: Vec<String> = wave.failing.iter().map(|f| format!("{}: {}", f.node.name, f.text)).collect();
+            let text = format!("the change is held, because nodes fail with it: {}", brief(&failing));
+            Some(why(Cause::Held, text, &[job, ("failing", failing.join("; "))]))
+        }
+        RolloutPhase::Canary => {
+            let names: Vec<String> = wave.canaries.iter().map(|n| n.name.clone()).collect();
+            let text = format!("{} go first with the change and have to work", brief(&names));
+            Some(why(Cause::AwaitingCanary, text, &[job, ("canaries", names.join(", "))]))
+        }
+        RolloutPhase::Rolling | RolloutPhase::Reverting => None,
+    }
+}
+
+/// The operation that follows once a node has joined.
+fn joining(picture: &Picture<'_>, node: &Node) -> Option<Why> {
+    let need = picture.gates.operations.join.get(&node.id)?;
+    let text = match &need.progress {
+        Progress::Done => return None,
+        Progress::Runs => format!("it works; {} runs for it", need.operation.command),
+        Progress::Waits(text) | Progress::Failed(text) => format!("it works; {} waits: {text}", need.operation.command),
+    };
+    Some(why(Cause::AwaitingOperation, text, &[("command", need.operation.command.clone())]))
+}
+
+fn gated(picture: &Picture<'_>, node: &Node, component: &Component, stage: Stage) -> Option<Why> {
     let order = picture.gates.assignments.get(&node.id)?.order(stage)?;
     match &order.gate {
         Gate::Open => None,
-        Gate::Closed { why: text } => match picture.gates.block(picture.known, component, planned) {
+        Gate::Closed { why: text } => match picture.gates.blocks.get(&node.id).cloned() {
             Some(Block::Addresses(names)) => {
                 let text = format!("{stage} waits for the address of {}", brief(&names));
                 Some(why(Cause::AwaitingPeers, text, &[("without_address", names.join(", "))]))
@@ -150,10 +209,23 @@ fn gated(picture: &Picture<'_>, planned: &NewNode, node: &Node, component: &Comp
                 format!("{stage} waits for component {component}: {done} of {total} nodes work"),
                 &[("component", component), ("node", node)],
             )),
+            Some(Block::Operation { command, standing }) => Some(why(
+                Cause::AwaitingOperation,
+                format!("{stage} waits for {command} on a component it depends on: {standing}"),
+                &[("command", command)],
+            )),
+            Some(Block::Membership(turn)) => {
+                Some(why(Cause::AwaitingMembership, format!("{stage} waits for its turn to join: {turn}"), &[]))
+            }
             None => Some(why(Cause::AwaitingAgent, text.clone(), &[])),
         },
-        Gate::Permit { .. } => match picture.gates.grants.get(&node.id)? {
-            Grant::Given(_) | Grant::Free => None,
+        Gate::Permit { .. } => match picture.gates.permits.grants.get(&node.id)? {
+            Grant::Given(..) | Grant::Free(_) => None,
+            Grant::Unsettled(nodes) => {
+                let text = format!("{stage} waits for a permit until others have settled: {}", brief(nodes));
+                Some(why(Cause::AwaitingPermit, text, &[("unsettled", nodes.join(", "))]))
+            }
+            Grant::Barred => Some(why(Cause::Paused, format!("{stage} waits: the change is paused or held"), &[])),
             Grant::Waits(holders) => {
                 let text = match holders.as_slice() {
                     [] => format!("{stage} waits for a permit; {} allows none", component.kind),

@@ -97,6 +97,16 @@ impl Bare {
         outcome
     }
 
+    /// Runs `work` with a repository of its own whose new objects stay in memory and are gone after.
+    pub(crate) fn imagine<T>(&self, work: impl FnOnce(&Repository) -> Result<T>) -> Result<T> {
+        let doing = || format!("opening {}", self.0.dir.display());
+        let repo = Repository::open_bare(&self.0.dir).doing(doing)?;
+        let odb = repo.odb().doing(doing)?;
+        // asked first, so it takes what is written
+        let _memory = odb.add_new_mempack_backend(1000).doing(doing)?;
+        work(&repo)
+    }
+
     /// The commit a branch points to.
     pub(crate) fn branch(&self, name: &str) -> Result<Option<CommitId>> {
         let name = refs::branch_ref(name)?;
@@ -292,7 +302,7 @@ pub(crate) fn mode(executable: bool) -> FileMode {
     if executable { FileMode::BlobExecutable } else { FileMode::Blob }
 }
 
-fn check_changes(changes: &[Change]) -> Result<()> {
+pub(crate) fn check_changes(changes: &[Change]) -> Result<()> {
     if changes.len() > CHANGES_MAX {
         return Err(Error::invalid(
             "commit",
@@ -316,7 +326,8 @@ fn check_changes(changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-fn apply(repo: &Repository, base: &Tree<'_>, changes: &[Change]) -> Result<Oid> {
+/// The tree with all changes, on top of `base`.
+pub(crate) fn apply(repo: &Repository, base: &Tree<'_>, changes: &[Change]) -> Result<Oid> {
     let mut update = TreeUpdateBuilder::new();
     for change in changes {
         let (Change::Put { path, .. } | Change::Remove { path }) = change;
@@ -357,7 +368,8 @@ fn check_place(base: &Tree<'_>, path: &str) -> Result<()> {
     }
 }
 
-fn check_message(message: &str) -> Result<()> {
+/// Refuses what cannot be the message of a commit or tag.
+pub(crate) fn check_message(message: &str) -> Result<()> {
     let odd = |c: char| c.is_control() && c != '\n';
     if message.trim().is_empty() || message.len() > MESSAGE_BYTES_MAX || message.contains(odd) {
         let want = format!("must be text of 1 to {MESSAGE_BYTES_MAX} bytes without control characters");
@@ -367,7 +379,7 @@ fn check_message(message: &str) -> Result<()> {
 }
 
 /// `Name <mail>` or a bare name.
-fn signature(author: &str) -> Result<Signature<'static>> {
+pub(crate) fn signature(author: &str) -> Result<Signature<'static>> {
     let (name, mail) = match author.split_once('<') {
         Some((name, rest)) => (name.trim(), rest.strip_suffix('>').unwrap_or("")),
         None => (author.trim(), "straas@localhost"),

@@ -7,23 +7,20 @@
 
 use crate::bare::{folder_in, read_in};
 use crate::cache::locked;
+use crate::checks::check;
 use crate::effective::{Effectives, json_fault};
 use crate::error::{Doing, Error, FileFault, Result};
 use crate::refs::{CommitId, segment_fault};
+use crate::shape::line_of;
 use git2::{Repository, Tree};
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use straas_schemas::Stage;
 use straas_schemas::config::CONFIG_FILE_BYTES_MAX;
-use straas_schemas::ids::{COMPONENT_NAME_MAX, name_fault};
-use straas_schemas::metadata::{Catalog, ComponentMeta, Sizes};
+use straas_schemas::metadata::{Catalog, ComponentMeta};
 
 /// Most component types; every one is read when `master` moves.
 const KINDS_MAX: usize = 256;
 /// Commits looked at, newest first, for a good catalog after a restart.
 const HISTORY_MAX: usize = 256;
-/// Verbs with time limits of their own besides the stages.
-const VERBS: [&str; 3] = ["start", "stop", "remove"];
 
 /// The catalog in use.
 #[derive(Clone, Debug)]
@@ -86,8 +83,20 @@ fn last_good(repo: &Repository, effectives: &Effectives, head: &CommitId) -> Res
 }
 
 fn read(repo: &Repository, effectives: &Effectives, commit: &CommitId) -> Result<Catalog> {
-    let top = crate::bare::tree_of(repo, commit)?;
-    let Some(folder) = folder_in(repo, &top, "metadata")? else {
+    read_tree(repo, effectives, &crate::bare::tree_of(repo, commit)?)
+}
+
+/// What is wrong with the catalog of a tree.
+pub(crate) fn faults_of(repo: &Repository, effectives: &Effectives, top: &Tree<'_>) -> Result<Vec<FileFault>> {
+    match read_tree(repo, effectives, top) {
+        Ok(_) => Ok(Vec::new()),
+        Err(Error::Invalid { faults }) => Ok(faults),
+        Err(other) => Err(other),
+    }
+}
+
+fn read_tree(repo: &Repository, effectives: &Effectives, top: &Tree<'_>) -> Result<Catalog> {
+    let Some(folder) = folder_in(repo, top, "metadata")? else {
         return Err(Error::invalid(
             "metadata",
             "this folder is missing; put it back on master, one {type}.json per component type",
@@ -127,8 +136,16 @@ fn read(repo: &Repository, effectives: &Effectives, commit: &CommitId) -> Result
             let found = check(meta, &catalog);
             faults.extend(found.into_iter().map(|(pointer, message)| fault(file, text, &pointer, message)));
             for version in meta.versions.keys().filter(|version| segment_fault(version).is_none()) {
-                match effectives.of(repo, &top, &format!("app/{kind}/{version}")) {
-                    Ok(_) => {}
+                match effectives.of(repo, top, &format!("app/{kind}/{version}")) {
+                    Ok(effective) => {
+                        for (r, role) in meta.roles.iter().enumerate() {
+                            let unknown = role.sections.iter().flatten().filter(|name| !effective.contains_key(*name));
+                            for name in unknown {
+                                let why = format!("{name:?} is no section of app/{kind}/{version}/default.json");
+                                faults.push(fault(file, text, &format!("/roles/{r}/sections"), why));
+                            }
+                        }
+                    }
                     Err(Error::Invalid { faults: more }) => faults.extend(more),
                     Err(Error::NotFound { what, next }) => {
                         faults.push(fault(
@@ -159,99 +176,9 @@ fn parse(repo: &Repository, folder: &Tree<'_>, name: &str, file: &str) -> Result
     Ok((String::from_utf8_lossy(&bytes).into_owned(), meta))
 }
 
-/// A fault at a top-level key; the line is where the key first stands.
+/// A fault with the line of what it points to, or of what that should stand in.
 fn fault(file: &str, text: &str, pointer: &str, message: String) -> FileFault {
-    let key = format!("\"{}\"", pointer.split('/').nth(1).unwrap_or_default());
-    let line = text.lines().position(|line| line.trim_start().trim_start_matches('{').trim_start().starts_with(&key));
-    FileFault { file: file.to_owned(), line: line.map(|n| n + 1), pointer: pointer.to_owned(), message }
-}
-
-/// Everything about a component type that its shape does not say, as (pointer, message).
-fn check(meta: &ComponentMeta, catalog: &Catalog) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    let mut add = |pointer: String, message: String| found.push((pointer, message));
-    if let Some(why) = name_fault("the type", &meta.kind, COMPONENT_NAME_MAX) {
-        add("/type".into(), why);
-    }
-    let mut names = BTreeSet::new();
-    for (r, role) in meta.roles.iter().enumerate() {
-        if let Some(why) = name_fault("the role", &role.name, COMPONENT_NAME_MAX) {
-            add(format!("/roles/{r}/name"), why);
-        }
-        if !names.insert(role.name.as_str()) {
-            add(format!("/roles/{r}/name"), format!("{:?} is the name of an earlier role", role.name));
-        }
-        match segment_fault(&role.script_role) {
-            Some(why) => add(format!("/roles/{r}/script_role"), why),
-            None if role.script_role == "lib" => {
-                add(format!("/roles/{r}/script_role"), "\"lib\" holds what scripts share; choose another name".into());
-            }
-            None => {}
-        }
-        if let Some(sizes) = role.sizes {
-            check_sizes(sizes, &format!("/roles/{r}/sizes"), &mut add);
-        }
-    }
-    check_sizes(meta.sizes, "/sizes", &mut add);
-    if !names.contains(meta.default_role.as_str()) {
-        add("/default_role".into(), format!("{:?} is not one of the roles", meta.default_role));
-    }
-    if !meta.versions.contains_key(&meta.default_version) {
-        add("/default_version".into(), format!("{:?} is not one of the versions", meta.default_version));
-    }
-    for why in meta.versions.keys().filter_map(|version| segment_fault(version)) {
-        add("/versions".into(), why);
-    }
-    if !meta.flavors.contains_key(&meta.default_flavor) {
-        add("/default_flavor".into(), format!("{:?} is not one of the flavors", meta.default_flavor));
-    }
-    for (role, peers) in &meta.peers {
-        for name in std::iter::once(role).chain(peers).filter(|name| !names.contains(name.as_str())) {
-            add(format!("/peers/{role}"), format!("{name:?} is not one of the roles"));
-        }
-    }
-    for (d, dependency) in meta.dependencies.iter().enumerate() {
-        if !catalog.contains_key(&dependency.kind) {
-            add(format!("/dependencies/{d}/type"), format!("{:?} has no file in metadata/", dependency.kind));
-        } else if dependency.kind == meta.kind && dependency.required {
-            add(format!("/dependencies/{d}/type"), "a type cannot require itself; nothing could be the first".into());
-        }
-    }
-    if meta.disruption.max_unavailable == 0 {
-        add("/disruption/max_unavailable".into(), "must be at least 1, or nothing could ever be changed".into());
-    }
-    for (stage, limits) in &meta.stages {
-        if !Stage::ALL.iter().any(|known| known.name() == stage) && !VERBS.contains(&stage.as_str()) {
-            let known: Vec<&str> = Stage::ALL.iter().map(|stage| stage.name()).chain(VERBS).collect();
-            add(format!("/stages/{stage}"), format!("is not a stage or verb; known are {}", known.join(", ")));
-        }
-        if limits.total_s == 0 || limits.no_progress_s == 0 {
-            add(format!("/stages/{stage}"), "limits must be at least 1 second".into());
-        }
-    }
-    for (p, port) in meta.ports.iter().enumerate() {
-        let known =
-            matches!(port.protocol.as_str(), "tcp" | "udp") && matches!(port.from.as_str(), "tenant" | "component");
-        if !known || port.port == 0 {
-            add(
-                format!("/ports/{p}"),
-                "needs a port from 1 up, protocol tcp or udp, and from tenant or component".into(),
-            );
-        }
-    }
-    if meta.validate_every_s == 0 {
-        add("/validate_every_s".into(), "must be at least 1".into());
-    }
-    found
-}
-
-fn check_sizes(sizes: Sizes, pointer: &str, add: &mut impl FnMut(String, String)) {
-    if !(sizes.min <= sizes.default && sizes.default <= sizes.max && sizes.max > 0) {
-        add(
-            pointer.into(),
-            format!("needs min <= default <= max; it has {}, {}, {}", sizes.min, sizes.default, sizes.max),
-        );
-    } else if sizes.odd && sizes.default.is_multiple_of(2) {
-        add(format!("{pointer}/default"), format!("{} is even, but only odd sizes are allowed", sizes.default));
-    }
+    let ends = pointer.match_indices('/').map(|(end, _)| end).chain([pointer.len()]);
+    let line = ends.rev().find_map(|end| line_of(text, pointer.get(..end)?));
+    FileFault { file: file.to_owned(), line, pointer: pointer.to_owned(), message }
 }

@@ -22,10 +22,10 @@ use straas_schemas::metadata::Catalog;
 /// Handle to the config repo.
 #[derive(Clone)]
 pub struct ConfigRepo {
-    bare: Bare,
-    catalog: Arc<CatalogCache>,
-    effectives: Arc<Effectives>,
-    tags: Arc<TagIndex>,
+    pub(crate) bare: Bare,
+    pub(crate) catalog: Arc<CatalogCache>,
+    pub(crate) effectives: Arc<Effectives>,
+    pub(crate) tags: Arc<TagIndex>,
 }
 
 impl ConfigRepo {

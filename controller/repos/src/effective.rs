@@ -84,8 +84,16 @@ fn merge(repo: &Repository, tree: &Tree<'_>, folder: &str) -> Result<Effective> 
 }
 
 fn parse(repo: &Repository, tree: &Tree<'_>, folder: &str, name: &str) -> Result<Option<ConfigFile>> {
-    let path = format!("{folder}/{name}");
-    let Some(bytes) = read_in(repo, tree, name)? else { return Ok(None) };
+    parsed(read_in(repo, tree, name)?, format!("{folder}/{name}"))
+}
+
+/// The configuration file at a path of a commit's tree.
+pub(crate) fn parse_file(repo: &Repository, top: &Tree<'_>, path: &str) -> Result<Option<ConfigFile>> {
+    parsed(read_in(repo, top, path)?, path.to_owned())
+}
+
+fn parsed(bytes: Option<Vec<u8>>, path: String) -> Result<Option<ConfigFile>> {
+    let Some(bytes) = bytes else { return Ok(None) };
     if bytes.len() > CONFIG_FILE_BYTES_MAX {
         let message = format!("has {} bytes; at most {CONFIG_FILE_BYTES_MAX} are allowed", bytes.len());
         return Err(Error::invalid(path, message));

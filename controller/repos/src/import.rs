@@ -17,9 +17,12 @@ const IMPORT_BYTES_MAX: usize = 64 << 20;
 
 /// A file to be imported.
 pub(crate) struct Source {
-    path: String,
-    content: Vec<u8>,
-    executable: bool,
+    /// From the top of the repository.
+    pub(crate) path: String,
+    /// Its bytes.
+    pub(crate) content: Vec<u8>,
+    /// It may be run.
+    pub(crate) executable: bool,
 }
 
 /// Reads all files below `dir`.
@@ -33,6 +36,13 @@ pub(crate) fn files_of(dir: &Path) -> Result<Vec<Source>> {
             "holds no files; name the folder with cmd/ and pre_config/",
         ));
     }
+    Ok(files)
+}
+
+/// Reads all files below `dir`, which is the folder `below` of the repository.
+pub(crate) fn files_below(dir: &Path, below: &str) -> Result<Vec<Source>> {
+    let mut files = Vec::new();
+    collect(dir, below, 1, &mut files, &mut 0)?;
     Ok(files)
 }
 

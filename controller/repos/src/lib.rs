@@ -14,19 +14,29 @@
 //! Never here: HTTP, authorisation, databases, decisions about nodes. A caller has checked who may
 //! read or write what; this crate checks that every name is safe for refs and paths.
 
+mod adopt;
 mod bare;
 mod cache;
 mod catalog;
+mod checks;
 mod config;
+mod diff;
+mod edit;
 mod effective;
 mod error;
+mod history;
 mod import;
+mod overlay;
 mod packs;
 mod refs;
+mod resolve;
 mod scripts;
+mod secret;
 mod seed;
+mod shape;
 mod tags;
 
+pub use adopt::Adoption;
 pub use bare::{Change, Entry, FILE_BYTES_MAX};
 pub use catalog::CatalogView;
 pub use config::ConfigRepo;
@@ -34,3 +44,4 @@ pub use error::{Error, FileFault, Result};
 pub use packs::{Pack, PackLimits, Packs};
 pub use refs::CommitId;
 pub use scripts::ScriptRepo;
+pub use shape::{line_of, shape_faults};

@@ -8,6 +8,7 @@ use crate::error::{Doing, Error, Result};
 use git2::{ErrorCode, Oid, Reference, Repository, Signature};
 use std::fmt;
 use std::time::{Duration, Instant};
+use straas_schemas::configuration::TAG_BYTES_MAX;
 use straas_schemas::ids::{TOPOLOGY_NAME_MAX, ZONE_NAME_MAX, name_fault};
 
 /// The branch that defaults, metadata and scripts stand on.
@@ -154,6 +155,20 @@ pub(crate) fn segment_fault(part: &str) -> Option<String> {
         return Some(format!("the part {part:?} could be read as an option or a revision"));
     }
     None
+}
+
+/// Why a text cannot be the name of a tag; `None` if it can.
+pub(crate) fn tag_fault(tag: &str) -> Option<String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let begins = tag.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let odd = tag.contains("..") || tag.ends_with('.') || tag.to_ascii_lowercase().ends_with(".lock");
+    if tag.len() <= TAG_BYTES_MAX && begins && tag.chars().all(allowed) && !odd {
+        return None;
+    }
+    Some(format!(
+        "{:?} cannot be a tag; it is 1 to {TAG_BYTES_MAX} letters, digits and . _ -, beginning with a letter or digit",
+        shown(tag)
+    ))
 }
 
 /// Where a ref points; `None` if it does not exist.

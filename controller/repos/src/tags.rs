@@ -1,22 +1,30 @@
-//! Which tags belong to a branch, without listing all tags at every call.
+//! Tags of branches, without listing all tags at every call.
 //!
-//! Tags are called `{role}&{branch}&{tag}` (2017 design, 4.2.1), so git can only find those of one
-//! branch by looking at all. The listing is kept and used for as long as the folder of tags and the
-//! packed refs are as they were. Times of files are coarse: a listing made while they were fresh is
-//! used once and not kept.
+//! Tags are called `{role}&{branch}&{tag}` (2017 design, 4.2.1): one is found by its name, but those
+//! of one branch only by looking at all. The listing is kept and used for as long as the folder of
+//! tags and the packed refs are as they were. Times of files are coarse: a listing made while they
+//! were fresh is used once and not kept.
 
+use crate::bare::{check_message, signature};
 use crate::cache::locked;
-use crate::error::{Doing, Result};
-use git2::{ErrorCode, Repository};
+use crate::config::ConfigRepo;
+use crate::error::{Doing, Error, Result};
+use crate::refs::{self, CommitId};
+use git2::{ErrorCode, ObjectType, Oid, Repository};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
+use straas_schemas::configuration::TagView;
 
 /// Two changes closer than this may leave the same time on a file; kernels tick every 1 to 10 ms.
 const TICK: Duration = Duration::from_millis(100);
+/// Most tags of one branch: each is read when they are listed.
+pub(crate) const TAGS_MAX: usize = 1_000;
+/// Who tags may belong to.
+pub(crate) const ROLES: [&str; 2] = ["user", "admin"];
 
 /// The tags by branch, as of the last look.
 #[derive(Default)]
@@ -27,25 +35,38 @@ type ByBranch = BTreeMap<String, Vec<String>>;
 type Stamp = [Option<(u64, u64, SystemTime)>; 2];
 
 impl TagIndex {
-    /// Deletes the tags of a branch.
-    pub(crate) fn delete(&self, repo: &Repository, branch: &str) -> Result<()> {
+    /// The full names of a branch's tags.
+    pub(crate) fn of(&self, repo: &Repository, branch: &str) -> Result<Vec<String>> {
         let mut known = locked(&self.0);
         let stamp = stamp(repo.path());
         if known.as_ref().is_none_or(|(then, _)| *then != stamp) {
             *known = Some((stamp, list(repo)?));
         }
         let names = known.as_ref().and_then(|(_, tags)| tags.get(branch)).cloned().unwrap_or_default();
-        let fresh = stamp.iter().flatten().any(|(_, _, time)| time.elapsed().is_ok_and(|age| age < TICK));
-        if fresh || !names.is_empty() {
+        if stamp.iter().flatten().any(|(_, _, time)| time.elapsed().is_ok_and(|age| age < TICK)) {
             *known = None;
         }
+        Ok(names)
+    }
+
+    /// Deletes the tags of a branch.
+    pub(crate) fn delete(&self, repo: &Repository, branch: &str) -> Result<()> {
+        let names = self.of(repo, branch)?;
+        if !names.is_empty() {
+            *locked(&self.0) = None;
+        }
         for name in names {
-            match repo.find_reference(&name).and_then(|mut tag| tag.delete()) {
-                Err(error) if error.code() != ErrorCode::NotFound => Err(error).doing(|| format!("deleting {name}"))?,
-                _ => {}
-            }
+            remove(repo, &name)?;
         }
         Ok(())
+    }
+}
+
+fn remove(repo: &Repository, name: &str) -> Result<bool> {
+    match repo.find_reference(name).and_then(|mut tag| tag.delete()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
+        Err(source) => Err(Error::Git { doing: format!("deleting {name}"), source }),
     }
 }
 
@@ -68,4 +89,124 @@ fn list(repo: &Repository) -> Result<ByBranch> {
         }
     }
     Ok(tags)
+}
+
+/// The ref of a tag.
+pub(crate) fn tag_ref(role: &str, branch: &str, tag: &str) -> Result<String> {
+    refs::branch_ref(branch)?;
+    if !ROLES.contains(&role) {
+        return Err(Error::invalid("tag", "belongs to user or admin, nobody else"));
+    }
+    if let Some(why) = refs::tag_fault(tag) {
+        return Err(Error::invalid("tag", why));
+    }
+    Ok(format!("refs/tags/{role}&{branch}&{tag}"))
+}
+
+/// What a tag says, from its full name.
+fn picture(repo: &Repository, name: &str) -> Result<Option<TagView>> {
+    let doing = || format!("reading {name}");
+    let Some(id) = refs::target(repo, name)? else { return Ok(None) };
+    let object = repo.find_object(id, None).doing(doing)?;
+    let Ok(commit) = object.peel_to_commit() else { return Ok(None) };
+    let mut parts = name.trim_start_matches("refs/tags/").splitn(3, '&').map(str::to_owned);
+    let (Some(role), Some(branch), Some(tag)) = (parts.next(), parts.next(), parts.next()) else { return Ok(None) };
+    let annotated = object.as_tag();
+    let who = annotated.and_then(git2::Tag::tagger);
+    let who = who.unwrap_or_else(|| commit.author().to_owned());
+    Ok(Some(TagView {
+        reference: format!("{branch}&{tag}"),
+        commit: commit.id().to_string(),
+        message: annotated.and_then(|tag| tag.message().ok()?).unwrap_or_default().trim_end().to_owned(),
+        author: String::from_utf8_lossy(who.name_bytes()).into_owned(),
+        at_ms: who.when().seconds().saturating_mul(1000),
+        tag,
+        branch,
+        role,
+    }))
+}
+
+impl ConfigRepo {
+    /// The tags of a branch, by name, at most `limit` after `after`; whether there are more.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a branch that is not there.
+    pub fn tags(&self, branch: &str, after: Option<&str>, limit: usize) -> Result<(Vec<TagView>, bool)> {
+        self.must_have(branch)?;
+        self.bare.with(|repo| {
+            let mut names = self.tags.of(repo, branch)?;
+            let short = |name: &String| name.rsplit('&').next().unwrap_or_default().to_owned();
+            names.sort_by_key(short);
+            names.retain(|name| after.is_none_or(|after| short(name).as_str() > after));
+            let more = names.len() > limit;
+            let mut tags = Vec::with_capacity(names.len().min(limit));
+            for name in names.iter().take(limit) {
+                tags.extend(picture(repo, name)?);
+            }
+            Ok((tags, more))
+        })
+    }
+
+    /// Marks a commit of a branch, its newest if none is named.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if there is such a tag; [`Error::NotFound`] for a branch that is not
+    /// there, or a commit that is not on it; [`Error::Invalid`] for a name, a message or too many.
+    pub fn create_tag(
+        &self,
+        role: &str,
+        branch: &str,
+        tag: &str,
+        commit: Option<&CommitId>,
+        message: &str,
+        author: &str,
+    ) -> Result<TagView> {
+        let name = tag_ref(role, branch, tag)?;
+        let author = signature(author)?;
+        check_message(message)?;
+        // a branch and its tags go together: nobody deletes it meanwhile
+        let _turn = self.bare.turn()?;
+        let head = self.must_have(branch)?;
+        if let Some(commit) = commit
+            && !self.on_branch(branch, commit)?
+        {
+            return Err(Error::not_found(format!("commit {commit} on branch {branch}"), "see its log"));
+        }
+        let oid: Oid = commit.unwrap_or(&head).oid()?;
+        self.bare.with(|repo| {
+            for role in ROLES {
+                if refs::target(repo, &tag_ref(role, branch, tag)?)?.is_some() {
+                    return Err(Error::Conflict {
+                        what: format!("there is a tag {tag} on branch {branch} already"),
+                        next: "take another name, or delete that one first".into(),
+                    });
+                }
+            }
+            if self.tags.of(repo, branch)?.len() >= TAGS_MAX {
+                let text = format!("{branch} has {TAGS_MAX} tags, which is the most; delete some first");
+                return Err(Error::invalid("tag", text));
+            }
+            let doing = || format!("making {name}");
+            let object = repo.find_object(oid, Some(ObjectType::Commit)).doing(doing)?;
+            let made = repo.tag(name.trim_start_matches("refs/tags/"), &object, &author, message, false);
+            made.doing(doing)?;
+            picture(repo, &name)?.ok_or_else(|| Error::not_found(format!("tag {tag}"), "make it again"))
+        })
+    }
+
+    /// Deletes a tag of a branch, whichever of the roles' it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is none.
+    pub fn delete_tag(&self, branch: &str, tag: &str) -> Result<()> {
+        let names = ROLES.map(|role| tag_ref(role, branch, tag));
+        let _turn = self.bare.turn()?;
+        self.bare.with(|repo| {
+            let mut any = false;
+            for name in names {
+                any |= remove(repo, &name?)?;
+            }
+            if any { Ok(()) } else { Err(Error::not_found(format!("tag {tag} of branch {branch}"), "list its tags")) }
+        })
+    }
 }

@@ -3,6 +3,7 @@
 //! A node reads and writes itself and nothing else: every route but enrolment names a node, and
 //! [`OwnNode`] lets only that node's newest incarnation through.
 
+mod commands;
 mod enrol;
 mod packs;
 mod poll;
@@ -19,6 +20,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use std::collections::HashMap;
 use std::sync::Arc;
+use straas_schemas::command::COMMAND_PIECE_BYTES_MAX;
 use straas_schemas::enrol::CSR_BYTES_MAX;
 use straas_schemas::heartbeat::HEARTBEAT_BYTES_MAX;
 use straas_schemas::report::{FACTS_BYTES_MAX, OUTPUT_TAIL_BYTES_MAX, REPORTS_MAX};
@@ -40,6 +42,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route(
             "/agent/v1/nodes/{id}/heartbeat",
             post(report::heartbeat).layer(DefaultBodyLimit::max(HEARTBEAT_BYTES_MAX)),
+        )
+        .route(
+            "/agent/v1/nodes/{id}/commands/{command}/output",
+            post(commands::output).layer(DefaultBodyLimit::max(COMMAND_PIECE_BYTES_MAX)),
         )
         .route("/agent/v1/nodes/{id}/packs/{want}", get(packs::pack))
         .route("/agent/v1/nodes/{id}/files/{sha256}", get(packs::file))

@@ -1,13 +1,18 @@
-//! The long poll: answers as soon as there is a newer assignment than the one the node has.
+//! The long poll: answers as soon as there is a newer assignment than the one the node has, or a
+//! guest command that it does not have, or one of its commands is to be ended.
 //!
 //! Something else than newer (a lower generation after a database was put back, the same generation
 //! with other content) is what the agent refuses and reports. It is told so at the end of its wait:
 //! at once would be a loop of refusals as fast as the link.
+//!
+//! A command that a poll names is known to be in the node's journal. To an agent without an
+//! assignment none is offered: it has no scripts, and if its ledger was lost, the controller has to
+//! hear of that first.
 
 use super::OwnNode;
 use crate::app::App;
 use crate::clock::now_ms;
-use crate::fleet::Slot;
+use crate::fleet::{Said, Slot};
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
 use axum::extract::State;
@@ -16,7 +21,15 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::{BufMut as _, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
+use straas_schemas::NodeId;
+use straas_schemas::command::COMMANDS_WAITING_MAX;
 use straas_schemas::poll::{POLL_WAIT_MS_MAX, PollRequest};
+
+/// A poll that begins takes the node's commands anew from the store if that was last done so long
+/// ago: another controller may have queued some.
+const SYNC_MS: i64 = 1_000;
+/// Most commands that one poll names: all that may wait, and operations beside them.
+const NAMED_MAX: usize = COMMANDS_WAITING_MAX * 4;
 
 /// `POST /agent/v1/nodes/{id}/poll`
 pub async fn poll(
@@ -25,24 +38,61 @@ pub async fn poll(
     Json(request): Json<PollRequest>,
 ) -> Result<Response, ApiError> {
     let gone = || ApiError::unauthorized("there is no such node any more");
-    let mut slot = app.fleet.watch(&identity.node).ok_or_else(gone)?;
+    if request.commands.len() > NAMED_MAX {
+        return Err(ApiError::invalid("/commands", &format!("at most {NAMED_MAX} commands")));
+    }
+    let node = &identity.node;
+    named(&app, node, &request, app.fleet.get(node).ok_or_else(gone)?).await;
+    let mut watch = app.fleet.watch(node).ok_or_else(gone)?;
     let mut stopping = app.stopping.clone();
     let newer = |slot: &Slot| slot.offer.as_ref().is_some_and(|offer| offer.generation > request.generation);
-    let news = |slot: &Slot| slot.incarnation != identity.incarnation || newer(slot);
     let wait = Duration::from_millis(u64::from(request.wait_ms.min(POLL_WAIT_MS_MAX)));
-    let slot = tokio::select! {
-        // a slot that is dropped belongs to a node that is gone
-        biased;
-        changed = slot.wait_for(news) => changed.map_err(|_| gone())?.clone(),
-        () = pause(wait) => app.fleet.get(&identity.node).ok_or_else(gone)?,
-        () = stopping.requested() => return Ok(answer(None, false)),
+    let mut over = std::pin::pin!(pause(wait));
+    let mut last = false;
+    let (slot, said) = loop {
+        let slot = watch.borrow_and_update().clone();
+        let said = say(&slot, &request);
+        if last || slot.incarnation != identity.incarnation || newer(&slot) || !said.is_empty() {
+            break (slot, said);
+        }
+        let again = slot.orders.again_ms(&request.commands, now_ms()).filter(|_| request.generation > 0);
+        tokio::select! {
+            // a slot that is dropped belongs to a node that is gone
+            biased;
+            changed = watch.changed() => changed.map_err(|_| gone())?,
+            () = &mut over => last = true,
+            () = later(again) => {}
+            () = stopping.requested() => return Ok(answer(None, &Said::default(), false)),
+        }
     };
     if slot.incarnation != identity.incarnation {
         return Err(ApiError::unauthorized("the node enrolled again on another host"));
     }
+    if !said.is_empty() {
+        app.fleet.told(node, &said.ids(), now_ms());
+    }
     let renew = identity.renew_at_ms <= now_ms();
     let offer = if has(&request, &slot) { None } else { slot.offer.map(|offer| offer.document) };
-    Ok(answer(offer.as_deref(), renew))
+    Ok(answer(offer.as_deref(), &said, renew))
+}
+
+fn say(slot: &Slot, request: &PollRequest) -> Said {
+    if request.generation > 0 { slot.orders.say(&request.commands, now_ms()) } else { Said::default() }
+}
+
+/// Notes what the agent says it has, and looks into the store for what is new.
+async fn named(app: &App, node: &NodeId, request: &PollRequest, slot: Slot) {
+    let orders = &slot.orders;
+    let new: Vec<_> = request.commands.iter().filter(|id| !orders.runs(id)).collect();
+    if now_ms().saturating_sub(orders.synced_ms()) > SYNC_MS
+        // without the database agents are answered from memory
+        && let Err(error) = app.sync_orders(node).await
+    {
+        tracing::debug!(%node, error = error.chain(), "cannot read its commands");
+    }
+    if !new.is_empty() {
+        app.commands.add(|todo| todo.started.extend(new.into_iter().map(|id| (node.clone(), id.clone()))));
+    }
 }
 
 /// The runtime's shortest sleep is a millisecond, which is long for who asked not to wait.
@@ -52,16 +102,30 @@ async fn pause(wait: Duration) {
     }
 }
 
+async fn later(at_ms: Option<i64>) {
+    match at_ms {
+        Some(at_ms) => tokio::time::sleep(Duration::from_millis((at_ms - now_ms()).max(1).unsigned_abs())).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn has(request: &PollRequest, slot: &Slot) -> bool {
     slot.offer.as_ref().is_none_or(|o| o.generation == request.generation && Some(&o.digest) == request.digest.as_ref())
 }
 
 /// A `PollAnswer`, put together from bytes that were made once per assignment.
-fn answer(document: Option<&[u8]>, renew: bool) -> Response {
+fn answer(document: Option<&[u8]>, said: &Said, renew: bool) -> Response {
     let document = document.unwrap_or(b"null");
     let mut body = BytesMut::with_capacity(document.len() + 40);
     body.put_slice(b"{\"assignment\":");
     body.put_slice(document);
+    if !said.is_empty() {
+        // structs of strings, numbers and JSON values always serialise
+        body.put_slice(b",\"commands\":");
+        body.put_slice(&serde_json::to_vec(&said.commands).unwrap_or_default());
+        body.put_slice(b",\"cancel\":");
+        body.put_slice(&serde_json::to_vec(&said.cancel).unwrap_or_default());
+    }
     body.put_slice(if renew { b",\"renew\":true}" } else { b",\"renew\":false}" });
     ([(header::CONTENT_TYPE, "application/json")], body.freeze()).into_response()
 }

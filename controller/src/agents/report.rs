@@ -8,6 +8,7 @@ use crate::http::problem::ApiError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use std::sync::Arc;
+use straas_schemas::command::{COMMAND_RESULT_BYTES_MAX, CommandStanding};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::report::{
     FACTS_BYTES_MAX, OUTPUT_TAIL_BYTES_MAX, REPORTS_MAX, Report, ReportAnswer, ReportBody, ReportRequest, StageResult,
@@ -44,10 +45,34 @@ pub async fn reports(
         let name = slot.offer.as_ref().map_or_else(|| identity.node.0.clone(), |o| o.assignment.name.clone());
         let events: Vec<_> = fresh.iter().map(|r| event(&slot.topology, &identity.node, &name, r, now)).collect();
         // the reports are durable: what they change must be looked at even if the events are lost
-        app.wake.wake(&slot.topology);
+        commands(&app, &identity.node, &fresh).await;
+        if fresh.iter().any(|report| !matches!(report.body, ReportBody::Command(_))) {
+            app.wake.wake(&slot.topology);
+        }
         app.tell(&events).await;
+        app.wake.touch(&slot.topology);
     }
     Ok(Json(ReportAnswer { acknowledged }))
+}
+
+/// What reports say of guest commands, for those who wait for them.
+async fn commands(app: &App, node: &NodeId, fresh: &[Report]) {
+    let end = |report: &Report| match &report.body {
+        ReportBody::Command(end) => Some(end.id.clone()),
+        _ => None,
+    };
+    let ids: Vec<_> = fresh.iter().filter_map(end).collect();
+    let lost = fresh.iter().any(|report| matches!(report.body, ReportBody::LedgerLost { .. }));
+    let told = async {
+        app.commands_ended(node, &ids).await?;
+        if lost {
+            app.sync_orders(node).await?;
+        }
+        Ok::<_, crate::error::Error>(())
+    };
+    if let Err(error) = told.await {
+        tracing::warn!(%node, error = error.chain(), "cannot tell of the end of commands; a later look does");
+    }
 }
 
 fn check(request: &ReportRequest) -> Result<(), ApiError> {
@@ -62,6 +87,11 @@ fn check(request: &ReportRequest) -> Result<(), ApiError> {
             if number > NUMBER_MAX {
                 return Err(ApiError::invalid(&format!("/reports/{index}/{name}"), "a number above 2^63 - 1"));
             }
+        }
+        if let ReportBody::Command(end) = &report.body
+            && serde_json::to_vec(&end.result).map_or(usize::MAX, |json| json.len()) > COMMAND_RESULT_BYTES_MAX
+        {
+            return Err(ApiError::invalid(&format!("/reports/{index}/result"), "longer than 16 KiB"));
         }
         let ReportBody::Stage(result) = &report.body else { continue };
         if result.output_tail.len() > OUTPUT_TAIL_BYTES_MAX {
@@ -85,7 +115,10 @@ fn numbers(report: &Report) -> Vec<(&'static str, u64)> {
         ]),
         ReportBody::Converged { generation } => numbers.push(("generation", *generation)),
         ReportBody::Refused { offered, have, .. } => numbers.extend([("offered", *offered), ("have", *have)]),
-        ReportBody::LedgerLost { .. } => {}
+        ReportBody::Command(end) => {
+            numbers.extend([("duration_ms", end.duration_ms), ("output_bytes", end.output_bytes)])
+        }
+        ReportBody::Drift(_) | ReportBody::LedgerLost { .. } => {}
     }
     numbers
 }
@@ -100,7 +133,13 @@ fn shorten(body: &mut ReportBody) {
             }
         }
         ReportBody::Refused { reason, .. } | ReportBody::LedgerLost { reason } => cut(reason, LINE_BYTES_MAX),
-        ReportBody::Converged { .. } => {}
+        ReportBody::Command(end) => {
+            cut(&mut end.reason, LINE_BYTES_MAX);
+            if let Some(hint) = &mut end.hint {
+                cut(hint, LINE_BYTES_MAX);
+            }
+        }
+        ReportBody::Converged { .. } | ReportBody::Drift(_) => {}
     }
 }
 
@@ -130,6 +169,12 @@ fn event(topology: &TopologyId, node: &NodeId, name: &str, report: &Report, now:
         ReportBody::Refused { offered, have, reason } => {
             ("refused", format!("{name}: refused generation {offered} (has {have}): {reason}"))
         }
+        ReportBody::Command(end) => {
+            let standing = CommandStanding::from(end.outcome);
+            let reason = if end.reason.is_empty() { String::new() } else { format!(": {}", end.reason) };
+            ("command", format!("{name}: command {} {}{reason}", end.id, standing.name()))
+        }
+        ReportBody::Drift(found) => ("drift", format!("{name}: {} resources are not as configured", found.total)),
         ReportBody::LedgerLost { reason } => {
             ("ledger", format!("{name}: its ledger was damaged and set aside: {reason}"))
         }

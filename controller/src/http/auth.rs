@@ -17,6 +17,8 @@ const ADMIN_TENANT: &str = "admin";
 pub struct Caller {
     /// The tenant whose topologies he sees and changes.
     pub tenant: String,
+    /// He may do what is for administrators only.
+    pub admin: bool,
 }
 
 /// Lets through who has a token, and says who it is.
@@ -27,7 +29,7 @@ pub async fn authenticate(State(app): State<Arc<App>>, mut request: Request, nex
     if !secrets::matches(token, &app.admin_token) {
         return Err(ApiError::unauthorized("this token is not known"));
     }
-    request.extensions_mut().insert(Caller { tenant: ADMIN_TENANT.to_owned() });
+    request.extensions_mut().insert(Caller { tenant: ADMIN_TENANT.to_owned(), admin: true });
     Ok(next.run(request).await)
 }
 

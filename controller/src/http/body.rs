@@ -3,19 +3,29 @@
 use super::problem::ApiError;
 use super::strict;
 use jsonschema::Validator;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::Value;
 use std::sync::LazyLock;
 use straas_schemas::Fault;
+use straas_schemas::change::{ComponentPatch, FlexupRequest, RolloutOptions, SyncRequest};
 use straas_schemas::metadata::Catalog;
-use straas_schemas::topology::{ComponentPatch, TopologyRequest, faults};
+use straas_schemas::topology::{ComponentRequest, TopologyRequest, faults};
 
 /// Most faults reported of one body: nobody mends more in one go.
 const FAULTS_MAX: usize = 100;
 
 static TOPOLOGY: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(TopologyRequest)));
+static COMPONENT: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(ComponentRequest)));
 static PATCH: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(ComponentPatch)));
+static FLEXUP: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(FlexupRequest)));
+static ROLLOUT: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(RolloutOptions)));
+static SYNC: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(SyncRequest)));
+static DEPENDENCIES: LazyLock<Option<Validator>> =
+    LazyLock::new(|| validator(&schemars::schema_for!(DependenciesRequest)));
 
-fn validator(schema: &schemars::Schema) -> Option<Validator> {
+/// A schema, ready to be checked against.
+pub fn validator(schema: &schemars::Schema) -> Option<Validator> {
     jsonschema::validator_for(schema.as_value()).ok()
 }
 
@@ -73,12 +83,82 @@ pub fn topology(body: Document, catalog: &Catalog) -> Result<TopologyRequest, Ap
     checked(body.value, found)
 }
 
-/// Changes to a component without faults of shape.
+/// A request for one more component beside those of an outline of the topology, without faults.
+///
+/// # Errors
+/// 422 with all faults of shape and of meaning.
+pub fn component(body: Document, mut beside: Vec<Value>, catalog: &Catalog) -> Result<ComponentRequest, ApiError> {
+    let mut found = shape(COMPONENT.as_ref(), &body.value);
+    let at = format!("/components/{}", beside.len());
+    beside.push(body.value.clone());
+    let whole = faults(&serde_json::json!({ "components": beside }), catalog).into_iter();
+    // those of the others were told when they were asked for, or came with a newer catalog
+    let own = |fault: Fault| Some(Fault::at(fault.pointer.strip_prefix(&at)?, fault.message.clone()));
+    found.extend(whole.filter_map(own).filter(|fault| fault.pointer.is_empty() || fault.pointer.starts_with('/')));
+    found.extend(body.faults);
+    checked(body.value, found)
+}
+
+/// A body of the shape that `schema` says.
+///
+/// # Errors
+/// 422 with all faults.
+pub fn typed<T: serde::de::DeserializeOwned>(body: Document, schema: Option<&Validator>) -> Result<T, ApiError> {
+    let mut found = shape(schema, &body.value);
+    found.extend(body.faults);
+    checked(body.value, found)
+}
+
+/// Changes to a component without faults of shape, of which there is at least one.
 ///
 /// # Errors
 /// 422 with all faults.
 pub fn patch(body: Document) -> Result<ComponentPatch, ApiError> {
-    let mut found = shape(PATCH.as_ref(), &body.value);
-    found.extend(body.faults);
-    checked(body.value, found)
+    let patch: ComponentPatch = typed(body, PATCH.as_ref())?;
+    if patch.version.is_none() && patch.size.is_none() && patch.config.is_none() {
+        return Err(ApiError::invalid("", "nothing to change; name a version, a size or a config"));
+    }
+    Ok(patch)
+}
+
+/// More nodes, without faults of shape.
+///
+/// # Errors
+/// 422 with all faults.
+pub fn flexup(body: Document) -> Result<FlexupRequest, ApiError> {
+    typed(body, FLEXUP.as_ref())
+}
+
+/// How a change reaches the nodes, without faults of shape.
+///
+/// # Errors
+/// 422 with all faults.
+pub fn rollout(body: Document) -> Result<RolloutOptions, ApiError> {
+    typed(body, ROLLOUT.as_ref())
+}
+
+/// A script sync without faults of shape.
+///
+/// # Errors
+/// 422 with all faults.
+pub fn sync(body: Document) -> Result<SyncRequest, ApiError> {
+    typed(body, SYNC.as_ref())
+}
+
+/// `POST /components/{id}/dependencies`
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DependenciesRequest {
+    /// The names of all components that must work first; absent to be told only.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub depends_on: Option<Vec<String>>,
+}
+
+/// Dependencies without faults of shape.
+///
+/// # Errors
+/// 422 with all faults.
+pub fn dependencies(body: Document) -> Result<DependenciesRequest, ApiError> {
+    typed(body, DEPENDENCIES.as_ref())
 }

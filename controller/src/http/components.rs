@@ -1,88 +1,174 @@
-//! Components: changes to what one should be.
+//! Components: show one, change it, remove it.
+//!
+//! A change of what nodes are made of (version, configuration) is a rollout; a change of their
+//! number holds at once. Both may come in one request, and are then one job.
 
 use super::auth::Caller;
 use super::body;
+use super::change::{Situation, Then, Wanted, change, look};
 use super::extract::{Body, Path, Query};
-use super::jobs::new_job;
+use super::flex::resize;
 use super::problem::ApiError;
-use super::topologies::{Mutation, accepted, own};
-use crate::app::{App, blocking};
-use crate::snapshot;
+use super::rollouts::{adopt, checked_config};
+use super::topologies::{Mutation, view};
+use crate::app::App;
+use crate::wanted;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::{Extension, Json};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use straas_planner::{PlanInput, plan};
+use straas_schemas::change::ComponentPatch;
 use straas_schemas::job::JobKind;
-use straas_schemas::view::DryRun;
-use straas_schemas::{ComponentId, StageOrder};
+use straas_schemas::view::ComponentView;
+use straas_schemas::{ComponentId, Fault};
+use straas_store::ComponentSpec;
 
-/// `PATCH /v1.0/components/{id}`
-pub async fn change(
+/// `GET /v1.0/components/{id}`
+pub async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<ComponentView>, ApiError> {
+    let missing = || ApiError::not_found("component", &id);
+    let component = app.store.component(&ComponentId(id.clone())).await?.ok_or_else(missing)?;
+    super::topologies::own(&app, &caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    let topology = view(&app, &component.topology).await?.ok_or_else(missing)?;
+    topology.components.into_iter().find(|c| c.id.as_str() == id).map(Json).ok_or_else(missing)
+}
+
+/// `PATCH /v1.0/components/{id}`
+pub async fn patch(
+    State(app): State<Arc<App>>,
+    caller: Extension<Caller>,
     Path(id): Path<String>,
     Query(query): Query<Mutation>,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let missing = || ApiError::not_found("component", &id);
-    let mut component = app.store.component(&ComponentId(id.clone())).await?.ok_or_else(missing)?;
-    let topology = own(&app, &caller, component.topology.as_str()).await.map_err(|_| missing())?;
-    if topology.deleting {
-        return Err(ApiError::conflict("its topology is being deleted"));
-    }
+    let id = ComponentId(id);
+    // whose it is comes first: what is wrong with a body is nobody else's to learn
+    drop(look(&app, &caller, &id, true).await?);
     let patch = body::patch(body::json(&bytes)?)?;
-    let Some(version) = patch.version else {
-        return Err(ApiError::invalid("", "nothing to change; name a version"));
-    };
-    let configs = app.configs.clone();
-    let catalog = blocking(move || configs.catalog_view()).await?.catalog;
-    let versions = catalog.get(&component.spec.kind).map(|meta| &meta.versions);
-    if !versions.is_some_and(|versions| versions.contains_key(&version)) {
-        let known = versions.map(|v| v.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
-        let message = format!("{} has no version {version:?}; there are: {known}", component.spec.kind);
-        return Err(ApiError::invalid("/version", &message));
-    }
-    let expected = component.revision;
-    let job = new_job(
-        JobKind::Change,
-        &topology,
-        format!("change {} from {} to {version}", component.name, component.spec.version),
-    );
-    component.spec.version = version;
-    component.revision += 1;
-    if query.dry_run {
-        let mut snapshot = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
-        snapshot.components.iter_mut().filter(|c| c.id == component.id).for_each(|c| *c = component.clone());
-        let input = snapshot::imagine(&app, snapshot).await?;
-        return Ok(Json(difference(&input)).into_response());
-    }
-    app.store.change_component(&component, expected, &job).await?;
-    tracing::info!(component = %component.name, job = %job.id, "{}", job.detail);
-    app.wake.wake(&topology.id);
-    let snapshot = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
-    accepted(&app, id, snapshot, &job).await
+    change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| alter(situation, spec, &patch)).await
 }
 
-/// Which nodes would run which stages again if `input` were what is wanted.
-fn difference(input: &PlanInput) -> DryRun {
-    let mut out = DryRun { steps: Vec::new(), nodes: BTreeMap::new() };
-    for next in plan(input).assignments {
-        let Some(node) = input.nodes.iter().find(|node| node.id == next.node) else { continue };
-        let Some(component) = input.components.iter().find(|c| c.id == node.component) else { continue };
-        let last = |order: &StageOrder| node.assignment.as_ref().and_then(|a| a.order(order.stage)).map(|o| &o.inputs);
-        let mut why = Vec::new();
-        for order in next.stages.iter().filter(|order| last(order) != Some(&order.inputs)) {
-            let step = format!("{}/{}", component.name, order.stage);
-            if !out.steps.contains(&step) {
-                out.steps.push(step);
-            }
-            why.push(format!("{} runs again: its inputs differ", order.stage));
+fn alter(situation: &Situation, spec: &mut ComponentSpec, patch: &ComponentPatch) -> Result<Option<Wanted>, ApiError> {
+    let meta = situation.meta()?;
+    let mut faults = Vec::new();
+    let now = spec.want.clone();
+    let version = patch.version.clone().unwrap_or_else(|| now.version.clone());
+    if !meta.versions.contains_key(&version) {
+        let known = meta.versions.keys().cloned().collect::<Vec<_>>().join(", ");
+        faults.push(Fault::at("/version", format!("{} has no version {version:?}; there are: {known}", meta.kind)));
+    }
+    if patch.role.is_some() && patch.size.is_none() {
+        faults.push(Fault::at("/role", "says which nodes `size` counts; name a size too"));
+    }
+    let sized = match patch.size.map(|size| resize(situation, spec, patch.role.as_deref(), size)) {
+        Some(Err(fault)) => {
+            faults.push(fault);
+            None
         }
-        if !why.is_empty() {
-            out.nodes.insert(next.name.clone(), why);
+        Some(Ok(sized)) => sized,
+        None => None,
+    };
+    let config = patch.config.as_deref().map(|config| checked_config(situation, config, &version, "/config"));
+    let config = match config.transpose() {
+        Ok(config) => config,
+        Err(found) => {
+            faults.extend(found?);
+            None
+        }
+    };
+    if !faults.is_empty() {
+        return Err(ApiError::faults(faults));
+    }
+    let mut adopted = None;
+    if version != now.version {
+        situation.refuse_quarantined("/version", "version", &format!("{}@{version}", meta.kind))?;
+        if config.is_none() {
+            adopted = Some(adopt(situation, &now.version, &version)?);
         }
     }
-    out
+    let backwards = match &config {
+        Some(config) => situation.leads_back(&now.config, config)?,
+        None => false,
+    };
+    let kind = match (version != now.version, &config, sized.as_ref().map(|(_, kind, _)| *kind)) {
+        (true, None, None) => JobKind::Upgrade,
+        (false, Some(_), None) if backwards => JobKind::Rollback,
+        (false, Some(_), None) => JobKind::Configure,
+        (false, None, Some(kind)) => kind,
+        _ => JobKind::Change,
+    };
+    let config = config.or_else(|| adopted.as_ref().map(|adoption| adoption.commit.to_string()));
+    let changed =
+        wanted::roll_out(spec, &situation.job, patch.rollout.unwrap_or_default(), kind != JobKind::Rollback, |want| {
+            want.version.clone_from(&version);
+            want.config = config.unwrap_or_else(|| now.config.clone());
+        });
+    if !changed && sized.is_none() {
+        return Ok(None);
+    }
+    let mut words = Vec::new();
+    if version != now.version {
+        words.push(format!("version {} → {version}", now.version));
+    }
+    if spec.want.config != now.config && adopted.is_none() {
+        words.push(format!("configuration {:.10} → {:.10}", now.config, spec.want.config));
+    }
+    words.extend(sized.as_ref().map(|(_, _, words)| words.clone()));
+    let mut wanted = situation.begin(kind, format!("{}: {}", situation.component.name, words.join(", ")));
+    if let (Then::Begin(job), Some((undo, ..))) = (&mut wanted.then, sized) {
+        job.undo = Some(undo);
+    }
+    if let Some(adoption) = adopted {
+        wanted.notes = adoption.notes();
+        wanted.effective = Some(adoption.effective);
+    }
+    Ok(Some(wanted))
+}
+
+/// `DELETE /v1.0/components/{id}`
+pub async fn remove(
+    State(app): State<Arc<App>>,
+    caller: Extension<Caller>,
+    Path(id): Path<String>,
+    Query(query): Query<Mutation>,
+) -> Result<Response, ApiError> {
+    let id = ComponentId(id);
+    if let Some(open) = removal(&app, &caller, &id).await? {
+        return Ok(open);
+    }
+    change(&app, &caller, query.dry_run, &id.clone(), id.0, |situation, spec| {
+        let name = &situation.component.name;
+        let others = || situation.snapshot.components.iter().filter(|other| other.id != situation.component.id);
+        let depend: Vec<String> = others()
+            .filter(|other| other.spec.depends_on.contains(name))
+            .map(
+                |other| if other.spec.removed { format!("{} (being removed)", other.name) } else { other.name.clone() },
+            )
+            .collect();
+        if !depend.is_empty() {
+            return Err(ApiError::conflict(&format!("{} depend on {name}; remove them first", depend.join(", "))));
+        }
+        if others().all(|other| other.spec.removed) {
+            return Err(ApiError::conflict(&format!("{name} is all that the topology has; delete the topology")));
+        }
+        spec.removed = true;
+        Ok(Some(situation.begin(JobKind::Remove, format!("remove {name}"))))
+    })
+    .await
+}
+
+/// Removing twice answers with the job that is at it.
+async fn removal(app: &App, caller: &Caller, id: &ComponentId) -> Result<Option<Response>, ApiError> {
+    let Some(component) = app.store.component(id).await?.filter(|component| component.spec.removed) else {
+        return Ok(None);
+    };
+    let missing = || ApiError::not_found("component", id.as_str());
+    super::topologies::own(app, caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    let snapshot = app.store.snapshot(&component.topology).await?.ok_or_else(missing)?;
+    let of_it = |open: &&straas_store::JobRecord| open.kind == JobKind::Remove && open.component.as_ref() == Some(id);
+    let Some(open) = snapshot.jobs.iter().find(of_it).cloned() else { return Ok(None) };
+    super::topologies::accepted(app, id.0.clone(), snapshot, &open).await.map(Some)
 }

@@ -30,7 +30,8 @@ const JOB_EVERY: Duration = Duration::from_millis(200);
 /// Looks again at least so often, should a wake-up have been on another controller.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-type Answer = Stream<axum::response::sse::KeepAliveStream<ReceiverStream<Result<Sse, Infallible>>>>;
+/// A stream.
+pub type Answer = Stream<axum::response::sse::KeepAliveStream<ReceiverStream<Result<Sse, Infallible>>>>;
 
 /// `GET /v1.0/topologies/{id}/events`
 pub async fn of_topology(
@@ -55,14 +56,17 @@ pub async fn of_job(
     Ok(stream(&app.clone(), |out| follow(app, job.topology.clone(), Some(job), after(&headers), out)))
 }
 
-fn after(headers: &HeaderMap) -> i64 {
+/// The id of the last event that the reader has.
+pub fn after(headers: &HeaderMap) -> i64 {
     let header = headers.get("last-event-id").and_then(|value| value.to_str().ok());
     header.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-type Out = mpsc::Sender<Result<Sse, Infallible>>;
+/// Where a stream's events go.
+pub type Out = mpsc::Sender<Result<Sse, Infallible>>;
 
-fn stream<F: Future<Output = ()> + Send + 'static>(app: &App, work: impl FnOnce(Out) -> F) -> Answer {
+/// A stream of what `work` sends, until it ends, the reader goes or the controller stops.
+pub fn stream<F: Future<Output = ()> + Send + 'static>(app: &App, work: impl FnOnce(Out) -> F) -> Answer {
     let (out, events) = mpsc::channel(64);
     let (work, mut stopping) = (work(out), app.stopping.clone());
     app.tasks.spawn(async move {

@@ -13,20 +13,22 @@ use serde::Deserialize;
 use std::sync::Arc;
 use straas_schemas::job::{Job, JobKind, JobStanding};
 use straas_schemas::view::Page;
-use straas_schemas::{JobId, TopologyId};
+use straas_schemas::{ComponentId, JobId, TopologyId};
 use straas_store::{JobFilter, JobRecord, TopologyRecord};
 use uuid::Uuid;
 
 /// A job that begins now.
-pub fn new_job(kind: JobKind, topology: &TopologyRecord, detail: String) -> JobRecord {
+pub fn new_job(kind: JobKind, topology: &TopologyRecord, component: Option<&ComponentId>, detail: String) -> JobRecord {
     JobRecord {
         id: JobId(Uuid::now_v7().to_string()),
         kind,
+        component: component.cloned(),
         topology: topology.id.clone(),
         topology_name: topology.name.clone(),
         tenant: topology.tenant.clone(),
         detail,
         created_ms: now_ms(),
+        undo: None,
         ended: None,
     }
 }
@@ -39,6 +41,7 @@ pub fn picture(record: &JobRecord, planned: &[Job]) -> Job {
     let mut job: Job = kept.or_else(derived).unwrap_or_else(|| Job {
         id: record.id.clone(),
         kind: record.kind,
+        component: record.component.clone(),
         topology: record.topology.clone(),
         topology_name: record.topology_name.clone(),
         tenant: record.tenant.clone(),

@@ -44,6 +44,16 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", format!("there is no {what} {id}"))
     }
 
+    /// 404, in words of one's own.
+    pub fn absent(detail: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+    }
+
+    /// 412: `If-Match` names what is not there any more.
+    pub fn precondition_failed(detail: &str) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Changed meanwhile", detail)
+    }
+
     /// 405.
     pub fn method_not_allowed() -> Self {
         Self::new(

@@ -78,7 +78,7 @@ pub(crate) fn check_reports(reports: &[Report]) -> Result<()> {
             ReportBody::Stage(result) => result.generation,
             ReportBody::Converged { generation } => *generation,
             ReportBody::Refused { offered, .. } => *offered,
-            ReportBody::LedgerLost { .. } => 0,
+            ReportBody::Command(_) | ReportBody::Drift(_) | ReportBody::LedgerLost { .. } => 0,
         };
         if i64::try_from(number.max(report.seq)).is_err() {
             return Err(broken(

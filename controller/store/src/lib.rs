@@ -11,6 +11,7 @@
 //! Never here: decisions. The store does not know what a stage or a gate means; it keeps what the
 //! planner decided and what agents reported, and refuses what would contradict a compare-and-swap.
 
+mod commands;
 mod input;
 mod memory;
 pub mod records;
@@ -18,6 +19,7 @@ mod sql;
 
 pub mod conformance;
 
+pub use commands::*;
 pub use memory::MemoryStore;
 pub use records::*;
 pub use sql::SqlStore;
@@ -84,7 +86,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Everything the controller keeps in a database.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: CommandStore {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;
 
@@ -116,10 +118,34 @@ pub trait Store: Send + Sync {
         now_ms: i64,
         documents: &[(JobId, serde_json::Value)],
     ) -> Result<()>;
-    /// Replaces a component's spec (nothing else of the record) if its revision is still `expected`,
-    /// supersedes the topology's open `Change` jobs, records the job, raises the revision by one.
+    /// Replaces a component's spec (nothing else of the record) if its revision is still `expected`
+    /// and raises the revision by one. With a job: supersedes the component's open jobs that it
+    /// takes the place of ([`superseded_by`]) and records it.
     /// `Conflict` otherwise, and if the topology is being deleted: read again and decide anew.
-    async fn change_component(&self, component: &ComponentRecord, expected: u64, job: &JobRecord) -> Result<()>;
+    async fn change_component(&self, component: &ComponentRecord, expected: u64, job: Option<&JobRecord>)
+    -> Result<()>;
+    /// As [`Store::change_component`], and ends the open job `cancelled` as such, at `at_ms`, in the same moment.
+    /// `Conflict` also if that job has ended.
+    async fn take_back(
+        &self,
+        component: &ComponentRecord,
+        expected: u64,
+        cancelled: &JobId,
+        at_ms: i64,
+        job: Option<&JobRecord>,
+    ) -> Result<()>;
+    /// Adds a component to a topology and records the job that creates it. `Duplicate` if its name
+    /// is taken, `Conflict` if the topology is being deleted, `NotFound` if there is none.
+    async fn add_component(&self, component: &ComponentRecord, job: &JobRecord) -> Result<()>;
+    /// Removes a component with everything that belongs to it, nodes too; one that is gone already
+    /// is no error.
+    async fn forget_component(&self, id: &ComponentId) -> Result<()>;
+    /// Puts things into quarantine; what is there already stays as it is.
+    async fn quarantine(&self, records: &[QuarantineRecord]) -> Result<()>;
+    /// Everything in quarantine, by `what` and `key`.
+    async fn quarantined(&self) -> Result<Vec<QuarantineRecord>>;
+    /// Takes something out of quarantine; `false` if it was not in it.
+    async fn release(&self, what: &str, key: &str) -> Result<bool>;
     /// One component.
     async fn component(&self, id: &ComponentId) -> Result<Option<ComponentRecord>>;
     /// Everything the planner needs of one topology, as of one moment.
@@ -136,7 +162,9 @@ pub trait Store: Send + Sync {
     async fn node(&self, id: &NodeId) -> Result<Option<NodeSnapshot>>;
     /// Ids of all nodes with their topology and incarnation, for caches at start.
     async fn node_index(&self) -> Result<Vec<NodeIndex>>;
-    /// Writes what is known of a node's host.
+    /// Writes what is known of a node's host. One of a higher number is another host: the node's
+    /// incarnation rises by one, so that the agent of the earlier one is in standing no more, and all
+    /// that was observed of that is cleared.
     async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()>;
     /// Writes an assignment if the newest generation is still `expected` (0 for none), else
     /// `Conflict`. The assignment's generation must be `expected + 1`.
@@ -196,12 +224,22 @@ pub trait Store: Send + Sync {
     async fn events(&self, topology: &TopologyId, after: i64, limit: u32) -> Result<Vec<Event>>;
 }
 
-/// The kinds of jobs that a later request of the same topology takes the place of.
+/// The kinds of open jobs that a new one takes the place of: of the same component, and for
+/// `Delete` of the whole topology.
 #[must_use]
 pub const fn superseded_by(new: JobKind, open: JobKind) -> bool {
+    use JobKind::{
+        Change, Configure, Create, Delete, Flexdown, Flexup, Remove, Replace, Restart, Rollback, Start, Stop, Sync,
+        Upgrade,
+    };
     match new {
-        JobKind::Delete => true,
-        JobKind::Change => matches!(open, JobKind::Change),
-        JobKind::Create => false,
+        Delete => true,
+        Remove => !matches!(open, Create | Delete),
+        Change | Upgrade | Configure | Rollback | Sync => {
+            matches!(open, Change | Upgrade | Configure | Rollback | Sync)
+        }
+        Flexup | Flexdown => matches!(open, Flexup | Flexdown),
+        Start | Stop | Restart => matches!(open, Start | Stop | Restart),
+        Create | Replace => false,
     }
 }

@@ -4,6 +4,7 @@
 //! plans are made from records and never stored, with one exception: the last picture of a job
 //! that has ended, since the nodes it shows may be gone.
 
+use crate::commands::CommandRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use straas_schemas::heartbeat::Heartbeat;
@@ -55,12 +56,78 @@ pub struct ComponentSpec {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Its version.
-    pub version: String,
     /// Names of components of the same topology that come first.
     pub depends_on: Vec<String>,
+    /// What is wanted of it.
+    pub want: Want,
+    /// The change that is under way, until every node has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutSpec>,
+    /// It is to be removed.
+    #[serde(default)]
+    pub removed: bool,
+}
+
+/// Everything of a component that a request can change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Want {
+    /// Its version.
+    pub version: String,
+    /// Commit of the config repo.
+    pub config: String,
+    /// Commit of the script repo.
+    pub scripts: String,
     /// Its groups of nodes.
     pub groups: Vec<GroupSpec>,
+    /// What is wanted of single nodes, where it is not the usual.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<NodeId, NodeSpec>,
+}
+
+/// What is wanted of one node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Its services are to be stopped.
+    #[serde(default)]
+    pub stopped: bool,
+    /// How many restarts were asked for so far.
+    #[serde(default)]
+    pub restarts: u32,
+    /// How many replacements of its host were asked for so far.
+    #[serde(default)]
+    pub replacements: u32,
+    /// Commit of the script repo, if not the component's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scripts: Option<String>,
+}
+
+/// A change on its way through the nodes of a component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RolloutSpec {
+    /// The job it belongs to.
+    pub job: JobId,
+    /// What was wanted before it; what is wanted again if it is cancelled or turned back.
+    pub before: Box<Want>,
+    /// One node of each role goes first and has to work.
+    pub canary: bool,
+    /// Hold once so many nodes fail.
+    pub max_failures: u32,
+    /// A user paused it.
+    #[serde(default)]
+    pub paused: bool,
+    /// A user cancelled it, or its canary failed, for this reason: `want` and `before` changed
+    /// places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted: Option<Reverted>,
+}
+
+/// Why a change was turned back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// In words.
+    pub reason: String,
+    /// A user did it, no failure.
+    pub by_user: bool,
 }
 
 /// Nodes of one role.
@@ -72,6 +139,9 @@ pub struct GroupSpec {
     pub role: String,
     /// How many.
     pub size: u32,
+    /// Ordinals that are not given out (again).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without: Vec<u32>,
     /// Size of a host.
     pub flavor: String,
     /// Spread over fault domains, at least so many; 0 for no.
@@ -110,6 +180,8 @@ pub struct HostRecord {
     pub address: Option<String>,
     /// Why it could not be made, last time.
     pub error: Option<String>,
+    /// Which replacement it is ([`NodeSpec::replacements`]); of no host, that of the last.
+    pub number: u32,
     /// When this was written, Unix ms.
     pub changed_ms: i64,
 }
@@ -190,6 +262,23 @@ pub struct Snapshot {
     pub nodes: Vec<NodeSnapshot>,
     /// Its jobs that have not ended, oldest first.
     pub jobs: Vec<JobRecord>,
+    /// The newest try of each of its operations, by key.
+    pub operations: Vec<CommandRecord>,
+}
+
+/// Something that failed its canaries and that nobody should get any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuarantineRecord {
+    /// `version` or `scripts`.
+    pub what: String,
+    /// `{type}@{version}`, or the commit.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+    /// The topology where it failed.
+    pub topology: TopologyId,
+    /// Unix ms.
+    pub at_ms: i64,
 }
 
 /// What became of a join token.
@@ -217,6 +306,8 @@ pub struct JobRecord {
     pub id: JobId,
     /// What was asked for.
     pub kind: JobKind,
+    /// The component it works on; none for the whole topology.
+    pub component: Option<ComponentId>,
     /// The topology it works on.
     pub topology: TopologyId,
     /// That topology's name.
@@ -227,14 +318,42 @@ pub struct JobRecord {
     pub detail: String,
     /// Unix ms.
     pub created_ms: i64,
+    /// What puts back the numbers that it changed, should it be cancelled.
+    pub undo: Option<Undo>,
     /// How it ended, if it has.
     pub ended: Option<JobEnd>,
+}
+
+/// What puts back the numbers that a job changed. What a rollout changed is in
+/// [`RolloutSpec::before`] instead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Undo {
+    /// Nodes of a group joined.
+    Joined {
+        /// The group.
+        group: String,
+        /// Their ordinals.
+        ordinals: Vec<u32>,
+    },
+    /// Nodes of a group are to leave.
+    Left {
+        /// The group.
+        group: String,
+        /// Their ordinals.
+        ordinals: Vec<u32>,
+    },
+    /// Services were started or stopped.
+    Stopped {
+        /// Whether they were to be stopped before.
+        nodes: BTreeMap<NodeId, bool>,
+    },
 }
 
 /// The end of a job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobEnd {
-    /// Succeeded or superseded.
+    /// Any that is final.
     pub standing: JobStanding,
     /// Unix ms.
     pub at_ms: i64,

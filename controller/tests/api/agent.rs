@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use straas_schemas::heartbeat::{Activity, Heartbeat, ServiceStatus, Vitals};
+use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus, Vitals};
 use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::report::{Facts, Report, ReportBody, ReportRequest, StageResult};
 use straas_schemas::stage::effective_digest;
@@ -33,6 +33,12 @@ pub struct Agent {
     assignment: Option<Assignment>,
     done: BTreeMap<Stage, (Digest, Option<Digest>)>,
     converged: u64,
+    /// The stage that fails, if one does.
+    pub fails: Option<Stage>,
+    /// The digest that failed last, and how often in a row.
+    failed: (Option<Digest>, u32),
+    /// What it enrolled with.
+    pub token: String,
 }
 
 /// A key and a request to sign it, with whatever else `params` ask for.
@@ -110,6 +116,9 @@ impl Agent {
             assignment: None,
             done: BTreeMap::new(),
             converged: 0,
+            fails: None,
+            failed: (None, 0),
+            token: token.to_owned(),
         })
     }
 
@@ -141,6 +150,7 @@ impl Agent {
             incarnation: self.incarnation,
             generation: self.assignment.as_ref().map_or(0, |a| a.generation),
             digest: self.assignment.as_ref().map(Assignment::content_digest),
+            commands: Vec::new(),
             wait_ms,
         }
     }
@@ -149,6 +159,10 @@ impl Agent {
     pub async fn poll(&mut self, wait_ms: u32) -> bool {
         let answer = self.post("poll", &self.poll_body(wait_ms)).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
+        self.take(&answer)
+    }
+
+    fn take(&mut self, answer: &Answer) -> bool {
         let answer: PollAnswer = serde_json::from_slice(&answer.body).expect("a poll answer");
         let news = answer.assignment.is_some();
         self.assignment = answer.assignment.or(self.assignment.take());
@@ -173,7 +187,15 @@ impl Agent {
     /// Does what may be done, each stage with success, and reports it; whether all is done.
     pub async fn work(&mut self) -> bool {
         while let Some((stage, digest, gate)) = self.next() {
-            if *gate != Gate::Open {
+            let permitted = matches!(gate, Gate::Permit { granted: Some(granted) } if *granted == digest);
+            if *gate != Gate::Open && !permitted {
+                return false;
+            }
+            if self.fails == Some(stage) {
+                let attempt = if self.failed.0.as_ref() == Some(&digest) { self.failed.1 + 1 } else { 1 };
+                self.failed = (Some(digest.clone()), attempt);
+                let result = StageResult { attempt, ..self.result(stage, digest, Outcome::Failed) };
+                self.report(ReportBody::Stage(result)).await;
                 return false;
             }
             let result = self.result(stage, digest.clone(), Outcome::Succeeded);
@@ -211,6 +233,12 @@ impl Agent {
         }
     }
 
+    /// The stage that waits for a permit.
+    fn asks(&self) -> Option<Ask> {
+        let (stage, digest, gate) = self.next()?;
+        matches!(gate, Gate::Permit { .. }).then_some(Ask { stage, digest })
+    }
+
     /// The next stage's digest.
     pub fn wants(&self) -> Option<(Stage, Digest)> {
         self.next().map(|(stage, digest, _)| (stage, digest))
@@ -236,10 +264,11 @@ impl Agent {
             generation: self.assignment.as_ref().map_or(0, |a| a.generation),
             converged: settled,
             activity: Activity::Idle,
-            asks: None,
+            asks: self.asks(),
             service: if settled { ServiceStatus::Active } else { ServiceStatus::Unknown },
             stages: BTreeMap::new(),
             facts: Facts::new(),
+            drift: None,
             ledger_writable: true,
             outbox: 0,
             vitals: Vitals::default(),
@@ -258,6 +287,23 @@ impl Agent {
         let done = self.assignment.is_some() && self.work().await;
         self.heartbeat().await;
         done
+    }
+}
+
+impl Agent {
+    /// A round, unless the node is another host's by now or gone.
+    pub async fn try_round(&mut self) {
+        let answer = self.post("poll", &self.poll_body(0)).await;
+        if answer.status != 200 {
+            return;
+        }
+        self.take(&answer);
+        if self.assignment.is_some() {
+            self.work().await;
+        }
+        // standing may be lost at any moment
+        let beat = self.heartbeat_body();
+        drop(self.post("heartbeat", &beat).await);
     }
 }
 

@@ -168,7 +168,7 @@ async fn files_of_both_kinds_and_what_is_wrong_with_them() {
         write("bad.json", r#"{"name":"a/b","availability_zone":"z1","components":[{"name":"zk","type":"mystery"}]}"#);
     cli.run(&format!("topology create -f {bad}"))
         .await
-        .says(4, &["/name: ", "'/'", "/components/0/type: ", "there are: zookeeper"]);
+        .says(4, &["/name: ", "'/'", "/components/0/type: ", "there are: "]);
     let broken = write("broken.json", "{");
     cli.run(&format!("topology create -f {broken}")).await.says(4, &["broken.json is not JSON"]);
     cli.run("topology create -f /nowhere.json").await.says(1, &["cannot read /nowhere.json"]);
@@ -262,4 +262,54 @@ async fn output_of_nodes_cannot_steer_a_terminal() {
     }
     let view = rig.get(&format!("{TOPOLOGIES}/{id}")).await;
     assert_eq!(view["status"], "DEGRADED");
+}
+
+#[tokio::test]
+async fn the_configuration_from_the_command_line() {
+    let rig = Rig::start().await;
+    let cli = Cli::of(&rig);
+    cli.run("topology create demo --az z1 --size 1").await.says(0, &["accepted"]);
+    let file = "app/zookeeper/3.8.0/user.json";
+    let there = format!("/straas/v1.0/configurations/tree/demo@z1/{file}");
+    rig.until(&there, |answer| answer.status == 200).await;
+    cli.run("config ls demo app/zookeeper/3.8.0").await.says(0, &["default.json", "user.json"]);
+    cli.run(&format!("config cat demo {file}")).await.says(0, &["\"tickTime\""]);
+    cli.run("config tag create demo before").await.says(0, &["demo@z1&before marks commit"]);
+    cli.run("config set demo zk zoo_cfg.tickTime=2500 --dry-run")
+        .await
+        .says(0, &["tickTime: 2000 → 2500", "nothing was"]);
+    cli.run("config diff demo&before demo").await.says(0, &["nothing differs"]);
+    cli.run("config set demo zk zoo_cfg.tickTime=2500")
+        .await
+        .says(0, &["is written", "straas component configure demo zk"]);
+    cli.run("config set demo zk zoo_cfg.tickTime=7").await.says(4, &["\"7\" is not at least"]);
+    cli.run("config set demo zk zoo_cfg.tick=7").await.says(4, &["cannot be set by users", "zoo_cfg.tickTime"]);
+    cli.run("config set demo zk nonsense").await.says(4, &["is not SECTION.KEY=VALUE"]);
+    cli.run("config diff demo&before demo").await.says(0, &["zoo_cfg.tickTime: 2000 → 2500"]);
+    cli.run(&format!("config log demo {file}")).await.says(0, &["zk: set zoo_cfg.tickTime", "admin"]);
+    cli.run("config effective demo zk").await.says(0, &["zoo_cfg.tickTime", "newer commits"]);
+    cli.run("config tag list demo").await.says(0, &["before"]);
+    cli.run("config tag delete demo before").await.says(0, &["is deleted"]);
+    cli.run("config cat nobody x").await.says(3, &["branch nobody"]);
+    assert_eq!(cli.run("config ls master --json").await.json()["type"], "folder");
+    // what runs, and what there is to run
+    cli.run("component list demo").await.says(0, &["zk", "zookeeper"]);
+    cli.run("component show demo nothing").await.says(3, &["demo has no component nothing; it has: zk"]);
+    cli.run("component dependencies demo zk").await.says(0, &["(none)"]);
+    cli.run("component flexup demo zk --count 2 --dry-run").await.says(0, &["demo-zk-2"]);
+    cli.run("component flexdown demo zk").await.says(4, &["at least one stays"]);
+    cli.run("component configure demo zk --dry-run").await.says(0, &["nothing was changed"]);
+    cli.run("node replace nobody").await.says(3, &["there is no node nobody"]);
+    cli.run("quarantine list").await.says(0, &["(none)"]);
+    cli.run("quarantine release x").await.says(3, &["x is not in quarantine"]);
+    cli.run("guestcmd list").await.says(0, &["zk-cmd/create-namespace"]);
+    cli.run("guestcmd describe zk-cmd/create-namespace").await.says(0, &["name", "yes"]);
+    cli.run("command run zk-cmd/nothing --node demo-zk-1").await.says(4, &["no such guest command"]);
+    cli.run("command run zk-cmd/list-namespace").await.says(2, &["--node"]);
+    cli.run("command list").await.says(0, &["(none)"]);
+    for noun in
+        ["component", "config", "config tag", "script sync", "command run", "guestcmd", "quarantine", "component test"]
+    {
+        cli.run(&format!("{noun} --help")).await.says(0, &["Usage: straas"]);
+    }
 }

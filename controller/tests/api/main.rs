@@ -7,17 +7,26 @@
 
 mod agent;
 mod bad_input;
+mod changes;
 mod cli;
+mod commands;
+mod commands_many;
+mod configurations;
 mod database;
 mod hosts;
 mod identity;
+mod life;
 mod logs;
+mod neighbours;
 mod providers;
 mod reports;
 mod rig;
 mod secrets;
+mod services;
+mod sizes;
 mod speed;
 mod story;
 mod streams;
 mod users;
+mod waves;
 mod wire;

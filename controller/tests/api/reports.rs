@@ -28,7 +28,7 @@ async fn a_poll_waits_for_something_newer_and_for_nothing_else() {
         assert!(begun.elapsed().as_millis() >= 300, "it is told at the end of its wait");
         assert_eq!(answer.json()["assignment"]["generation"], agent.assignment().generation);
     }
-    // a change wakes it: another node of the component gets an address
+    // a change wakes it: other scripts are asked for
     let body = serde_json::to_vec(&agent.poll_body(60_000)).expect("json");
     let (agents, path) = (rig.agents, agent.path("poll"));
     let config = tls(&rig.ca(), Some((&agent.certificate_pem, &agent.key_pem)));
@@ -37,15 +37,15 @@ async fn a_poll_waits_for_something_newer_and_for_nothing_else() {
     let scripts = straas_repos::ScriptRepo::open(&rig.data().join("scripts.git")).expect("a repo");
     let text = b"#!/bin/sh\nexit 0\n";
     scripts.write("cmd/zookeeper/default/validate.sh", text, "try", "t").expect("written");
-    // the next look sees the commit; any event of the topology makes one
-    agent.heartbeat().await;
+    let order = json!({ "scope": "topologies", "items": [id] });
+    let answer = rig.call(Method::PUT, "/straas/v1.0/nodes/scripts", order.to_string().into_bytes()).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
     let answer = tokio::time::timeout(PATIENCE, waiting).await.expect("in time").expect("no panic").expect("an answer");
     assert!(
         answer.json()["assignment"]["generation"].as_u64() > Some(agent.assignment().generation),
         "{}",
         answer.text()
     );
-    let _ = id;
 }
 
 #[tokio::test]

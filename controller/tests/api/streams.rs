@@ -12,19 +12,21 @@ use tokio::io::AsyncWriteExt as _;
 
 /// An event of a stream.
 #[derive(Debug, Clone)]
-struct Event {
-    id: Option<i64>,
-    kind: String,
-    data: Value,
+pub struct Event {
+    pub id: Option<i64>,
+    pub kind: String,
+    pub data: Value,
 }
 
-struct Stream {
+pub struct Stream {
     body: Incoming,
     buffer: String,
+    /// The begin of a character whose end comes with the next frame.
+    cut: Vec<u8>,
 }
 
 impl Stream {
-    async fn open(rig: &Rig, path: &str, after: Option<i64>) -> Self {
+    pub async fn open(rig: &Rig, path: &str, after: Option<i64>) -> Self {
         let after = after.map(|id| id.to_string());
         let mut headers = vec![("x-auth-token", rig.token.as_str())];
         headers.extend(after.as_deref().map(|id| ("last-event-id", id)));
@@ -32,11 +34,11 @@ impl Stream {
             send(rig.connect().await, request(Method::GET, path, &headers, vec![])).await.expect("an answer");
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Self { body: response.into_body(), buffer: String::new() }
+        Self { body: response.into_body(), buffer: String::new(), cut: Vec::new() }
     }
 
     /// The next event; `None` at the end.
-    async fn next(&mut self) -> Option<Event> {
+    pub async fn next(&mut self) -> Option<Event> {
         loop {
             if let Some((raw, rest)) = self.buffer.split_once("\n\n") {
                 let field = |name: &str| {
@@ -55,7 +57,11 @@ impl Stream {
             }
             let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("in time")?;
             let data = frame.ok()?.into_data().expect("data");
-            self.buffer.push_str(std::str::from_utf8(&data).expect("text"));
+            self.cut.extend_from_slice(&data);
+            let whole = std::str::from_utf8(&self.cut).map_or_else(|error| error.valid_up_to(), str::len);
+            let rest = self.cut.split_off(whole);
+            self.buffer.push_str(std::str::from_utf8(&self.cut).expect("text"));
+            self.cut = rest;
         }
     }
 

@@ -5,6 +5,7 @@ use crate::rig::{Rig, TOPOLOGIES, topology};
 use http::Method;
 use serde_json::json;
 use straas_controller::config::Config;
+use straas_store::Store as _;
 
 #[tokio::test]
 async fn a_token_is_needed_in_any_of_three_headers() {
@@ -227,4 +228,33 @@ async fn an_unknown_key_or_a_bad_value_keeps_it_from_starting() {
     check("[agents]\nport = 70000", &["70000"]);
     check("[[files]]\npath = '/x'\nsource = '/y'\nowner = 'root'", &["owner"]);
     check("[store]\nurl = 3", &["url"]);
+}
+
+#[tokio::test]
+async fn what_is_asked_for_reaches_the_records_and_what_cannot_be_had_is_said() {
+    let rig = Rig::start().await;
+    let zk = json!({ "name": "zk", "type": "zookeeper", "size": 1, "flavor": "small", "enable_fault_domain": true,
+        "min_num_of_fault_domain": 4, "anti_affinity_group": "zk-group", "enable_cname": true });
+    let next = json!({ "name": "next", "type": "zookeeper", "depends_on": "zk", "flavor": "small", "enable_cname": true,
+        "submodules": [{ "role": "zookeeper", "name": "nx", "size": 1, "flavor": "tiny", "enable_cname": false }] });
+    let body = json!({ "name": "full", "availability_zone": "z1", "components": [zk, next] });
+    let dry = rig.post(&format!("{TOPOLOGIES}?dry_run=true"), &body).await.json();
+    assert!(dry["changes"][0].as_str().is_some_and(|note| note.contains("4 fault domains")), "{dry:#}");
+    let answer = rig.post(TOPOLOGIES, &body).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let detail = answer.json()["job"]["detail"].to_string();
+    assert!(detail.contains("4 fault domains and the anti-affinity group zk-group"), "{detail}");
+    let id = answer.json()["id"].as_str().expect("an id").to_owned();
+    let snapshot = rig.store().await.snapshot(&id.as_str().into()).await.expect("read").expect("a topology");
+    let groups: Vec<_> = snapshot.components.iter().flat_map(|component| component.spec.want.groups.clone()).collect();
+    let seen = |at: usize| {
+        let group = &groups[at];
+        let affinity = group.anti_affinity_group.as_deref();
+        (group.name.as_str(), group.size, group.flavor.as_str(), group.fault_domains_min, affinity, group.cname)
+    };
+    assert_eq!(seen(0), ("zk", 1, "small", 4, Some("zk-group"), true));
+    assert_eq!(seen(1), ("nx", 1, "tiny", 0, None, false));
+    assert_eq!(snapshot.components[1].spec.depends_on, ["zk"]);
+    let want = &snapshot.components[0].spec.want;
+    assert_eq!((want.config.len(), want.scripts.len()), (40, 40), "both are pinned");
 }

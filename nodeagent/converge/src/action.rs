@@ -1,17 +1,20 @@
 //! What goes into the converger (events) and what comes out (actions).
 //!
-//! Actions are done strictly in the order given, each before the next begins; only `Fetch` and
-//! `Run` merely *start* something whose end comes back as an event. After `Persist` the executor
+//! Actions are done strictly in the order given, each before the next begins; only `Fetch`, `Run`
+//! and `Begin` merely *start* something whose end comes back as an event. After `Persist` the executor
 //! goes on only when the change is on the disk (fsync), because what follows relies on it.
 //!
 //! Never here: a decision.
 
 use crate::ledger::LedgerChange;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use straas_schemas::assignment::Limits;
+use straas_schemas::command::CommandOrder;
 use straas_schemas::heartbeat::ServiceStatus;
-use straas_schemas::report::Facts;
-use straas_schemas::{Assignment, Digest, FileRef, Outcome, Stage};
+use straas_schemas::report::{DriftFound, Facts};
+use straas_schemas::{Assignment, CommandId, Digest, FileRef, Outcome, Stage};
 
 /// The time as the caller sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub enum Task {
     Start,
     /// `stop.sh`.
     Stop,
+    /// `runpuppet.sh` that only looks whether the host is still as configured.
+    Drift,
 }
 
 impl Task {
@@ -47,6 +52,7 @@ impl Task {
             Self::Stage(stage) => stage.name(),
             Self::Start => "start",
             Self::Stop => "stop",
+            Self::Drift => "drift",
         }
     }
 }
@@ -68,6 +74,10 @@ pub struct RunOrder {
     pub limits: Limits,
     /// SHA-256 of the `site.pp` that `config` and `validate` are to find, if one was rendered.
     pub rendered: Option<Digest>,
+    /// Of `config`: stop the services first, because a restart was asked for.
+    pub restart: bool,
+    /// Of `validate`: it merely looks again at a settled node.
+    pub settled: bool,
 }
 
 /// How a run ended.
@@ -95,6 +105,51 @@ pub struct RunResult {
     pub output: Option<Digest>,
     /// A stage whose product was found missing or changed on the disk: it has to run again.
     pub lost: Option<Stage>,
+    /// Of a look for drift: what it found; its time is not looked at.
+    pub drift: Option<DriftFound>,
+}
+
+/// One run of a guest command.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandRun {
+    /// Its name.
+    pub id: RunId,
+    /// What to run.
+    pub order: CommandOrder,
+    /// Which run: over 1 after a crash in the middle of an earlier one.
+    pub attempt: u32,
+}
+
+/// How a run of a guest command ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandResult {
+    /// How.
+    pub fate: CommandFate,
+    /// Exit code, if it exited by itself.
+    pub exit_code: Option<i32>,
+    /// Why it failed; empty on success.
+    pub reason: String,
+    /// What the script advises.
+    pub hint: Option<String>,
+    /// How long it took, in ms.
+    pub duration_ms: u64,
+    /// Its structured answer, already bounded.
+    pub result: Map<String, Value>,
+    /// Bytes of output in all.
+    pub output_bytes: u64,
+}
+
+/// How a run of a guest command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandFate {
+    /// Exit code 0.
+    Succeeded,
+    /// Any other end by itself, over its time, or what made it impossible.
+    Failed,
+    /// Its [`Action::Kill`] ended it.
+    Killed,
+    /// Nothing was started: the active release has no such command.
+    Missing,
 }
 
 /// Something that happened.
@@ -126,6 +181,23 @@ pub enum Event {
         /// Its sequence number.
         seq: u64,
     },
+    /// The controller offers guest commands, oldest first, and wants others to end. Each may have
+    /// been offered before.
+    Commanded {
+        /// To be run.
+        orders: Vec<CommandOrder>,
+        /// To be ended.
+        cancel: Vec<CommandId>,
+    },
+    /// A run of a guest command ended.
+    Ended {
+        /// Which run.
+        run: RunId,
+        /// Of which command.
+        command: CommandId,
+        /// How.
+        result: Box<CommandResult>,
+    },
     /// Time has passed.
     Tick,
 }
@@ -135,8 +207,9 @@ pub enum Event {
 pub enum Action {
     /// Write all of these to the ledger in one atomic step and fsync, before the next action.
     Persist(Vec<LedgerChange>),
-    /// Have this commit checked out and active, and these files in place. What is there already
-    /// is not fetched again, so it needs no network then. A newer fetch replaces an older one.
+    /// Have this commit checked out and active, these files in place and these names resolve. What
+    /// is there already is not fetched again, so it needs no network then. A newer fetch replaces
+    /// an older one.
     Fetch {
         /// Comes back with the end of it.
         fetch: u64,
@@ -144,10 +217,14 @@ pub enum Action {
         scripts: String,
         /// Files.
         files: Vec<FileRef>,
+        /// Addresses by name.
+        hosts: BTreeMap<String, String>,
     },
-    /// Start a run. There is none at this moment.
+    /// Start a run. There is none of this kind at this moment.
     Run(RunOrder),
-    /// End a run now, its whole process group. Its end comes back as `Finished`.
+    /// Start a run of a guest command, beside whatever runs.
+    Begin(Box<CommandRun>),
+    /// End a run now, its whole process group. Its end comes back as `Finished` or `Ended`.
     Kill {
         /// Which.
         run: RunId,

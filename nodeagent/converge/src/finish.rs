@@ -3,7 +3,7 @@
 //! Record and report of a run are one `Persist`: either both survive a crash or the run is done
 //! again. A result of a run that is not the present one changes nothing at all.
 //!
-//! Never here: what runs next (`converger.rs`).
+//! Never here: what runs next (`advance.rs`).
 
 use crate::action::{Action, Now, RunId, RunResult, Task};
 use crate::backoff;
@@ -23,6 +23,7 @@ impl Converger {
                 match run.order.task {
                     Task::Stage(stage) => self.stage_finished(now, &run, stage, result, out),
                     Task::Start | Task::Stop => self.service_finished(now, &run, &result, out),
+                    Task::Drift => self.drift_finished(now, result, out),
                 }
             }
             _ => {}
@@ -56,18 +57,13 @@ impl Converger {
             }
             if succeeded {
                 self.restart_at = None;
+                self.settling = false;
             } else if configured && autonomy.restart_service && result.outcome == Outcome::Failed {
                 // at once the first time, then no faster than validate itself is retried
                 self.restart_at = Some(if failures == 1 { now.mono_ms } else { now.mono_ms + retry });
             }
         }
-        let mut changes = Vec::new();
-        if let Some(lost) = result.lost
-            && let Some(record) = self.ledger.stages.get(&lost)
-        {
-            let record = StageRecord { outcome: None, ..record.clone() };
-            changes.push(LedgerChange::Stage(lost, Box::new(record)));
-        }
+        let mut changes = self.lost(&result);
         let same = before.as_ref().is_some_and(|record| record.outcome == Some(result.outcome));
         let silent = match result.outcome {
             // a look that finds what was there before
@@ -76,6 +72,7 @@ impl Converger {
             Outcome::Waiting => before.as_ref().is_some_and(|record| same && record.reason == result.reason),
             Outcome::Failed => run.monitor && same,
         };
+        let restarts = self.ledger.stages.get(&stage).map_or(run.restarts, |record| record.restarts);
         let unchanged = silent && (succeeded || run.monitor);
         if !unchanged {
             let record = StageRecord {
@@ -87,6 +84,8 @@ impl Converger {
                 duration_ms: result.duration_ms,
                 reason: result.reason.clone(),
                 facts: if stage == Stage::Validate { self.facts.clone() } else { Facts::new() },
+                restarts: if stage == Stage::Config && succeeded { run.restarts } else { restarts },
+                drifted: false,
             };
             changes.push(LedgerChange::Stage(stage, Box::new(record)));
         }
@@ -119,6 +118,15 @@ impl Converger {
         }
     }
 
+    /// A stage whose product a run did not find has to run again.
+    pub(crate) fn lost(&self, result: &RunResult) -> Vec<LedgerChange> {
+        let record = result.lost.and_then(|lost| Some((lost, self.ledger.stages.get(&lost)?)));
+        let again = |(lost, record): (Stage, &StageRecord)| {
+            LedgerChange::Stage(lost, Box::new(StageRecord { outcome: None, ..record.clone() }))
+        };
+        record.map(again).into_iter().collect()
+    }
+
     fn service_finished(&mut self, now: Now, run: &Run, result: &RunResult, out: &mut Vec<Action>) {
         let Some(assignment) = &self.ledger.assignment else { return };
         let timing = assignment.timing;
@@ -128,17 +136,13 @@ impl Converger {
             // Whether it worked is for `validate` to say, now. If it did not, autonomy decides.
             head = Head { start_owed: false, halted: false, ..head };
             self.restart_at = None;
+            self.settling = true;
             self.monitor_at = now.mono_ms;
             self.due.remove(&Stage::Validate);
         } else if result.outcome == Outcome::Succeeded {
             head.halted = true;
             self.service = ServiceStatus::Inactive;
             self.service_retry = (0, now.mono_ms);
-            if let Some(record) = self.ledger.stages.get(&Stage::Validate) {
-                // what was seen before the stop says nothing about the next start
-                let record = StageRecord { outcome: None, ..record.clone() };
-                changes.push(LedgerChange::Stage(Stage::Validate, Box::new(record)));
-            }
         } else {
             let failures = self.service_retry.0.saturating_add(1);
             self.service_retry = (failures, now.mono_ms + backoff::exponential(&timing, failures));

@@ -6,10 +6,11 @@
 //!
 //! Never here: the database that keeps it (`nodeagent/src/ledger.rs`).
 
+use crate::journal::CommandRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use straas_schemas::report::{Facts, Report};
-use straas_schemas::{Assignment, Digest, Outcome, Stage};
+use straas_schemas::report::{DriftFound, Facts, Report};
+use straas_schemas::{Assignment, CommandId, Digest, Outcome, Stage};
 
 /// What was done and what was promised.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,21 @@ pub struct Ledger {
     pub stages: BTreeMap<Stage, StageRecord>,
     /// Reports not yet acknowledged, by sequence number.
     pub outbox: BTreeMap<u64, Report>,
+    /// The journal of guest commands.
+    #[serde(default)]
+    pub commands: BTreeMap<CommandId, CommandRecord>,
+    /// What the last look for drift found; `None` before the first.
+    #[serde(default)]
+    pub drift: Option<DriftRecord>,
+}
+
+/// What a look for drift found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftRecord {
+    /// What it found.
+    pub found: DriftFound,
+    /// Nothing was configured since, so that it still says how the host is.
+    pub current: bool,
 }
 
 /// The small part.
@@ -63,12 +79,19 @@ pub struct StageRecord {
     /// Facts it reported.
     #[serde(default)]
     pub facts: Facts,
+    /// Of `config`: the restart that was done last, `Assignment::restarts` of the last success or
+    /// of the very first run.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Of `config`: it succeeded, but a look found the host changed since, and it is to run again.
+    #[serde(default)]
+    pub drifted: bool,
 }
 
 impl StageRecord {
     /// The record of a run that begins.
     #[must_use]
-    pub fn begun(digest: &Digest, attempt: u32, failures: u32) -> Self {
+    pub fn begun(digest: &Digest, attempt: u32, failures: u32, restarts: u32) -> Self {
         Self {
             digest: digest.clone(),
             outcome: None,
@@ -78,6 +101,8 @@ impl StageRecord {
             duration_ms: 0,
             reason: String::new(),
             facts: Facts::new(),
+            restarts,
+            drifted: false,
         }
     }
 }
@@ -95,6 +120,12 @@ pub enum LedgerChange {
     Append(Box<Report>),
     /// Remove a report from the outbox.
     Forget(u64),
+    /// Replace a command's entry in the journal.
+    Command(Box<CommandRecord>),
+    /// Remove a command from the journal.
+    ForgetCommand(CommandId),
+    /// Replace what the last look for drift found.
+    Drift(Box<DriftRecord>),
 }
 
 impl Ledger {
@@ -112,6 +143,13 @@ impl Ledger {
             LedgerChange::Forget(seq) => {
                 self.outbox.remove(seq);
             }
+            LedgerChange::Command(record) => {
+                self.commands.insert(record.id.clone(), (**record).clone());
+            }
+            LedgerChange::ForgetCommand(id) => {
+                self.commands.remove(id);
+            }
+            LedgerChange::Drift(record) => self.drift = Some((**record).clone()),
         }
     }
 

@@ -13,16 +13,22 @@
 //! Never here: IO, clocks, randomness, environment, threads. `clippy.toml` holds that.
 
 mod action;
+mod advance;
 mod backoff;
+mod commands;
 mod converger;
+mod drift;
 mod finish;
+mod journal;
 mod ledger;
+mod offer;
 mod outbox;
 mod outlook;
 mod status;
 
-pub use action::{Action, Event, Now, RunId, RunOrder, RunResult, Task};
+pub use action::{Action, CommandFate, CommandResult, CommandRun, Event, Now, RunId, RunOrder, RunResult, Task};
 pub use converger::{Boot, Converger};
-pub use ledger::{Head, Ledger, LedgerChange, StageRecord};
+pub use journal::{COMMAND_RUNS_MAX, COMMANDS_AT_ONCE, CommandPhase, CommandRecord, FORGET_MARGIN_MS, JOURNAL_MAX};
+pub use ledger::{DriftRecord, Head, Ledger, LedgerChange, StageRecord};
 pub use outbox::OUTBOX_MAX;
 pub use status::Status;

@@ -4,7 +4,8 @@
 //! of output, in a ledger whose memory grows with it; so the number is bounded, and what is dropped
 //! is what tells least.
 //!
-//! Never dropped before everything else: `Converged` of the newest generation.
+//! Never dropped before everything else: `Converged` of the newest generation. Ends of guest
+//! commands are never dropped at all, since the journal bounds them to half of the outbox.
 
 use std::collections::BTreeMap;
 use straas_schemas::report::{Report, ReportBody};
@@ -34,8 +35,13 @@ fn rank(report: &Report, outbox: &BTreeMap<u64, Report>, generation: u64) -> u8 
         }
         ReportBody::Refused { .. } => 2,
         ReportBody::Converged { generation: of } if *of < generation => 3,
+        ReportBody::Drift(_) => {
+            let newer = |other: &Report| matches!(other.body, ReportBody::Drift(_));
+            if outbox.range(report.seq + 1..).any(|(_, other)| newer(other)) { 1 } else { 4 }
+        }
         ReportBody::LedgerLost { .. } => 5,
         ReportBody::Converged { .. } => 6,
+        ReportBody::Command(_) => 7,
     }
 }
 

@@ -2,11 +2,12 @@
 //!
 //! A stage is *current* when its last run succeeded at the effective digest it has now. The first
 //! that is not is the next to run; those behind it cannot even be judged, because their digests
-//! depend on what it produces.
+//! depend on what it produces. A stopped node is done when it is prepared: what follows waits.
 //!
 //! Never here: gates and times. This is what has to be done, not when.
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, StageRecord};
+use straas_schemas::assignment::DriftPolicy;
 use straas_schemas::stage::effective_digest;
 use straas_schemas::{Assignment, Digest, Gate, Lifecycle, Outcome, Stage, StageOrder};
 
@@ -23,13 +24,16 @@ pub struct Outlook {
 /// Judges every stage.
 pub fn outlook(assignment: &Assignment, ledger: &Ledger) -> Outlook {
     let stopped = assignment.lifecycle == Lifecycle::Stopped;
+    let enforced = assignment.drift.is_some_and(|drift| drift.policy == DriftPolicy::Enforce);
     let mut next = None;
     for order in &assignment.stages {
-        if stopped && order.stage == Stage::Validate {
-            continue;
+        // `config` starts the service, so both wait until it may run again
+        if stopped && order.stage >= Stage::Config {
+            break;
         }
         let digest = effective(order, ledger);
-        if ledger.succeeded(order.stage).is_none_or(|record| record.digest != digest) {
+        let holds = |record: &StageRecord| record.digest == digest && !(record.drifted && enforced);
+        if !ledger.succeeded(order.stage).is_some_and(holds) {
             next = Some((order.stage, digest));
             break;
         }

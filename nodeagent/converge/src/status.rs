@@ -3,14 +3,15 @@
 //! Level-triggered: a heartbeat is the present, not an event. `Beat` asks for one at once when
 //! something changed that somebody waits for, and not when only a clock moved.
 //!
-//! Never here: vitals, progress texts and counters, which belong to the daemon.
+//! Never here: vitals, progress texts and counters, which belong to the daemon; and guest commands,
+//! which are no part of what a node has to be.
 
 use crate::action::{Action, Now, Task};
 use crate::converger::{Converger, Work};
-use crate::outlook::{Outlook, allows};
+use crate::outlook::Outlook;
 use std::collections::BTreeMap;
 use straas_schemas::heartbeat::{Activity, Ask, ServiceStatus, StageSummary};
-use straas_schemas::report::Facts;
+use straas_schemas::report::{DriftFound, Facts};
 use straas_schemas::{Assignment, Gate, Lifecycle, Outcome, Stage};
 
 /// How the node is, as far as the converger knows.
@@ -30,6 +31,8 @@ pub struct Status {
     pub stages: BTreeMap<Stage, StageSummary>,
     /// Facts as last reported.
     pub facts: Facts,
+    /// What the newest look for drift found, if it still holds.
+    pub drift: Option<DriftFound>,
     /// Reports waiting to be acknowledged.
     pub outbox: u32,
 }
@@ -66,6 +69,7 @@ impl Converger {
             service: self.service,
             stages: self.ledger.stages.iter().filter_map(summary).collect(),
             facts: self.facts.clone(),
+            drift: self.drift(),
             outbox: u32::try_from(self.ledger.outbox.len()).unwrap_or(u32::MAX),
         }
     }
@@ -112,7 +116,7 @@ impl Converger {
         let (assignment, known) = self.ledger.assignment.as_ref().zip(known)?;
         let (stage, digest) = known.next.as_ref()?;
         let gate = &assignment.order(*stage)?.gate;
-        (!allows(gate, digest)).then_some((assignment, *stage, gate))
+        (!self.passes(assignment, *stage, digest)).then_some((assignment, *stage, gate))
     }
 
     fn asks(&self, known: Option<&Outlook>) -> Option<Ask> {
@@ -128,6 +132,8 @@ impl Converger {
             Work::Running(run) => {
                 let (stage, progress) = match run.order.task {
                     Task::Stage(stage) => (stage, None),
+                    // it changes nothing, and nothing waits for it
+                    Task::Drift => return Activity::Idle,
                     Task::Start => (Stage::Validate, Some("starting the service".to_owned())),
                     Task::Stop => (Stage::Validate, Some("stopping the service".to_owned())),
                 };

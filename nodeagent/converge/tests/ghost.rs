@@ -14,8 +14,8 @@ use world::World;
 
 /// Random steps of one history before the faults end.
 const STEPS: u32 = 400;
-/// Histories of one test; four tests make over a million steps.
-const HISTORIES: u64 = 650;
+/// Histories of one test; four tests make over one and a half million steps.
+const HISTORIES: u64 = 500;
 
 fn histories(first: u64) {
     if let Ok(seed) = std::env::var("STRAAS_SEED") {

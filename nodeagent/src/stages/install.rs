@@ -12,7 +12,7 @@ pub(super) fn script(job: &Job<'_>) -> Result<Script, Box<RunResult>> {
         return Ok(job.script(program, Vec::new()));
     }
     let mut arguments = vec!["-c".into(), DEFAULT.into(), "straas-install".into()];
-    for package in &job.assignment.packages {
+    for package in &job.frame.assignment.packages {
         if !is_package(&package.name, &package.version) {
             return Err(Box::new(failed(format!(
                 "{:?}={:?} is not a package and a version",

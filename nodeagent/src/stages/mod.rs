@@ -1,24 +1,27 @@
 //! The stages: from an order and an assignment to one script with its context, and from how that
 //! ended to a result.
 //!
-//! `pre_config`, `config`, `validate` and the service's start and stop differ in a few lines each,
-//! which stand in files of their own; what they share (paths, environment, context, reading an
-//! exit code) stands here.
+//! `pre_config`, `config`, `validate`, the look for drift and the service's start and stop differ in
+//! a few lines each, which stand in files of their own; what they share (finding a script, reading
+//! an exit code) stands here, and what guest commands are given too, in `frame.rs`.
 //!
 //! Never here: when and whether a stage runs.
 
 mod config;
+mod drift;
+mod frame;
 mod install;
 mod pre_config;
 mod service;
 mod validate;
 
+pub(crate) use frame::{Frame, private_dir, write_private};
+
 use crate::executor::{self, End, Ended, Script, Why};
 use crate::messages::Said;
 use std::ffi::OsString;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use straas_converge::{RunOrder, RunResult, Task};
 use straas_schemas::report::Facts;
 use straas_schemas::{Assignment, Outcome, Stage};
@@ -42,11 +45,8 @@ pub struct Place {
 
 /// One run with everything it needs.
 pub(crate) struct Job<'a> {
-    place: &'a Place,
     order: &'a RunOrder,
-    assignment: &'a Assignment,
-    site_pp: PathBuf,
-    work: PathBuf,
+    frame: Frame<'a>,
 }
 
 /// Runs one order to its end.
@@ -57,10 +57,18 @@ pub async fn run(
     kill: watch::Receiver<bool>,
     progress: &dyn Fn(&Said),
 ) -> RunResult {
-    let job = match Job::prepare(place, order, assignment) {
-        Ok(job) => job,
+    let context = place.state_dir.join("run").join("context.json");
+    let job = match Frame::prepare(place, assignment, context) {
+        Ok(frame) => Job { order, frame },
         Err(reason) => return failed(reason),
     };
+    let mut used = Duration::ZERO;
+    if order.restart {
+        match config::stop_first(&job, kill.clone(), progress).await {
+            Ok(took) => used = took,
+            Err(result) => return *result,
+        }
+    }
     let script = match order.task {
         Task::Stage(Stage::Install) => install::script(&job),
         Task::Stage(Stage::PreConfig) => pre_config::script(&job),
@@ -68,53 +76,36 @@ pub async fn run(
         Task::Stage(Stage::Validate) => validate::script(&job),
         Task::Start => service::script(&job, "start.sh"),
         Task::Stop => service::script(&job, "stop.sh"),
+        Task::Drift => drift::script(&job),
     };
-    let script = match script {
+    let mut script = match script {
         Ok(script) => script,
         Err(result) => return *result,
     };
+    // the limit is for both
+    let used_s = u32::try_from(used.as_secs()).unwrap_or(u32::MAX);
+    script.limits.total_s = script.limits.total_s.saturating_sub(used_s).max(1);
     let name = script.program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let ended = executor::run(script, kill, progress).await;
     let result = judge(&name, &ended);
     match order.task {
         Task::Stage(Stage::PreConfig) => pre_config::finish(&job, ended.said, result),
         Task::Stage(Stage::Validate) => validate::finish(ended.said, result),
+        Task::Drift => drift::finish(&ended.said, result),
         _ => result,
     }
 }
 
-impl<'a> Job<'a> {
-    fn prepare(place: &'a Place, order: &'a RunOrder, assignment: &'a Assignment) -> Result<Self, String> {
-        for (what, name) in [("role", &assignment.role), ("version", &assignment.version)] {
-            if !is_path_name(name) {
-                return Err(format!("the {what} {name:?} cannot be part of a path"));
-            }
-        }
-        let site = place.state_dir.join("site").join(&assignment.role);
-        let work = place.state_dir.join("work").join(&assignment.role);
-        let run = place.state_dir.join("run");
-        for dir in [&site, &work, &run] {
-            private_dir(dir)?;
-        }
-        // where the node's files are is this host's own matter: the controller does not know it
-        let mut context = assignment.context.clone();
-        if let Some(node) = context.get_mut("node").and_then(serde_json::Value::as_object_mut) {
-            node.insert("prefix".to_owned(), place.prefix.clone().into());
-        }
-        // secrets of the configuration are in it
-        let context = serde_json::to_vec(&context).map_err(|error| format!("the context: {error}"))?;
-        write_private(&run.join("context.json"), &context)?;
-        Ok(Self { place, order, assignment, site_pp: site.join("site.pp"), work })
-    }
-
+impl Job<'_> {
     /// `cmd/{role}/{version}/{name}`, or the role's default.
     fn command(&self, name: &str) -> Option<PathBuf> {
-        let role = self.place.scripts.join("cmd").join(&self.assignment.role);
-        [self.assignment.version.as_str(), "default"].iter().map(|dir| role.join(dir).join(name)).find(|p| p.is_file())
+        let assignment = self.frame.assignment;
+        let role = self.frame.place.scripts.join("cmd").join(&assignment.role);
+        [assignment.version.as_str(), "default"].iter().map(|dir| role.join(dir).join(name)).find(|p| p.is_file())
     }
 
     fn required(&self, name: &str) -> Result<Script, Box<RunResult>> {
-        let (role, version) = (&self.assignment.role, &self.assignment.version);
+        let (role, version) = (&self.frame.assignment.role, &self.frame.assignment.version);
         match self.command(name) {
             Some(program) => Ok(self.script(program, Vec::new())),
             None => Err(Box::new(failed(format!(
@@ -124,33 +115,17 @@ impl<'a> Job<'a> {
     }
 
     fn script(&self, program: PathBuf, arguments: Vec<OsString>) -> Script {
-        let (place, assignment) = (self.place, self.assignment);
         let task = self.order.task.name();
-        let run = place.state_dir.join("run");
-        let environment: [(&str, OsString); 13] = [
-            ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()),
-            ("HOME", "/root".into()),
-            ("LC_ALL", "C.UTF-8".into()),
-            // a release is shared and checked by hash; nothing may be written into it
-            ("PYTHONDONTWRITEBYTECODE", "1".into()),
-            ("STRAAS_CONTEXT", run.join("context.json").into()),
-            ("STRAAS_SCRIPTS", place.scripts.clone().into()),
-            ("STRAAS_STAGE", task.into()),
-            ("STRAAS_ROLE", assignment.role.clone().into()),
-            ("STRAAS_VERSION", assignment.version.clone().into()),
-            ("STRAAS_NODE", assignment.name.clone().into()),
-            ("STRAAS_PREFIX", place.prefix.clone().into()),
-            ("STRAAS_WORK", self.work.clone().into()),
-            ("STRAAS_SITE_PP", self.site_pp.clone().into()),
-        ];
+        let place = self.frame.place;
         Script {
             program,
             arguments,
-            environment: environment.into_iter().map(|(key, value)| (key.to_owned(), value)).collect(),
-            directory: self.work.clone(),
+            // a look for drift is the script of `config`
+            environment: self.frame.environment(if self.order.task == Task::Drift { "config" } else { task }),
+            directory: self.frame.work.clone(),
             mark: format!("{}/{}", place.node, self.order.id.0),
             limits: self.order.limits,
-            spool: spool(&run, task, self.order.attempt),
+            spool: spool(&place.state_dir.join("run"), task, self.order.attempt),
         }
     }
 }
@@ -199,6 +174,7 @@ fn judge(name: &str, ended: &Ended) -> RunResult {
         service: said.service,
         output: None,
         lost: None,
+        drift: None,
     }
 }
 
@@ -223,37 +199,6 @@ fn failed(reason: String) -> RunResult {
         service: None,
         output: None,
         lost: None,
+        drift: None,
     }
-}
-
-/// Letters, digits and `.+~_:-`, not beginning with a dot: Debian versions and role names.
-fn is_path_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= 100
-        && !name.starts_with('.')
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b".+~_:-".contains(&b))
-}
-
-fn private_dir(dir: &Path) -> Result<(), String> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(|error| format!("{} cannot be made: {error}", dir.display()))
-}
-
-/// Writes a file that only root reads, atomically and durably.
-///
-/// # Errors
-/// In words.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    let tmp = path.with_extension("new");
-    let write = || {
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&tmp, path)
-    };
-    write().map_err(|error: std::io::Error| format!("{} cannot be written: {error}", path.display()))
 }

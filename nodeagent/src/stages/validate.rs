@@ -8,7 +8,10 @@ use straas_schemas::Outcome;
 use straas_schemas::heartbeat::ServiceStatus;
 
 pub(super) fn script(job: &Job<'_>) -> Result<Script, Box<RunResult>> {
-    job.required("validate.sh")
+    let mut script = job.required("validate.sh")?;
+    let settled = if job.order.settled { "1" } else { "0" };
+    script.environment.push(("STRAAS_SETTLED".to_owned(), settled.into()));
+    Ok(script)
 }
 
 pub(super) fn finish(said: Said, mut result: RunResult) -> RunResult {

@@ -17,11 +17,12 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use straas_schemas::command::{COMMAND_PIECE_BYTES_MAX, CommandEnd, CommandOrder, CommandOutputAnswer};
 use straas_schemas::enrol::{Certificate, EnrolRequest, RenewRequest};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::report::{Report, ReportAnswer, ReportBody, ReportRequest};
-use straas_schemas::{Assignment, Digest};
+use straas_schemas::{Assignment, CommandId, Digest};
 use tokio::sync::watch;
 
 pub const TOKEN: &str = "token-1";
@@ -40,6 +41,12 @@ pub struct Shared {
     pub reports: RefCell<BTreeMap<u64, Report>>,
     pub beats: RefCell<Vec<Heartbeat>>,
     pub files: RefCell<BTreeMap<String, Vec<u8>>>,
+    /// Guest commands that are offered until the agent has them or they have ended.
+    pub orders: RefCell<Vec<CommandOrder>>,
+    pub cancel: RefCell<Vec<CommandId>>,
+    /// What came of each command's output.
+    pub outputs: RefCell<BTreeMap<String, Vec<u8>>>,
+    pub commanded: watch::Sender<u32>,
     pub faults: RefCell<Faults>,
     pub changed: tokio::sync::Notify,
     /// Requests by the last part of their path, `401`s by name.
@@ -53,6 +60,10 @@ pub struct Faults {
     pub forbidden: bool,
     pub renew: bool,
     pub token_used: bool,
+    /// Offers every command with every answer.
+    pub offers_again: bool,
+    /// Pieces of output that are lost with their answer.
+    pub lost_pieces: u32,
 }
 
 impl Controller {
@@ -88,6 +99,10 @@ impl Controller {
             reports: RefCell::default(),
             beats: RefCell::default(),
             files: RefCell::default(),
+            orders: RefCell::default(),
+            cancel: RefCell::default(),
+            outputs: RefCell::default(),
+            commanded: watch::Sender::new(0),
             faults: RefCell::default(),
             changed: tokio::sync::Notify::new(),
             seen: RefCell::default(),
@@ -171,6 +186,7 @@ impl Shared {
                     self.beats.borrow_mut().push(serde_json::from_slice(&body).unwrap());
                     status(StatusCode::NO_CONTENT)
                 }
+                (Method::POST, "commands") => self.output(parts[3], head.uri.query(), &body),
                 (Method::GET, "packs") => self.pack(parts[3], head.uri.query()),
                 (Method::GET, "files") => match self.files.borrow().get(parts[3]) {
                     Some(bytes) => Response::new(Full::new(bytes.clone().into())),
@@ -211,12 +227,57 @@ impl Shared {
     async fn poll(&self, body: &[u8]) -> Response<Full<Bytes>> {
         let request: PollRequest = serde_json::from_slice(body).unwrap();
         let mut news = self.assignment.subscribe();
-        let news = news.wait_for(|a| {
+        let mut commanded = self.commanded.subscribe();
+        let fresh = |a: &Option<Assignment>| {
             a.as_ref().is_some_and(|a| a.generation != request.generation || Some(a.content_digest()) != request.digest)
-        });
-        let held = tokio::time::timeout(std::time::Duration::from_millis(request.wait_ms.into()), news).await;
-        let assignment = held.ok().and_then(|news| news.ok()?.clone());
-        json(StatusCode::OK, &PollAnswer { assignment, renew: self.faults.borrow().renew })
+        };
+        let held = async {
+            loop {
+                let _ = commanded.borrow_and_update();
+                let (commands, cancel) = self.commands_for(&request);
+                if fresh(&news.borrow_and_update()) || !commands.is_empty() || !cancel.is_empty() {
+                    return (commands, cancel);
+                }
+                tokio::select! { _ = news.changed() => {} _ = commanded.changed() => {} }
+            }
+        };
+        let held = tokio::time::timeout(std::time::Duration::from_millis(request.wait_ms.into()), held).await;
+        let (commands, cancel) = held.unwrap_or_default();
+        let assignment = self.assignment.borrow().clone().filter(|a| fresh(&Some(a.clone())));
+        json(StatusCode::OK, &PollAnswer { assignment, commands, cancel, renew: self.faults.borrow().renew })
+    }
+
+    fn commands_for(&self, request: &PollRequest) -> (Vec<CommandOrder>, Vec<CommandId>) {
+        let again = self.faults.borrow().offers_again;
+        let wanted =
+            |order: &&CommandOrder| again || (!request.commands.contains(&order.id) && self.end(&order.id).is_none());
+        let orders = self.orders.borrow().iter().filter(wanted).cloned().collect();
+        let cancel = self.cancel.borrow().iter().filter(|id| request.commands.contains(id)).cloned().collect();
+        (orders, cancel)
+    }
+
+    /// How a command ended, as reported.
+    pub fn end(&self, id: &CommandId) -> Option<CommandEnd> {
+        self.reports.borrow().values().find_map(|report| match &report.body {
+            ReportBody::Command(end) if end.id == *id => Some(end.clone()),
+            _ => None,
+        })
+    }
+
+    fn output(&self, id: &str, query: Option<&str>, body: &[u8]) -> Response<Full<Bytes>> {
+        assert!(body.len() <= COMMAND_PIECE_BYTES_MAX);
+        let offset: usize = query.and_then(|q| q.strip_prefix("offset=")).unwrap().parse().unwrap();
+        let mut faults = self.faults.borrow_mut();
+        if faults.lost_pieces > 0 {
+            faults.lost_pieces -= 1;
+            return status(StatusCode::BAD_GATEWAY);
+        }
+        let mut outputs = self.outputs.borrow_mut();
+        let output = outputs.entry(id.to_owned()).or_default();
+        if offset == output.len() {
+            output.extend_from_slice(body);
+        }
+        json(StatusCode::OK, &CommandOutputAnswer { next: output.len() as u64 })
     }
 
     fn report(&self, body: &[u8]) -> Response<Full<Bytes>> {

@@ -51,6 +51,10 @@ pub fn wanted(generation: u64, scripts: &str, n: u32) -> Assignment {
         role: "demo".into(),
         version: "1.0".into(),
         scripts: scripts.into(),
+        config: String::new(),
+        restarts: 0,
+        hosts: std::collections::BTreeMap::new(),
+        drift: None,
         files: Vec::new(),
         packages: Vec::new(),
         context: serde_json::json!({ "n": n }),
@@ -67,7 +71,7 @@ pub fn wanted(generation: u64, scripts: &str, n: u32) -> Assignment {
 }
 
 pub struct Node {
-    dir: PathBuf,
+    pub dir: PathBuf,
     config: Config,
     text: String,
     running: Option<(watch::Sender<bool>, tokio::task::JoinHandle<()>)>,
@@ -98,20 +102,20 @@ impl Node {
         path
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let (stop, stopped) = watch::channel(false);
         let config = self.config.clone();
         let task = tokio::task::spawn_local(async move { run_until(config, stopped).await.unwrap() });
         self.running = Some((stop, task));
     }
 
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         let (stop, task) = self.running.take().unwrap();
         stop.send_replace(true);
         task.await.unwrap();
     }
 
-    fn ran(&self) -> String {
+    pub fn ran(&self) -> String {
         std::fs::read_to_string(self.dir.join("prefix/ran")).unwrap_or_default().replace('\n', " ")
     }
 }

@@ -158,7 +158,7 @@ fn doubles() {
     check(&of(json!([zk, zk])), &[("/components/1/name", "already at /components/0")]);
     let storm = |first: &str, second: &str| {
         json!({ "name": "storm", "type": "storm", "submodules": [
-        { "role": "storm", "name": first }, { "role": "storm", "name": second } ] })
+        { "role": "storm", "name": first }, { "role": "worker", "name": second } ] })
     };
     check(
         &of(json!([storm("a", "a")])),
@@ -222,4 +222,45 @@ fn whatever_is_sent_it_answers() {
     let many = vec!["x"; 5_000];
     let body = of(json!(vec![json!({ "name": "a", "type": "storm", "depends_on": many }); 50]));
     assert!(faults(&body, &catalog()).len() < 2_000);
+}
+
+#[test]
+fn submodules_have_a_role_each_and_the_size_of_their_component() {
+    let strm = |more: Value| {
+        let mut component = json!({ "name": "strm", "type": "storm", "submodules": [
+            { "role": "storm", "name": "nmbus", "size": 1 }, { "role": "worker", "name": "supervsr" } ] });
+        for (key, value) in more.as_object().expect("an object") {
+            component[key] = value.clone();
+        }
+        of(json!([component]))
+    };
+    // two workers are the usual
+    check(&strm(json!({ "size": 3 })), &[]);
+    check(&strm(json!({ "size": 4 })), &[("/components/0/size", "3 nodes in all")]);
+    let twice = json!([
+        { "role": "worker", "name": "a", "size": 2 }, { "role": "storm", "name": "b" }, { "role": "worker", "name": "c" }
+    ]);
+    check(&strm(json!({ "submodules": twice })), &[("/components/0/submodules/2/role", "submodule 0")]);
+}
+
+#[test]
+fn a_number_of_fault_domains_has_to_mean_something() {
+    let least = "/components/0/min_num_of_fault_domain";
+    let zk = |more: Value| {
+        let mut component = json!({ "name": "zk", "type": "storm" });
+        for (key, value) in more.as_object().expect("an object") {
+            component[key] = value.clone();
+        }
+        of(json!([component]))
+    };
+    check(&zk(json!({ "enable_fault_domain": true, "min_num_of_fault_domain": 4 })), &[]);
+    check(&zk(json!({ "min_num_of_fault_domain": 4 })), &[(least, "enable_fault_domain")]);
+    check(&zk(json!({ "enable_fault_domain": false, "min_num_of_fault_domain": 4 })), &[(least, "no effect")]);
+    let subs = |one: Value| json!([one, { "role": "storm", "name": "b" }]);
+    let spread = json!({ "role": "worker", "name": "a", "enable_fault_domain": true });
+    check(&zk(json!({ "min_num_of_fault_domain": 4, "submodules": subs(spread) })), &[]);
+    let alone = json!({ "role": "worker", "name": "a", "min_num_of_fault_domain": 2 });
+    let below = "/components/0/submodules/0/min_num_of_fault_domain";
+    check(&zk(json!({ "enable_fault_domain": true, "submodules": subs(alone.clone()) })), &[]);
+    check(&zk(json!({ "submodules": subs(alone) })), &[(below, "no effect")]);
 }

@@ -21,6 +21,19 @@ fn yesterdays_bytes_decode_and_lose_nothing() {
     }
 }
 
+/// Documents with the optional fields that came with guest commands, restarts, aliases and drift.
+const WORKFLOWS: [&str; 5] = ["assignment", "poll_request", "poll_answer", "heartbeat", "report_request"];
+
+#[test]
+fn the_bytes_of_workflows_decode_and_lose_nothing() {
+    for wire in WIRE.iter().filter(|wire| WORKFLOWS.contains(&wire.name)) {
+        let text = read(&format!("{}.workflows", wire.name));
+        let before: Value = serde_json::from_str(&text).expect("json");
+        let after = (wire.round)(&text).unwrap_or_else(|e| panic!("{} does not decode: {e}", wire.name));
+        assert_eq!(lost(&before, &after, ""), Vec::<String>::new(), "{}", wire.name);
+    }
+}
+
 /// What of `before` is not in `after`; fields that came later may be added.
 fn lost(before: &Value, after: &Value, at: &str) -> Vec<String> {
     match (before, after) {
@@ -93,12 +106,22 @@ fn one_newer_heartbeat_as_bytes() {
     assert!(newer.expect("decodes").get("of_a_newer_peer").is_none());
 }
 
+/// What people write by hand.
+const PEOPLE: [&str; 9] = [
+    "topology_request",
+    "component_patch",
+    "flexup_request",
+    "sync_request",
+    "command_request",
+    "command_batch_request",
+    "command_meta",
+    "config_file",
+    "component_metadata",
+];
+
 #[test]
 fn people_get_unknown_fields_refused() {
-    for wire in WIRE
-        .iter()
-        .filter(|w| ["topology_request", "component_patch", "config_file", "component_metadata"].contains(&w.name))
-    {
+    for wire in WIRE.iter().filter(|w| PEOPLE.contains(&w.name)) {
         let bytes: Value = serde_json::from_str(&read(wire.name)).expect("json");
         assert!((wire.round)(&with_more(&bytes).to_string()).is_err(), "{}", wire.name);
     }

@@ -9,7 +9,9 @@ mod shape;
 use schemars::Schema;
 use serde_json::Value;
 use std::path::PathBuf;
-use straas_schemas::{assignment, config, enrol, heartbeat, job, metadata, poll, problem, report, topology, view};
+use straas_schemas::{
+    assignment, change, command, config, enrol, heartbeat, job, metadata, poll, problem, report, topology, view,
+};
 
 /// A type that crosses a process boundary.
 pub struct Wire {
@@ -37,7 +39,15 @@ macro_rules! wire {
 
 wire! {
     topology_request: topology::TopologyRequest, false;
-    component_patch: topology::ComponentPatch, false;
+    component_patch: change::ComponentPatch, false;
+    flexup_request: change::FlexupRequest, false;
+    sync_request: change::SyncRequest, false;
+    command_request: command::CommandRequest, false;
+    command_batch_request: command::CommandBatchRequest, false;
+    command_view: command::CommandView, false;
+    command_meta: command::CommandMeta, false;
+    batch_view: command::BatchView, false;
+    commands_offered: command::CommandsOffered, false;
     component_metadata: metadata::ComponentMeta, false;
     config_file: config::ConfigFile, false;
     problem: problem::Problem, false;

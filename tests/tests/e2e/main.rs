@@ -5,7 +5,11 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod commands;
 mod ensemble;
 mod footprint;
 mod interrupted;
+mod kafka_life;
 mod mistakes;
+mod storm_life;
+mod zookeeper_life;

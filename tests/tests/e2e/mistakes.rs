@@ -74,8 +74,8 @@ fn add_version_without_package(cluster: &Cluster) -> Result<()> {
 }
 
 #[test]
-fn failing_validate_is_corrected_by_a_commit() {
-    scene("failing_validate_is_corrected_by_a_commit", async |cluster| {
+fn failing_validate_is_corrected_by_a_script_sync() {
+    scene("failing_validate_is_corrected_by_a_script_sync", async |cluster| {
         let scripts = cluster.scripts()?;
         let good = scripts.read(&scripts.head()?, VALIDATE)?.context("there is no validate.sh")?;
         let bad = "#!/bin/bash\necho 'the moon is in the wrong phase'\n\
@@ -90,7 +90,10 @@ fn failing_validate_is_corrected_by_a_commit() {
         ensure!(hint == "wait for the next moon", "the hint is {hint:?}");
 
         let corrected = Instant::now();
-        scripts.write(VALIDATE, &good, "ask ZooKeeper", AUTHOR)?;
+        let commit = scripts.write(VALIDATE, &good, "ask ZooKeeper", AUTHOR)?;
+        // a commit reaches nobody before it is asked for
+        let body = json!({ "scope": "topologies", "items": [accepted.id], "commit": commit.as_str() });
+        let _: Value = cluster.api.call(Method::PUT, "/nodes/scripts", Some(&body)).await?;
         cluster.active(&accepted).await?;
         say(&format!("  corrected script to ACTIVE: {:.1} s", corrected.elapsed().as_secs_f32()));
         Ok(())

@@ -57,6 +57,8 @@ pub struct LocalConfig {
     /// Our own program and the words of its hidden subcommand.
     /// Default: this executable, `microhost`.
     pub helper: Vec<OsString>,
+    /// Where the script is that makes packages of components which no mirror has. Default none.
+    pub components: Option<PathBuf>,
     /// A Debian mirror's base URL instead of the machine's own apt sources.
     pub mirror: Option<String>,
 }
@@ -75,6 +77,7 @@ impl LocalConfig {
             agent_deb: PathBuf::from("/usr/share/straas/straas-agent.deb"),
             agent_binary: PathBuf::from("/usr/sbin/straas-agent"),
             helper: vec![program.into(), "microhost".into()],
+            components: None,
             mirror: None,
         }
     }

@@ -12,6 +12,7 @@
 //! ```
 
 pub mod beside;
+mod components;
 mod config;
 mod faults;
 mod host;
@@ -148,7 +149,9 @@ impl LocalHosts {
         }
         self.image(Arc::clone(&progress)).await?;
         let (inner, requests) = (Arc::clone(&self.inner), requests.to_vec());
-        blocking(move || packages::provide(&inner.images, &requests, &progress)).await.map(Some)
+        blocking(move || packages::provide(&inner.images, inner.config.components.as_deref(), &requests, &progress))
+            .await
+            .map(Some)
     }
 
     /// Listens on the gateway's address, reachable for the hosts only. The listener is nonblocking.

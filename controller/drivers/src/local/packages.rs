@@ -4,7 +4,8 @@
 //! with the machine's network, says what must be downloaded relative to the image. The files are
 //! pooled, indexed with `apt-ftparchive`, signed with a key made once, and switched in by one
 //! symlink. Somebody else serves the directory. A request that apt cannot satisfy is reported and
-//! disturbs no other: the node's own apt-get then says what is missing.
+//! disturbs no other: the node's own apt-get then says what is missing. Packages of components,
+//! which no mirror has, are made beforehand and offered to apt beside the mirror.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +19,7 @@ use crate::agent::AptSource;
 use crate::error::HostError;
 use crate::helper::ChrootTask;
 use crate::local::Progress;
+use crate::local::components::{self, Components};
 use crate::local::image::Images;
 use crate::local::record::{read_json, write_json};
 use crate::local::sources::{apt_settings, apt_sources};
@@ -70,6 +72,9 @@ impl PackageRepo {
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Manifest {
     requests: BTreeMap<String, BTreeSet<String>>,
+    /// Of files that were made here: where from. The same name with another content has another.
+    #[serde(default)]
+    origins: BTreeMap<String, PathBuf>,
 }
 
 /// The directories of one repository; there is one per base image.
@@ -83,7 +88,12 @@ struct Places {
 }
 
 /// Makes sure that everything asked for is in the repository. Blocking.
-pub fn provide(images: &Images, requests: &[String], progress: &Progress) -> Result<PackageRepo, HostError> {
+pub fn provide(
+    images: &Images,
+    components: Option<&Path>,
+    requests: &[String],
+    progress: &Progress,
+) -> Result<PackageRepo, HostError> {
     for request in requests {
         check_request(request)?;
     }
@@ -105,13 +115,15 @@ pub fn provide(images: &Images, requests: &[String], progress: &Progress) -> Res
     let lock = lock_file(&places.apt.join("lock"))?;
     lock.lock().map_err(HostError::at("lock", &places.apt))?;
 
+    let made = components::build(components, progress);
     let mut manifest: Manifest = read_json(&places.manifest)?.unwrap_or_default();
-    let held = |files: &BTreeSet<String>| files.iter().all(|file| places.pool.join(file).exists());
+    let current = |file: &String| made.debs.get(file).is_none_or(|from| manifest.origins.get(file) == Some(from));
+    let held = |files: &BTreeSet<String>| files.iter().all(|file| places.pool.join(file).exists() && current(file));
     let wanted: Vec<&String> =
         requests.iter().filter(|request| !manifest.requests.get(*request).is_some_and(held)).collect();
     let mut missing = Vec::new();
     if !wanted.is_empty() {
-        missing = fetch(images, &places, &wanted, &mut manifest, progress)?;
+        missing = fetch(images, &places, &made, &wanted, &mut manifest, progress)?;
     }
     let key_path = places.served.join("straas.asc");
     if missing.len() < wanted.len() || !places.served.join("dists").exists() {
@@ -140,6 +152,7 @@ fn check_request(request: &str) -> Result<(), HostError> {
 fn fetch(
     images: &Images,
     places: &Places,
+    made: &Components,
     wanted: &[&String],
     manifest: &mut Manifest,
     progress: &Progress,
@@ -147,10 +160,13 @@ fn fetch(
     let archives = places.apt.join("archives");
     let lists = places.apt.join("lists");
     let config = places.apt.join("config");
+    let offer = places.apt.join("offer");
     for dir in [archives.join("partial"), lists.join("partial"), config.clone()] {
         make_dirs(&dir)?;
     }
-    let sources = apt_sources(images.mirror.as_deref())?.join("\n") + "\n";
+    made.offer(&offer)?;
+    let mut sources = apt_sources(images.mirror.as_deref())?.join("\n") + "\n";
+    sources.push_str("deb [trusted=yes] file:/run/straas-offer ./\n");
     write_atomic(&config.join("sources.list"), sources.as_bytes(), 0o644)?;
     let mut settings = apt_settings()?.join("\n");
     settings.push_str(
@@ -176,6 +192,7 @@ fn fetch(
                 (config.clone(), "run/straas-apt".into()),
                 (archives.clone(), "var/cache/apt/archives".into()),
                 (lists.clone(), "var/lib/apt/lists".into()),
+                (offer.clone(), "run/straas-offer".into()),
             ],
             argv,
         };
@@ -192,16 +209,25 @@ fn fetch(
             apt(&format!("downloading {request}"), &["--download-only", "install", request])?;
             let files = uri_files(&text);
             for file in &files {
-                put_in_pool(&archives.join(file), &places.pool.join(file))?;
+                match made.debs.get(file) {
+                    Some(from) => renew_in_pool(from, &places.pool.join(file))?,
+                    None => put_in_pool(&archives.join(file), &places.pool.join(file))?,
+                }
             }
             Ok(files)
         });
         match done {
             Ok(files) => {
+                let own = files.iter().filter_map(|file| Some((file.clone(), made.debs.get(file)?.clone())));
+                manifest.origins.extend(own);
                 manifest.requests.insert(request.to_owned(), files);
             }
             Err(HostError::Command { output, .. }) => {
-                missing.push(MissingPackage { request: request.to_owned(), reason: output });
+                let reason = match &made.failure {
+                    Some(why) => format!("{output}; packages of components could not be made: {why}"),
+                    None => output,
+                };
+                missing.push(MissingPackage { request: request.to_owned(), reason });
             }
             Err(other) => return Err(other),
         }
@@ -215,6 +241,16 @@ fn put_in_pool(from: &Path, to: &Path) -> Result<(), HostError> {
     }
     // One file, two names: archives and pool are in the same cache directory.
     fs::hard_link(from, to).map_err(HostError::at("put into the pool", to))
+}
+
+/// Puts a package in the pool that may be there with an older content.
+fn renew_in_pool(from: &Path, to: &Path) -> Result<(), HostError> {
+    let mut new = to.as_os_str().to_owned();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let _ = fs::remove_file(&new);
+    components::put(from, &new)?;
+    fs::rename(&new, to).map_err(HostError::at("put into the pool", to))
 }
 
 /// File names in the output of `apt-get --print-uris`: lines like `'URI' NAME SIZE HASH`.

@@ -43,6 +43,8 @@ pub struct Agent {
     /// Digests that were asked for while the service was down: nothing to disturb then.
     pub asked_while_down: Vec<Digest>,
     pub leader: bool,
+    /// The truth: the peers that its configuration names.
+    pub peers: Vec<String>,
 }
 
 impl Agent {
@@ -110,6 +112,9 @@ impl Agent {
         if stage == Stage::Config {
             self.disturbed |= self.active && !self.asked_while_down.contains(&digest);
             self.active = false;
+            let peers = self.assignment.as_ref().and_then(|a| a.context["peers"].as_array());
+            let names = peers.into_iter().flatten().filter_map(|p| p["name"].as_str());
+            self.peers = names.map(str::to_owned).collect();
             // what was seen before says nothing about what is configured now
             self.records.remove(&Stage::Validate);
         }
@@ -263,6 +268,7 @@ impl Agent {
             service,
             stages: self.records.iter().filter_map(|(stage, r)| Some((*stage, summary(r)?))).collect(),
             facts: self.records.get(&Stage::Validate).map(|r| r.facts.clone()).unwrap_or_default(),
+            drift: None,
             ledger_writable: true,
             outbox: 0,
             vitals: Vitals::default(),

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 use std::collections::BTreeMap;
-use straas_planner::{Component, Group, Knowledge, PlanInput, Settings, Topology};
+use straas_planner::{Component, Group, Knowledge, PlanInput, Settings, Target, Topology};
 use straas_schemas::metadata::ComponentMeta;
 use straas_schemas::{Digest, Stage};
 
@@ -37,14 +37,35 @@ pub fn component(name: &str, kind: &str, size: u32, after: &[&str], max_unavaila
         id: format!("c-{name}").into(),
         name: name.into(),
         kind: kind.into(),
-        version: "1.0".into(),
         depends_on: after.iter().map(|s| (*s).to_owned()).collect(),
-        groups: vec![Group { name: name.into(), role: kind.into(), size, flavor: "tiny".into() }],
-        known: Ok(Knowledge {
-            meta: meta(kind, max_unavailable),
-            config: BTreeMap::from([(kind.to_owned(), BTreeMap::from([("tick".to_owned(), json!(2000))]))]),
-            scripts: BTreeMap::from([(kind.to_owned(), scripts("a"))]),
-        }),
+        groups: vec![group(name, kind, size)],
+        target: Target {
+            version: "1.0".into(),
+            config: "config-a".into(),
+            scripts: "commit-a".into(),
+            known: Ok(Knowledge {
+                meta: meta(kind, max_unavailable),
+                config: BTreeMap::from([(kind.to_owned(), BTreeMap::from([("tick".to_owned(), json!(2000))]))]),
+                scripts: BTreeMap::from([(kind.to_owned(), scripts("a"))]),
+            }),
+        },
+        rollout: None,
+        wishes: BTreeMap::new(),
+        removed: false,
+    }
+}
+
+/// A group of nodes with nothing special about it.
+pub fn group(name: &str, role: &str, size: u32) -> Group {
+    Group {
+        name: name.into(),
+        role: role.into(),
+        size,
+        without: Vec::new(),
+        flavor: "tiny".into(),
+        fault_domains_min: 0,
+        anti_affinity_group: None,
+        cname: false,
     }
 }
 
@@ -64,7 +85,7 @@ pub fn input(components: Vec<Component>) -> PlanInput {
         components,
         nodes: Vec::new(),
         jobs: Vec::new(),
-        scripts: "commit-a".into(),
+        operations: Vec::new(),
         files: Vec::new(),
         settings: Settings {
             heartbeat_ms: 5_000,

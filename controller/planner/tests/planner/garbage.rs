@@ -6,7 +6,7 @@
 use crate::fixture;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use straas_planner::{Component, Group, Host, Node, OpenJob, PlanInput, node_id, plan};
+use straas_planner::{Component, Group, Host, Node, OpenJob, PlanInput, Target, node_id, plan};
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus, Vitals};
 use straas_schemas::job::JobKind;
 use straas_schemas::report::StageResult;
@@ -43,7 +43,12 @@ fn outcome() -> impl Strategy<Value = Outcome> {
 }
 
 fn group() -> impl Strategy<Value = Group> {
-    (word(), word(), 0..4_u32, word()).prop_map(|(name, role, size, flavor)| Group { name, role, size, flavor })
+    (word(), word(), 0..4_u32, word()).prop_map(|(name, role, size, flavor)| Group {
+        flavor,
+        without: vec![size],
+        cname: size == 1,
+        ..fixture::group(&name, &role, size)
+    })
 }
 
 fn component() -> impl Strategy<Value = Component> {
@@ -54,8 +59,10 @@ fn component() -> impl Strategy<Value = Component> {
             if sane {
                 groups.clone_from(&base.groups);
             }
-            let known = if known { base.known } else { Err(version.clone()) };
-            Component { version: if sane { "1.0".into() } else { version }, depends_on, groups, known, ..base }
+            let known = if known { base.target.known } else { Err(version.clone()) };
+            let version = if sane { "1.0".into() } else { version };
+            let target = Target { version, known, ..base.target };
+            Component { depends_on, groups, target, ..base }
         },
     )
 }
@@ -104,6 +111,7 @@ fn heartbeat() -> impl Strategy<Value = (Heartbeat, i64)> {
                 service,
                 stages: BTreeMap::new(),
                 facts: BTreeMap::from([("mode".to_owned(), "leader".into())]),
+                drift: None,
                 ledger_writable: false,
                 outbox: 0,
                 vitals: Vitals::default(),
@@ -138,6 +146,7 @@ fn node() -> impl Strategy<Value = (Place, Node)> {
                 ordinal: place.3,
                 host,
                 address,
+                host_number: 0,
                 incarnation,
                 assignment,
                 converged_generation,
@@ -174,8 +183,13 @@ fn input() -> impl Strategy<Value = PlanInput> {
         |(components, nodes, jobs, deleting, now_ms)| {
             let mut input = fixture::input(components);
             input.nodes = nodes.into_iter().map(|(_, node)| node).collect();
-            let open =
-                |(i, kind)| OpenJob { id: format!("j{i}").into(), kind, detail: String::new(), created_ms: now_ms };
+            let open = |(i, kind)| OpenJob {
+                id: format!("j{i}").into(),
+                kind,
+                component: None,
+                detail: String::new(),
+                created_ms: now_ms,
+            };
             input.jobs = jobs.into_iter().enumerate().map(open).collect();
             input.topology.deleting = deleting;
             input.now_ms = now_ms;

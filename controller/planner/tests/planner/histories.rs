@@ -87,7 +87,7 @@ impl History {
         self.jobs += 1;
         let id = format!("job-{}", self.jobs).into();
         let created_ms = self.world.store.now_ms;
-        self.world.store.jobs.push(OpenJob { id, kind, detail: String::new(), created_ms });
+        self.world.store.jobs.push(OpenJob { id, kind, component: None, detail: String::new(), created_ms });
     }
 
     fn node(&mut self) -> Option<NodeId> {
@@ -257,20 +257,20 @@ impl History {
                 self.world.store.topology.deleting = true;
                 return self.job(JobKind::Delete);
             }
-            1..10 => component.version = version.to_owned(),
+            1..10 => component.target.version = version.to_owned(),
             10..25 => {
                 let value = if value == 0 { json!("broken") } else { json!(value) };
-                let known = component.known.as_mut().expect("readable");
+                let known = component.target.known.as_mut().expect("readable");
                 known.config.values_mut().for_each(|section| drop(section.insert("tick".into(), value.clone())));
             }
             25..40 => {
                 let stage = Stage::ALL[value];
-                let known = component.known.as_mut().expect("readable");
+                let known = component.target.known.as_mut().expect("readable");
                 self.commits += 1;
                 let commit = format!("commit-{}", self.commits % 3);
                 let new = fixture::scripts(&commit).remove(&stage).expect("a stage");
                 known.scripts.values_mut().for_each(|scripts| drop(scripts.insert(stage, new.clone())));
-                self.world.store.scripts = commit;
+                component.target.scripts = commit;
                 return;
             }
             _ => return,
@@ -286,8 +286,8 @@ impl History {
         self.flying.clear();
         self.plans.clear();
         for component in &mut self.world.store.components {
-            component.version = "3.0".into();
-            let known = component.known.as_mut().expect("readable");
+            component.target.version = "3.0".into();
+            let known = component.target.known.as_mut().expect("readable");
             known.config.values_mut().for_each(|section| drop(section.insert("tick".into(), json!(7))));
         }
         for round in 0..ROUNDS {

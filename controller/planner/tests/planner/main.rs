@@ -7,4 +7,5 @@ mod garbage;
 mod histories;
 mod script;
 mod stories;
+mod workflows;
 mod world;

@@ -62,24 +62,24 @@ impl Teller {
                 self.world.store.topology.deleting = true;
                 self.job(JobKind::Delete, "delete t");
             }
-            ["version", component, version] => self.component(component).version = (*version).to_owned(),
+            ["version", component, version] => self.component(component).target.version = (*version).to_owned(),
             ["option", component, key, value] => {
-                let known = self.component(component).known.as_mut().expect("readable");
+                let known = self.component(component).target.known.as_mut().expect("readable");
                 for section in known.config.values_mut() {
                     section.insert((*key).to_owned(), json!(value));
                 }
             }
             ["scripts", commit, stages @ ..] => {
-                self.world.store.scripts = format!("commit-{commit}");
                 for component in &mut self.world.store.components {
-                    let known = component.known.as_mut().expect("readable");
+                    component.target.scripts = format!("commit-{commit}");
+                    let known = component.target.known.as_mut().expect("readable");
                     for script in known.scripts.values_mut() {
                         let new = fixture::scripts(commit);
                         script.extend(new.into_iter().filter(|(stage, _)| stages.contains(&stage.name())));
                     }
                 }
             }
-            ["unread", component, text @ ..] => self.component(component).known = Err(text.join(" ")),
+            ["unread", component, text @ ..] => self.component(component).target.known = Err(text.join(" ")),
             ["plan"] => {
                 let plan = self.world.plan();
                 self.print_plan(&plan);
@@ -111,7 +111,7 @@ impl Teller {
         self.jobs += 1;
         let created_ms = self.world.store.now_ms;
         let id = format!("job-{}", self.jobs).into();
-        self.world.store.jobs.push(OpenJob { id, kind, detail: detail.to_owned(), created_ms });
+        self.world.store.jobs.push(OpenJob { id, kind, component: None, detail: detail.to_owned(), created_ms });
     }
 
     fn nodes(&self, names: &[&str]) -> Vec<NodeId> {

@@ -87,6 +87,7 @@ impl World {
                     ordinal: new.ordinal,
                     host: Host::Absent,
                     address: None,
+                    host_number: 0,
                     incarnation: 0,
                     assignment: None,
                     converged_generation: 0,
@@ -191,7 +192,7 @@ impl World {
                     node.converged_generation = node.converged_generation.max(*generation);
                 }
                 ReportBody::Refused { offered, reason, .. } => node.refused = Some((*offered, reason.clone())),
-                ReportBody::LedgerLost { .. } => {}
+                ReportBody::Command(_) | ReportBody::Drift(_) | ReportBody::LedgerLost { .. } => {}
             }
         }
         reports.last().map(|r| r.seq)
@@ -230,7 +231,7 @@ impl World {
 
     fn check_disturbed(&self) {
         for component in &self.store.components {
-            let Ok(knowledge) = &component.known else { continue };
+            let Ok(knowledge) = &component.target.known else { continue };
             let max = knowledge.meta.disruption.max_unavailable as usize;
             let of = |id: &NodeId| self.store.nodes.iter().any(|n| n.id == *id && n.component == component.id);
             let disturbed: Vec<_> =
@@ -259,16 +260,12 @@ impl World {
         agent.finish(outcome, produced)
     }
 
-    /// Whether a node's service really works: it runs, its configuration is sane, and with it a
-    /// majority of its component runs.
+    /// Whether a node's service really works: it runs, its configuration is sane, and a majority
+    /// of the peers that it names runs.
     pub fn works(&self, id: &NodeId) -> bool {
         let Some(agent) = self.agents.get(id).filter(|a| a.active && sane(a)) else { return false };
-        let Some(component) = self.store.nodes.iter().find(|n| n.id == *id).map(|n| &n.component) else {
-            return agent.active;
-        };
-        let all: Vec<_> = self.store.nodes.iter().filter(|n| n.component == *component).collect();
-        let up = all.iter().filter(|n| self.agents.get(&n.id).is_some_and(|a| a.active && sane(a))).count();
-        up * 2 > all.len()
+        let up = |name: &&String| self.agents.values().any(|a| a.name == **name && a.active && sane(a));
+        agent.peers.iter().filter(up).count() * 2 > agent.peers.len()
     }
 }
 

@@ -93,7 +93,7 @@ fn every_fault_of_every_file_is_reported() {
     let text = meta(&repo);
     let storm = text
         .replace("zookeeper", "storm")
-        .replace("\"dependencies\": []", "\"dependencies\": [{\"type\": \"kafka\", \"required\": true}]")
+        .replace("\"dependencies\": []", "\"dependencies\": [{\"type\": \"mystery\", \"required\": true}]")
         .replacen("\"max_unavailable\": 1", "\"max_unavailable\": 0", 1)
         .replace("\"default\": 3", "\"default\": 4");
     repo.write("master", "metadata/storm.json", storm.as_bytes(), "m", "me").unwrap();
@@ -103,11 +103,96 @@ fn every_fault_of_every_file_is_reported() {
     for expect in [
         "broken.json:1: EOF",
         "storm.json",
-        "\"kafka\" has no file",
+        "\"mystery\" has no file",
         "max_unavailable: must be at least 1",
         "4 is even",
         "app/storm/3.8.0",
     ] {
         assert!(found.contains(expect), "{expect}: {found}");
     }
+}
+
+#[test]
+fn what_the_form_does_not_say_of_metadata() {
+    let (_home, repo) = config();
+    let text = meta(&repo);
+    let leave = |operation: &str| {
+        text.replacen(
+            "\"script_role\": \"zookeeper\"",
+            &format!("\"script_role\": \"zookeeper\", \"leave\": {operation}"),
+            1,
+        )
+    };
+    for (content, expect) in [
+        (leave("{\"command\": \"drain\"}"), "/roles/0/leave/command: \"drain\" is not group/name"),
+        (leave("{\"command\": \"lib/x\"}"), "is not group/name"),
+        (
+            leave("{\"command\": \"a/b\", \"args\": {\"x\": \"{host}\"}}"),
+            "/roles/0/leave/args/x: {host} stands for nothing",
+        ),
+        (
+            text.replacen("\"script_role\"", "\"sections\": [\"ghost\"], \"script_role\"", 1),
+            "\"ghost\" is no section of app/zookeeper",
+        ),
+        (text.replacen("\"3.8.0-*\"", "\"*\"", 1), "\"*\" is not a version"),
+        (
+            text.replacen("\"name\": \"zookeeper\",\n          \"version\"", "\"name\": \"Zoo\", \"version\"", 1),
+            "\"Zoo\" is not a package",
+        ),
+        (
+            text.replacen("\"max_unavailable\": 1", "\"max_unavailable\": 2", 1),
+            "must be 1 where membership is stepwise",
+        ),
+    ] {
+        assert_ne!(content, text, "{expect}: the file was changed");
+        repo.write("master", "metadata/zookeeper.json", content.as_bytes(), "m", "me").unwrap();
+        let found = faults(repo.catalog().unwrap_err()).join("\n");
+        assert!(found.contains(expect), "{expect}: {found}");
+    }
+}
+
+/// The keys of every object of a schema, by where it stands.
+fn keys(
+    schema: &serde_json::Value,
+    all: &serde_json::Value,
+    at: &str,
+    depth: u32,
+    out: &mut std::collections::BTreeSet<String>,
+) {
+    if depth > 12 {
+        return;
+    }
+    if let Some(place) = schema["$ref"].as_str() {
+        let found = all.pointer(place.trim_start_matches('#')).expect("a reference that leads somewhere");
+        return keys(found, all, at, depth + 1, out);
+    }
+    for option in schema["anyOf"].as_array().into_iter().flatten() {
+        keys(option, all, at, depth + 1, out);
+    }
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        out.insert(format!("{at}/{name}"));
+        keys(inner, all, &format!("{at}/{name}"), depth + 1, out);
+    }
+    for inner in ["items", "additionalProperties"] {
+        if schema[inner].is_object() {
+            keys(&schema[inner], all, &format!("{at}/*"), depth + 1, out);
+        }
+    }
+}
+
+#[test]
+fn the_schema_that_travels_has_the_keys_of_the_types() {
+    let (_home, repo) = config();
+    let shown = repo.read(&repo.head().unwrap(), "schema/metadata.schema.json").unwrap().unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown).unwrap();
+    let made = schemars::schema_for!(straas_schemas::metadata::ComponentMeta).to_value();
+    let (mut left, mut right) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+    keys(&shown, &shown, "", 0, &mut left);
+    keys(&made, &made, "", 0, &mut right);
+    // the file names every stage, the type any
+    for stage in ["install", "pre_config", "config", "validate", "start", "stop", "remove"] {
+        left = left.into_iter().map(|key| key.replace(&format!("/stages/{stage}"), "/stages/*")).collect();
+    }
+    left.remove("/stages/*");
+    assert_eq!(left, right, "defaults/schema/metadata.schema.json and schemas/src/metadata.rs differ");
 }

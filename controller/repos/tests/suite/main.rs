@@ -9,6 +9,8 @@ mod config;
 mod packs;
 mod scripts;
 mod seeding;
+mod users;
+mod versions;
 
 use std::path::Path;
 use std::process::Command;

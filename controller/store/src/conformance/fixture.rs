@@ -2,8 +2,9 @@
 
 use crate::{
     ComponentRecord, ComponentSpec, EnrolOutcome, GroupSpec, JobFilter, JobRecord, NodeRecord, NodeSnapshot,
-    PageRequest, Store, StoreError, TopologyRecord,
+    PageRequest, Store, StoreError, TopologyRecord, Want,
 };
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use straas_schemas::assignment::{Autonomy, Timing};
 use straas_schemas::heartbeat::{Activity, Heartbeat, ServiceStatus, Vitals};
@@ -43,6 +44,7 @@ pub(super) fn component(of: &TopologyRecord, name: &str, position: u32) -> Compo
         name: "zk".to_owned(),
         role: "zookeeper".to_owned(),
         size: 3,
+        without: vec![2],
         flavor: "small".to_owned(),
         fault_domains_min: 0,
         anti_affinity_group: None,
@@ -50,9 +52,16 @@ pub(super) fn component(of: &TopologyRecord, name: &str, position: u32) -> Compo
     };
     let spec = ComponentSpec {
         kind: "zookeeper".to_owned(),
-        version: "3.8.0".to_owned(),
         depends_on: vec!["other".to_owned()],
-        groups: vec![group],
+        want: Want {
+            version: "3.8.0".to_owned(),
+            config: "c".repeat(40),
+            scripts: "5".repeat(40),
+            groups: vec![group],
+            nodes: BTreeMap::new(),
+        },
+        rollout: None,
+        removed: false,
     };
     ComponentRecord {
         id: format!("c-{}-{name}", of.name).into(),
@@ -69,11 +78,13 @@ pub(super) fn job(of: &TopologyRecord, number: u32, kind: JobKind) -> JobRecord 
     JobRecord {
         id: format!("j-{}-{number:03}", of.name).into(),
         kind,
+        component: None,
         topology: of.id.clone(),
         topology_name: of.name.clone(),
         tenant: of.tenant.clone(),
         detail: format!("{} of {}", kind.name(), of.name),
         created_ms: 1_000 + i64::from(number),
+        undo: None,
         ended: None,
     }
 }
@@ -102,6 +113,10 @@ pub(super) fn assignment(node: &NodeId, generation: u64, text: &str) -> Assignme
         role: "zookeeper".to_owned(),
         version: "3.8.0".to_owned(),
         scripts: "abc".to_owned(),
+        config: "c0".to_owned(),
+        restarts: 0,
+        hosts: BTreeMap::new(),
+        drift: None,
         files: vec![],
         packages: vec![],
         context: serde_json::json!({ "text": text }),
@@ -135,6 +150,7 @@ pub fn heartbeat(incarnation: u64, run: &str, beat: u64) -> Heartbeat {
         )]
         .into(),
         facts: [("mode".to_owned(), "leader".into())].into(),
+        drift: None,
         ledger_writable: true,
         outbox: 0,
         vitals: Vitals { boot_id: "b".to_owned(), cpu_percent: 12.5, load: [0.5, 0.25, 0.125], ..Vitals::default() },
@@ -230,9 +246,11 @@ impl World {
         }
     }
 
-    /// A job of this topology that is not recorded yet.
+    /// A job of this topology, or of its component if it is of a kind that has one, that is not
+    /// recorded yet.
     pub(super) fn job(&self, number: u32, kind: JobKind) -> JobRecord {
-        job(&self.topology, number, kind)
+        let component = (!matches!(kind, JobKind::Create | JobKind::Delete)).then(|| self.component.id.clone());
+        JobRecord { component, ..job(&self.topology, number, kind) }
     }
 
     /// Ids of its jobs, newest first.

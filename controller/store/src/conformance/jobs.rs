@@ -10,7 +10,7 @@ pub(super) async fn read_and_filtered(store: Arc<dyn Store>) {
     let other = World::new(store.clone(), "jobs-other", 0).await;
     for number in 2..=6 {
         store
-            .change_component(&world.component, u64::from(number) - 1, &world.job(number, JobKind::Change))
+            .change_component(&world.component, u64::from(number) - 1, Some(&world.job(number, JobKind::Change)))
             .await
             .unwrap();
     }
@@ -58,7 +58,7 @@ pub(super) async fn end_once(store: Arc<dyn Store>) {
 pub(super) async fn later_requests_supersede(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "later", 0).await;
     let other = World::new(store.clone(), "later-other", 0).await;
-    store.change_component(&world.component, 1, &world.job(2, JobKind::Change)).await.unwrap();
+    store.change_component(&world.component, 1, Some(&world.job(2, JobKind::Change))).await.unwrap();
     let removal = world.job(3, JobKind::Delete);
     store.delete_topology(&world.topology.id, &removal).await.unwrap();
     assert_eq!(store.snapshot(&world.topology.id).await.unwrap().unwrap().jobs, [removal]);

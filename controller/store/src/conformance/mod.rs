@@ -7,6 +7,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a case speaks
 
 mod agents;
+mod batches;
+mod commands;
 mod concurrency;
 mod events;
 mod fixture;
@@ -14,6 +16,7 @@ mod heartbeats;
 mod jobs;
 mod nodes;
 mod topologies;
+mod workflows;
 
 pub use fixture::{World, heartbeat, stage_report};
 
@@ -48,6 +51,7 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         nodes::added_once_and_removed,
         nodes::orphans_are_refused,
         nodes::hosts_are_written,
+        nodes::another_host_is_another_incarnation,
         nodes::assignments_swap_by_generation,
         nodes::large_assignments,
         nodes::listed_in_bytewise_order,
@@ -73,6 +77,25 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         jobs::later_requests_supersede,
         events::numbered_and_paged,
         events::pruned_per_topology,
+        commands::queued_and_read,
+        commands::listed_newest_first,
+        commands::queues_are_bounded,
+        commands::a_request_that_names_itself_is_made_once,
+        commands::started_and_ended_once,
+        commands::assumptions_give_way_to_the_truth,
+        commands::cancelled_at_once_or_by_the_agent,
+        commands::what_a_lost_agent_may_have_run_is_unknown,
+        commands::a_removed_node_ends_its_commands,
+        batches::output_has_no_gaps,
+        batches::pruned_per_node,
+        batches::batches_go_forward_and_stop,
+        batches::changes_are_numbered,
+        batches::many_at_once,
+        workflows::jobs_supersede_those_of_their_component,
+        workflows::the_whole_spec_is_kept,
+        workflows::a_job_is_taken_back_whole,
+        workflows::components_come_and_go,
+        workflows::quarantine_holds_until_released,
         concurrency::one_enrolment_per_token,
         concurrency::one_winner_per_generation,
         concurrency::no_report_is_lost,

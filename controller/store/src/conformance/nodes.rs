@@ -1,8 +1,10 @@
 //! Nodes, hosts and assignments.
 
-use super::fixture::{World, assignment, is_broken, is_conflict, is_missing, node};
+use super::fixture::{World, assignment, heartbeat, is_broken, is_conflict, is_missing, node, report, stage_report};
 use crate::{HostPhase, HostRecord, Store};
 use std::sync::Arc;
+use straas_schemas::Stage;
+use straas_schemas::report::ReportBody;
 
 pub(super) async fn added_once_and_removed(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "nodes", 2).await;
@@ -44,17 +46,49 @@ pub(super) async fn orphans_are_refused(store: Arc<dyn Store>) {
 
 pub(super) async fn hosts_are_written(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "hosts", 1).await;
-    let failed =
-        HostRecord { phase: HostPhase::Failed, address: None, error: Some("no \"room\"".to_owned()), changed_ms: 5 };
+    let failed = HostRecord {
+        phase: HostPhase::Failed,
+        error: Some("no \"room\"".to_owned()),
+        number: 7,
+        changed_ms: 5,
+        ..HostRecord::default()
+    };
     store.set_host(world.id(0), &failed).await.unwrap();
     assert_eq!(world.seen(0).await.host, failed);
-    let up = HostRecord { phase: HostPhase::Up, address: Some("10.77.0.11".to_owned()), error: None, changed_ms: 6 };
+    let up = HostRecord {
+        phase: HostPhase::Up,
+        address: Some("10.77.0.11".to_owned()),
+        number: 8,
+        error: None,
+        changed_ms: 6,
+    };
     store.set_host(world.id(0), &up).await.unwrap();
     world.enrol(0, 10).await;
     assert_eq!(world.seen(0).await.host, up, "the provider observed it, not the earlier agent");
     store.set_host(world.id(0), &HostRecord { error: Some("a\0b".to_owned()), ..up }).await.unwrap();
     assert_eq!(world.seen(0).await.host.error.unwrap(), "a\u{fffd}b");
     assert!(is_missing(&store.set_host(&"nobody".into(), &failed).await));
+}
+
+pub(super) async fn another_host_is_another_incarnation(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "another", 2).await;
+    let up = |number| HostRecord { phase: HostPhase::Up, number, ..HostRecord::default() };
+    store.set_host(world.id(1), &up(1)).await.unwrap();
+    assert_eq!(world.seen(1).await.incarnation, 0, "nobody had enrolled");
+    let first = world.enrol(0, 10).await;
+    let reports = [stage_report(1, 1, Stage::Install, "old"), report(2, ReportBody::Converged { generation: 3 })];
+    store.record_reports(world.id(0), first, &reports, 20).await.unwrap();
+    store.record_heartbeats(&[(world.id(0).clone(), 30, heartbeat(first, "r", 1))]).await.unwrap();
+    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
+    store.set_host(world.id(0), &up(0)).await.unwrap();
+    assert_eq!((world.seen(0).await.incarnation, world.seen(0).await.stages.len()), (first, 1), "the same host");
+    store.set_host(world.id(0), &up(1)).await.unwrap();
+    let seen = world.seen(0).await;
+    assert_eq!((seen.incarnation, seen.enrolled_ms, seen.converged_generation), (first + 1, None, 0));
+    assert!(seen.stages.is_empty() && seen.heartbeat.is_none() && seen.assigned.is_some());
+    assert!(is_conflict(&store.record_reports(world.id(0), first, &reports, 40).await), "the earlier agent is out");
+    assert_eq!(world.enrol(0, 50).await, first + 2);
+    assert_eq!(store.record_reports(world.id(0), first + 2, &reports, 60).await.unwrap().len(), 2);
 }
 
 pub(super) async fn assignments_swap_by_generation(store: Arc<dyn Store>) {

@@ -142,31 +142,31 @@ pub(super) async fn forgotten_with_all_that_is_theirs(store: Arc<dyn Store>) {
 pub(super) async fn components_change_by_revision(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "changed", 0).await;
     let mut wanted = world.component.clone();
-    wanted.spec.version = "3.9.0".to_owned();
+    wanted.spec.want.version = "3.9.0".to_owned();
     let (first, second, third) =
         (world.job(2, JobKind::Change), world.job(3, JobKind::Change), world.job(4, JobKind::Change));
-    store.change_component(&wanted, 1, &first).await.unwrap();
+    store.change_component(&wanted, 1, Some(&first)).await.unwrap();
     let seen = store.component(&wanted.id).await.unwrap().unwrap();
     assert_eq!((seen.revision, &seen.spec, &seen.name), (2, &wanted.spec, &wanted.name));
-    wanted.spec.version = "lost".to_owned();
-    assert!(is_conflict(&store.change_component(&wanted, 1, &second).await));
+    wanted.spec.want.version = "lost".to_owned();
+    assert!(is_conflict(&store.change_component(&wanted, 1, Some(&second)).await));
     assert_eq!(store.component(&wanted.id).await.unwrap().unwrap(), seen);
     assert_eq!(store.job(&second.id).await.unwrap(), None);
-    store.change_component(&wanted, 2, &third).await.unwrap();
+    store.change_component(&wanted, 2, Some(&third)).await.unwrap();
     // The open change is superseded; the open creation is not.
     assert_eq!(world.job_ids(true).await, [third.id.clone(), "j-changed-001".into()]);
     assert_eq!(store.job(&first.id).await.unwrap().unwrap().ended.unwrap().standing, JobStanding::Superseded);
     wanted.id = "nobody".into();
-    assert!(is_missing(&store.change_component(&wanted, 3, &second).await));
+    assert!(is_missing(&store.change_component(&wanted, 3, Some(&second)).await));
     wanted.topology = "nobody".into();
-    assert!(is_missing(&store.change_component(&wanted, 3, &second).await));
+    assert!(is_missing(&store.change_component(&wanted, 3, Some(&second)).await));
 }
 
 pub(super) async fn nothing_changes_while_deleting(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "closing", 0).await;
     let removal = world.job(2, JobKind::Delete);
     store.delete_topology(&world.topology.id, &removal).await.unwrap();
-    assert!(is_conflict(&store.change_component(&world.component, 1, &world.job(3, JobKind::Change)).await));
+    assert!(is_conflict(&store.change_component(&world.component, 1, Some(&world.job(3, JobKind::Change))).await));
     assert_eq!(world.job_ids(true).await, [removal.id]);
 }
 
@@ -200,7 +200,7 @@ pub(super) async fn odd_texts_survive(store: Arc<dyn Store>) {
     let mut new = topology("odd");
     new.tenant = odd.to_owned();
     let mut part = component(&new, "zk", 0);
-    part.spec.version = format!("{odd}\0{odd}");
+    part.spec.want.version = format!("{odd}\0{odd}");
     let mut begun = job(&new, 1, JobKind::Create);
     begun.detail = format!("{odd}\0");
     store.create_topology(&new, std::slice::from_ref(&part), &begun).await.unwrap();

@@ -7,6 +7,7 @@
 
 use super::rows::{int, key, to_text};
 use super::{Fail, SqlStore};
+use crate::commands::because;
 use crate::input::{TOKENS_PER_NODE_MAX, batch, check_reports, clean};
 use crate::{EnrolOutcome, RESULTS_PER_NODE_MAX, Result, StoreError};
 use serde::Serialize;
@@ -68,6 +69,9 @@ statements! {
                     and not (excluded.run = heartbeat.run and excluded.beat < heartbeat.beat))";
 }
 
+/// What clears what was observed of an earlier incarnation, beside [`ENROL`].
+pub(super) const CLEARS: [&super::run::Statement; 3] = [&HEARTBEAT_CLEAR, &STAGES_CLEAR, &REPORTS_CLEAR];
+
 /// See [`crate::Store::add_join_token`].
 pub(super) async fn add_join_token(store: &SqlStore, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()> {
     let id = key(node.as_str());
@@ -109,8 +113,11 @@ pub(super) async fn enrol(store: &SqlStore, hash: &str, used_key: &str, now_ms: 
             });
         };
         let incarnation: i64 = query_scalar(on(&ENROL)).bind(&node).bind(now_ms).fetch_one(&mut *tx).await?;
-        for clear in [&HEARTBEAT_CLEAR, &STAGES_CLEAR, &REPORTS_CLEAR] {
+        for clear in CLEARS {
             query(on(clear)).bind(&node).execute(&mut *tx).await?;
+        }
+        if incarnation > 1 {
+            lose_commands!(tx, on, &node, because::ENROLLED, now_ms);
         }
         query(on(&TOKEN_MADE)).bind(&*hash).bind(incarnation).execute(&mut *tx).await?;
         EnrolOutcome::Enrolled { node: node.into(), incarnation: super::rows::count(incarnation)? }
@@ -153,16 +160,21 @@ pub(super) async fn record_reports(
                 continue;
             }
             observed.note(seq, &report.body)?;
-            if let ReportBody::Stage(result) = &report.body {
-                query(on(&STAGE_PUT))
-                    .bind(&*id)
-                    .bind(result.stage.name())
-                    .bind(int(result.generation)?)
-                    .bind(seq)
-                    .bind(now_ms)
-                    .bind(to_text("a stage result", result)?)
-                    .execute(&mut *tx)
-                    .await?;
+            match &report.body {
+                ReportBody::Stage(result) => {
+                    query(on(&STAGE_PUT))
+                        .bind(&*id)
+                        .bind(result.stage.name())
+                        .bind(int(result.generation)?)
+                        .bind(seq)
+                        .bind(now_ms)
+                        .bind(to_text("a stage result", result)?)
+                        .execute(&mut *tx)
+                        .await?;
+                }
+                ReportBody::Command(end) => end_command!(tx, on, &*id, end, now_ms),
+                ReportBody::LedgerLost { .. } => lose_commands!(tx, on, &*id, because::LEDGER, now_ms),
+                ReportBody::Converged { .. } | ReportBody::Refused { .. } | ReportBody::Drift(_) => {}
             }
             fresh.push(report.clone());
         }
@@ -208,7 +220,11 @@ impl Observed {
                 self.refused_generation = Some(int(*offered)?);
                 self.refused_reason = Some(clean(reason).into_owned());
             }
-            ReportBody::Refused { .. } | ReportBody::Stage(_) | ReportBody::LedgerLost { .. } => {}
+            ReportBody::Refused { .. }
+            | ReportBody::Stage(_)
+            | ReportBody::Command(_)
+            | ReportBody::Drift(_)
+            | ReportBody::LedgerLost { .. } => {}
         }
         Ok(())
     }

@@ -11,15 +11,18 @@ use straas_schemas::job::JobStanding;
 macro_rules! job_columns {
     ($rest:literal) => {
         concat!(
-            "select id, kind, topology, topology_name, tenant, detail, created_ms, standing, ended_ms, document from job ",
+            "select id, kind, component, topology, topology_name, tenant, detail, created_ms, undo, standing, ended_ms,
+                document
+            from job ",
             $rest
         )
     };
 }
 
 statements! {
-    ADD = "insert into job (id, kind, topology, topology_name, tenant, detail, created_ms, standing, ended_ms, document)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    ADD = "insert into job (id, kind, component, topology, topology_name, tenant, detail, created_ms, undo, standing,
+            ended_ms, document)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     GET = job_columns!("where id = $1");
     LIST = job_columns!("where id < $1 order by id desc limit $2");
     LIST_OPEN = job_columns!("where ended_ms is null and id < $1 order by id desc limit $2");
@@ -32,9 +35,12 @@ statements! {
     OPEN_OF_TOPOLOGY = job_columns!("where topology = $1 and ended_ms is null order by id");
     SUPERSEDE = "update job set standing = 'superseded', ended_ms = $3, document = null
         where topology = $1 and kind = $2 and ended_ms is null";
+    SUPERSEDE_OF_COMPONENT = "update job set standing = 'superseded', ended_ms = $3, document = null
+        where topology = $1 and kind = $2 and component = $4 and ended_ms is null";
     PICTURE = "update job set document = $3 where id = $1 and topology = $2 and ended_ms is null";
     SUCCEED_ALL = "update job set standing = 'succeeded', ended_ms = $2 where topology = $1 and ended_ms is null";
     FINISH = "update job set standing = $2, ended_ms = $3, document = $4 where id = $1 and ended_ms is null";
+    CANCEL = "update job set standing = 'cancelled', ended_ms = $2 where id = $1 and ended_ms is null";
     THERE = "select count(*) from job where id = $1";
 }
 
@@ -47,14 +53,20 @@ macro_rules! record_job {
             Some(document) => Some($crate::sql::rows::to_text("the last picture", document)?),
             None => None,
         };
+        let undo = match &job.undo {
+            Some(undo) => Some($crate::sql::rows::to_text("what undoes it", undo)?),
+            None => None,
+        };
         sqlx::query($on(&$crate::sql::jobs::ADD))
             .bind(job.id.as_str())
             .bind(job.kind.name())
+            .bind(job.component.as_ref().map(|id| id.as_str()))
             .bind(job.topology.as_str())
             .bind(&job.topology_name)
             .bind(&job.tenant)
             .bind($crate::input::clean(&job.detail))
             .bind(job.created_ms)
+            .bind(undo)
             .bind(ended.map(|ended| ended.standing.name()))
             .bind(ended.map(|ended| ended.at_ms))
             .bind(document)
@@ -64,16 +76,21 @@ macro_rules! record_job {
     }};
 }
 
-/// Ends the open jobs of a topology that a new one takes the place of, inside a transaction.
+/// Ends the open jobs that a new one takes the place of, inside a transaction: those of its
+/// component, or all of the topology if it is of the whole.
 macro_rules! supersede {
     ($tx:ident, $on:ident, $topology:expr, $job:expr) => {
-        for open in JOB_KINDS.into_iter().filter(|open| superseded_by($job.kind, *open)) {
-            query($on(&jobs::SUPERSEDE))
-                .bind($topology.as_str())
-                .bind(open.name())
-                .bind($job.created_ms)
-                .execute(&mut *$tx)
-                .await?;
+        for open in JobKind::ALL.into_iter().filter(|open| superseded_by($job.kind, *open)) {
+            let all =
+                query($on(if $job.component.is_some() { &jobs::SUPERSEDE_OF_COMPONENT } else { &jobs::SUPERSEDE }))
+                    .bind($topology.as_str())
+                    .bind(open.name())
+                    .bind($job.created_ms);
+            let all = match &$job.component {
+                Some(component) => all.bind(component.as_str()),
+                None => all,
+            };
+            all.execute(&mut *$tx).await?;
         }
     };
 }

@@ -11,11 +11,14 @@
 mod run;
 #[macro_use]
 mod jobs;
+#[macro_use]
+mod commands;
 mod agents;
 mod connect;
 mod error;
 mod events;
 mod nodes;
+mod quarantine;
 mod rows;
 mod store;
 mod topologies;
@@ -91,7 +94,8 @@ impl SqlStore {
 
 /// Every statement of every noun.
 fn statements() -> impl Iterator<Item = &'static Statement> {
-    [topologies::ALL, nodes::ALL, agents::ALL, jobs::ALL, events::ALL, store::ALL].into_iter().flatten()
+    let nouns = [topologies::ALL, nodes::ALL, agents::ALL, jobs::ALL, events::ALL, quarantine::ALL, store::ALL];
+    nouns.into_iter().chain(commands::ALL).flatten()
 }
 
 #[cfg(test)]

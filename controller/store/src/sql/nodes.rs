@@ -3,7 +3,7 @@
 //! An assignment is written by compare-and-swap in the where-clause; no lock is held meanwhile.
 
 use super::rows::{self, AssignmentRow, NodeRow, from_text, int, key, phase_name, stage, to_text};
-use super::{Fail, SqlStore};
+use super::{Fail, SqlStore, agents};
 use crate::input::{check_generation, clean};
 use crate::{HostPhase, HostRecord, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError, StoredAssignment};
 use sqlx::{FromRow, query, query_as, query_scalar};
@@ -13,7 +13,7 @@ macro_rules! node_columns {
     ($rest:literal) => {
         concat!(
             "select n.id, n.topology, n.component, n.group_name, n.role, n.name, n.ordinal,
-                n.host_phase, n.host_address, n.host_error, n.host_changed_ms,
+                n.host_phase, n.host_address, n.host_error, n.host_number, n.host_changed_ms,
                 n.incarnation, n.enrolled_ms, n.converged_generation, n.refused_generation, n.refused_reason,
                 a.generation as assigned_generation, a.digest as assigned_digest,
                 h.received_ms as heartbeat_ms, h.document as heartbeat
@@ -37,13 +37,16 @@ statements! {
         from node n join stage_result s on s.node = n.id where n.topology = $1";
     INDEX = "select id, topology, incarnation from node order by id";
     THERE = "select count(*) from node where id = $1";
-    SET_HOST = "update node set host_phase = $2, host_address = $3, host_error = $4, host_changed_ms = $5 where id = $1";
+    SET_HOST = "update node set host_phase = $2, host_address = $3, host_error = $4, host_number = $5,
+            host_changed_ms = $6 where id = $1";
     ASSIGN_FIRST = "insert into assignment (node, generation, digest, document, written_ms)
         values ($1, $2, $3, $4, $5) on conflict (node) do nothing";
     ASSIGN_NEXT = "update assignment set generation = $2, digest = $3, document = $4, written_ms = $5
         where node = $1 and generation = $6";
     ASSIGNMENT = "select node, generation, digest, document from assignment where node = $1";
     ASSIGNMENTS = "select node, generation, digest, document from assignment order by node";
+    @ HOST_NUMBER = sqlite "select host_number, incarnation from node where id = $1"
+        postgres "select host_number, incarnation from node where id = $1 for no key update";
 }
 
 /// A row of `stage_result`.
@@ -133,11 +136,20 @@ pub(super) async fn index(store: &SqlStore) -> Result<Vec<NodeIndex>> {
 /// See [`crate::Store::set_host`].
 pub(super) async fn set_host(store: &SqlStore, node: &NodeId, host: &HostRecord) -> Result<()> {
     writing!(store, "writing what is known of a host", |tx, on| {
+        let id = key(node.as_str());
+        let seen: Option<(i64, i64)> = query_as(on(&HOST_NUMBER)).bind(&*id).fetch_optional(&mut *tx).await?;
+        if seen.is_some_and(|(number, incarnation)| number < i64::from(host.number) && incarnation > 0) {
+            query(on(&agents::ENROL)).bind(&*id).bind(None::<i64>).execute(&mut *tx).await?;
+            for clear in agents::CLEARS {
+                query(on(clear)).bind(&*id).execute(&mut *tx).await?;
+            }
+        }
         let changed = query(on(&SET_HOST))
-            .bind(key(node.as_str()))
+            .bind(&*id)
             .bind(phase_name(host.phase))
             .bind(host.address.as_deref().map(clean))
             .bind(host.error.as_deref().map(clean))
+            .bind(i64::from(host.number))
             .bind(host.changed_ms)
             .execute(&mut *tx)
             .await?

@@ -5,7 +5,8 @@
 use super::Fail;
 use crate::input::clean;
 use crate::records::{
-    ComponentRecord, HostPhase, HostRecord, JobEnd, JobRecord, NodeRecord, StoredAssignment, TopologyRecord,
+    ComponentRecord, HostPhase, HostRecord, JobEnd, JobRecord, NodeRecord, QuarantineRecord, StoredAssignment,
+    TopologyRecord,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -48,8 +49,9 @@ pub(super) const fn phase_name(phase: HostPhase) -> &'static str {
     }
 }
 
-/// Every kind of job.
-pub(super) const JOB_KINDS: [JobKind; 3] = [JobKind::Create, JobKind::Change, JobKind::Delete];
+/// Every end of a job.
+const ENDS: [JobStanding; 4] =
+    [JobStanding::Succeeded, JobStanding::Superseded, JobStanding::RolledBack, JobStanding::Cancelled];
 
 fn word<T: Copy>(name: &str, all: &[T], text: impl Fn(T) -> &'static str) -> Result<T, Fail> {
     let found = all.iter().copied().find(|value| text(*value) == name);
@@ -119,11 +121,13 @@ impl TryFrom<ComponentRow> for ComponentRecord {
 pub(super) struct JobRow {
     id: String,
     kind: String,
+    component: Option<String>,
     topology: String,
     topology_name: String,
     tenant: String,
     detail: String,
     created_ms: i64,
+    undo: Option<String>,
     standing: Option<String>,
     ended_ms: Option<i64>,
     document: Option<String>,
@@ -134,9 +138,7 @@ impl TryFrom<JobRow> for JobRecord {
     fn try_from(row: JobRow) -> Result<Self, Fail> {
         let ended = match (row.standing, row.ended_ms) {
             (Some(standing), Some(at_ms)) => Some(JobEnd {
-                standing: word(&standing, &[JobStanding::Succeeded, JobStanding::Superseded], |standing| {
-                    standing.name()
-                })?,
+                standing: word(&standing, &ENDS, |standing| standing.name())?,
                 at_ms,
                 document: row
                     .document
@@ -145,14 +147,17 @@ impl TryFrom<JobRow> for JobRecord {
             }),
             _ => None,
         };
+        let undo = row.undo.map(|text| from_text(|| format!("what undoes job {}", row.id), &text)).transpose()?;
         Ok(Self {
             id: row.id.into(),
-            kind: word(&row.kind, &JOB_KINDS, |kind| kind.name())?,
+            kind: word(&row.kind, &JobKind::ALL, |kind| kind.name())?,
+            component: row.component.map(Into::into),
             topology: row.topology.into(),
             topology_name: row.topology_name,
             tenant: row.tenant,
             detail: row.detail,
             created_ms: row.created_ms,
+            undo,
             ended,
         })
     }
@@ -171,6 +176,7 @@ pub(super) struct NodeRow {
     host_phase: String,
     host_address: Option<String>,
     host_error: Option<String>,
+    host_number: i64,
     host_changed_ms: i64,
     incarnation: i64,
     enrolled_ms: Option<i64>,
@@ -205,6 +211,7 @@ impl TryFrom<NodeRow> for crate::NodeSnapshot {
                 phase: word(&row.host_phase, &[HostPhase::Absent, HostPhase::Failed, HostPhase::Up], phase_name)?,
                 address: row.host_address,
                 error: row.host_error,
+                number: count(row.host_number)?,
                 changed_ms: row.host_changed_ms,
             },
             record: NodeRecord {
@@ -245,6 +252,22 @@ impl TryFrom<AssignmentRow> for StoredAssignment {
             digest: Digest(row.digest),
             document: row.document,
         })
+    }
+}
+
+/// A row of `quarantine`.
+#[derive(FromRow)]
+pub(super) struct QuarantineRow {
+    what: String,
+    name: String,
+    reason: String,
+    topology: String,
+    at_ms: i64,
+}
+
+impl From<QuarantineRow> for QuarantineRecord {
+    fn from(row: QuarantineRow) -> Self {
+        Self { what: row.what, key: row.name, reason: row.reason, topology: row.topology.into(), at_ms: row.at_ms }
     }
 }
 

@@ -38,12 +38,12 @@ impl Statement {
 /// Declares statements as constants, and `ALL` of a file.
 macro_rules! statements {
     ($($name:ident = $both:expr;)* $(@ $pair:ident = sqlite $sqlite:literal postgres $postgres:literal;)*) => {
-        $(pub(super) const $name: $crate::sql::run::Statement =
+        $(pub(in crate::sql) const $name: $crate::sql::run::Statement =
             $crate::sql::run::Statement { name: stringify!($name), sqlite: $both, postgres: $both };)*
-        $(pub(super) const $pair: $crate::sql::run::Statement =
+        $(pub(in crate::sql) const $pair: $crate::sql::run::Statement =
             $crate::sql::run::Statement { name: stringify!($pair), sqlite: $sqlite, postgres: $postgres };)*
         /// Every statement of this file.
-        pub(super) const ALL: &[$crate::sql::run::Statement] = &[$($name,)* $($pair,)*];
+        pub(in crate::sql) const ALL: &[$crate::sql::run::Statement] = &[$($name,)* $($pair,)*];
     };
 }
 

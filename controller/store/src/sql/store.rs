@@ -1,9 +1,9 @@
 //! The trait, method by method, handed to the file of its noun.
 
-use super::{SqlStore, agents, events, jobs, nodes, topologies};
+use super::{SqlStore, agents, events, jobs, nodes, quarantine, topologies};
 use crate::{
     ComponentRecord, EnrolOutcome, HostRecord, JobFilter, JobRecord, NewEvent, NodeIndex, NodeRecord, NodeSnapshot,
-    PageRequest, Result, Snapshot, Store, StoredAssignment, TopologyRecord,
+    PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, TopologyRecord,
 };
 use async_trait::async_trait;
 use straas_schemas::heartbeat::Heartbeat;
@@ -52,8 +52,38 @@ impl Store for SqlStore {
     ) -> Result<()> {
         topologies::forget(self, id, now_ms, documents).await
     }
-    async fn change_component(&self, component: &ComponentRecord, expected: u64, job: &JobRecord) -> Result<()> {
-        topologies::change(self, component, expected, job).await
+    async fn change_component(
+        &self,
+        component: &ComponentRecord,
+        expected: u64,
+        job: Option<&JobRecord>,
+    ) -> Result<()> {
+        topologies::change(self, component, expected, None, job).await
+    }
+    async fn take_back(
+        &self,
+        component: &ComponentRecord,
+        expected: u64,
+        cancelled: &JobId,
+        at_ms: i64,
+        job: Option<&JobRecord>,
+    ) -> Result<()> {
+        topologies::change(self, component, expected, Some((cancelled, at_ms)), job).await
+    }
+    async fn add_component(&self, component: &ComponentRecord, job: &JobRecord) -> Result<()> {
+        topologies::add_component(self, component, job).await
+    }
+    async fn forget_component(&self, id: &ComponentId) -> Result<()> {
+        topologies::forget_component(self, id).await
+    }
+    async fn quarantine(&self, records: &[QuarantineRecord]) -> Result<()> {
+        quarantine::add(self, records).await
+    }
+    async fn quarantined(&self) -> Result<Vec<QuarantineRecord>> {
+        quarantine::list(self).await
+    }
+    async fn release(&self, what: &str, key: &str) -> Result<bool> {
+        quarantine::release(self, what, key).await
     }
     async fn component(&self, id: &ComponentId) -> Result<Option<ComponentRecord>> {
         topologies::component(self, id).await

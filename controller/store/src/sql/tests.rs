@@ -7,7 +7,7 @@ use super::{Pools, SqlStore, statements};
 use sqlx::{AssertSqlSafe, Row as _};
 
 /// Statements that read a whole table, as their callers want.
-const READ_ALL: &[&str] = &["INDEX", "ASSIGNMENTS"];
+const READ_ALL: &[&str] = &["INDEX", "ASSIGNMENTS", "QUARANTINED", "OPEN", "ORPHANS", "COUNTS"];
 
 #[tokio::test]
 async fn no_statement_scans_a_table() {

@@ -3,13 +3,15 @@
 //! Whoever changes what is wanted of a topology locks its row first: so a change and a deletion
 //! come one after the other, and the second sees the first.
 
-use super::rows::{self, ComponentRow, JOB_KINDS, JobRow, NodeRow, TopologyRow, int, key, to_text};
+use super::commands::{CommandRow, OPERATIONS_OF, newest_tries};
+use super::rows::{self, ComponentRow, JobRow, NodeRow, TopologyRow, int, key, to_text};
 use super::{Fail, SqlStore, jobs, nodes};
 use crate::{
     ComponentRecord, JobRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Snapshot, StoreError, TopologyRecord,
     superseded_by,
 };
 use sqlx::{query, query_as, query_scalar};
+use straas_schemas::job::JobKind;
 use straas_schemas::{ComponentId, JobId, TopologyId};
 
 macro_rules! topology_columns {
@@ -37,9 +39,29 @@ statements! {
     COMPONENTS_OF = component_columns!("where topology = $1 order by ordinal, id");
     COMPONENT_CHANGE = "update component set spec = $4, revision = revision + 1
         where id = $1 and topology = $2 and revision = $3";
+    COMPONENT_REMOVE = "delete from component where id = $1";
     COMPONENT_THERE = "select count(*) from component where id = $1 and topology = $2";
     @ LOCK = sqlite "select deleting from topology where id = $1"
         postgres "select deleting from topology where id = $1 for no key update";
+}
+
+/// Records a component inside a transaction.
+macro_rules! record_component {
+    ($tx:ident, $on:ident, $component:expr) => {
+        query($on(&COMPONENT_ADD))
+            .bind($component.id.as_str())
+            .bind($component.topology.as_str())
+            .bind(&$component.name)
+            .bind(i64::from($component.position))
+            .bind(int($component.revision)?)
+            .bind(to_text("the spec", &$component.spec)?)
+            .execute(&mut *$tx)
+            .await
+            .map_err(|cause| {
+                let topology = ("topology", $component.topology.as_str());
+                Fail::or_duplicate_or_missing(cause, ("component", &$component.name), topology)
+            })?
+    };
 }
 
 fn no_topology(id: &TopologyId) -> StoreError {
@@ -68,19 +90,7 @@ pub(super) async fn create(
             .await
             .map_err(|cause| Fail::or_duplicate(cause, "topology", &full_name))?;
         for component in components {
-            query(on(&COMPONENT_ADD))
-                .bind(component.id.as_str())
-                .bind(component.topology.as_str())
-                .bind(&component.name)
-                .bind(i64::from(component.position))
-                .bind(int(component.revision)?)
-                .bind(to_text("the spec", &component.spec)?)
-                .execute(&mut *tx)
-                .await
-                .map_err(|cause| {
-                    let topology = ("topology", component.topology.as_str());
-                    Fail::or_duplicate_or_missing(cause, ("component", &component.name), topology)
-                })?;
+            record_component!(tx, on, component);
         }
         record_job!(tx, on, job);
     })
@@ -154,12 +164,13 @@ pub(super) async fn forget(
     })
 }
 
-/// See [`crate::Store::change_component`].
+/// See [`crate::Store::change_component`] and, with `cancelled`, [`crate::Store::take_back`].
 pub(super) async fn change(
     store: &SqlStore,
     component: &ComponentRecord,
     expected: u64,
-    job: &JobRecord,
+    cancelled: Option<(&JobId, i64)>,
+    job: Option<&JobRecord>,
 ) -> Result<()> {
     let id = key(component.id.as_str());
     let topology = key(component.topology.as_str());
@@ -182,8 +193,36 @@ pub(super) async fn change(
             let missing = || StoreError::NotFound { what: "component", id: component.id.to_string() };
             return Err(if there == 0 { missing() } else { conflict() }.into());
         }
-        supersede!(tx, on, &component.topology, job);
+        if let Some((cancelled, at_ms)) = cancelled {
+            let ended = query(on(&jobs::CANCEL)).bind(key(cancelled.as_str())).bind(at_ms).execute(&mut *tx).await?;
+            if ended.rows_affected() == 0 {
+                return Err(StoreError::Conflict { what: "job", id: cancelled.to_string() }.into());
+            }
+        }
+        if let Some(job) = job {
+            supersede!(tx, on, &component.topology, job);
+            record_job!(tx, on, job);
+        }
+    })
+}
+
+/// See [`crate::Store::add_component`].
+pub(super) async fn add_component(store: &SqlStore, component: &ComponentRecord, job: &JobRecord) -> Result<()> {
+    let topology = key(component.topology.as_str());
+    writing!(store, "adding a component", |tx, on| {
+        let deleting: Option<i64> = query_scalar(on(&LOCK)).bind(&*topology).fetch_optional(&mut *tx).await?;
+        if deleting.ok_or_else(|| no_topology(&component.topology))? != 0 {
+            return Err(StoreError::Conflict { what: "topology", id: component.topology.to_string() }.into());
+        }
+        record_component!(tx, on, component);
         record_job!(tx, on, job);
+    })
+}
+
+/// See [`crate::Store::forget_component`].
+pub(super) async fn forget_component(store: &SqlStore, id: &ComponentId) -> Result<()> {
+    writing!(store, "forgetting a component", |tx, on| {
+        query(on(&COMPONENT_REMOVE)).bind(key(id.as_str())).execute(&mut *tx).await?;
     })
 }
 
@@ -207,8 +246,15 @@ pub(super) async fn snapshot(store: &SqlStore, id: &TopologyId) -> Result<Option
         let stages: Vec<nodes::StageRow> =
             query_as(on(&nodes::STAGES_OF_TOPOLOGY)).bind(&*id).fetch_all(&mut *tx).await?;
         let jobs: Vec<JobRow> = query_as(on(&jobs::OPEN_OF_TOPOLOGY)).bind(&*id).fetch_all(&mut *tx).await?;
+        let operations: Vec<CommandRow> = query_as(on(&OPERATIONS_OF)).bind(&*id).fetch_all(&mut *tx).await?;
         let mut nodes: Vec<NodeSnapshot> = rows::all(found)?;
         nodes::attach(&mut nodes, stages)?;
-        Some(Snapshot { topology: topology.into(), components: rows::all(components)?, nodes, jobs: rows::all(jobs)? })
+        Some(Snapshot {
+            topology: topology.into(),
+            components: rows::all(components)?,
+            nodes,
+            jobs: rows::all(jobs)?,
+            operations: newest_tries(operations)?,
+        })
     })
 }

@@ -1,12 +1,17 @@
 //! The ghost world: one node, its disk, a controller and the network between, all in memory.
 
+mod commands;
 mod plan;
 
+use commands::Guests;
 use plan::Dice;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use straas_converge::{Action, Boot, Converger, Event, Ledger, LedgerChange, Now, OUTBOX_MAX, RunId, RunOrder, Task};
+use straas_converge::{
+    Action, Boot, Converger, Event, Ledger, LedgerChange, Now, OUTBOX_MAX, RunId, RunOrder, RunResult, Task,
+};
+use straas_schemas::assignment::DriftPolicy;
 use straas_schemas::heartbeat::ServiceStatus;
-use straas_schemas::report::{Report, ReportBody};
+use straas_schemas::report::{DriftFound, Report, ReportBody};
 use straas_schemas::stage::effective_digest;
 use straas_schemas::{Assignment, Digest, Gate, Lifecycle, Outcome, Stage};
 
@@ -25,7 +30,7 @@ pub struct World {
     killed: bool,
     /// Runs the converger has given up, whether or not the kill was done yet.
     given_up: BTreeSet<RunId>,
-    fetching: Option<(u64, String)>,
+    fetching: Option<(u64, String, BTreeMap<String, String>)>,
     active: Option<String>,
     service: bool,
     /// What each stage really made of the node: its digest and product. Absent: nobody knows.
@@ -41,6 +46,23 @@ pub struct World {
     dropped: BTreeSet<u64>,
     faults: bool,
     site_lost: bool,
+    /// Somebody changed on the host what is configured.
+    drifted: bool,
+    /// What the newest look told the agent.
+    looked: Option<u32>,
+    /// The restart that the running service has had: that of the run that started it first, or
+    /// that of the newest run that stopped it before.
+    bounced: Option<u32>,
+    /// The restart that the running `config` is for.
+    bouncing: u32,
+    /// Restarts whose success is durable.
+    restarted: BTreeSet<u32>,
+    /// `validate` succeeded since the service was last started or configured.
+    settled: bool,
+    hosts: BTreeMap<String, String>,
+    /// How far this node's clock is from the true time.
+    skew: i64,
+    guests: Guests,
     /// Runs that were killed, to know that histories have such.
     pub kills: u64,
 }
@@ -49,7 +71,8 @@ impl World {
     pub fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let newest = plan::assignment(&mut dice, 1, None);
-        let (agent, first) = Converger::resume(Ledger::default(), boot(1, false), at(0));
+        let (agent, first) =
+            Converger::resume(Ledger::default(), boot(1, false), Now { mono_ms: 0, unix_ms: 1_000_000 });
         Self {
             steps: 0,
             talk: false,
@@ -76,6 +99,15 @@ impl World {
             dropped: BTreeSet::new(),
             faults: true,
             site_lost: false,
+            drifted: false,
+            looked: None,
+            bounced: None,
+            bouncing: 0,
+            restarted: BTreeSet::new(),
+            settled: false,
+            hosts: BTreeMap::new(),
+            skew: 1_000_000,
+            guests: Guests::default(),
             kills: 0,
         }
     }
@@ -93,8 +125,16 @@ impl World {
             92..95 => self.late(),
             95..97 => self.crash(false),
             97 => self.crash(true),
-            98 => self.service = self.service && self.dice.below(2) == 0,
+            98 => {
+                self.service = self.service && self.dice.below(2) == 0;
+                self.drifted |= self.dice.below(2) == 0;
+            }
             _ => self.hand(Event::Tick),
+        }
+        match self.dice.below(8) {
+            0 => self.command(),
+            1 => self.end_of_command(),
+            _ => {}
         }
     }
 
@@ -115,6 +155,8 @@ impl World {
                 self.act();
             } else if self.running.is_some() {
                 self.end_of_run();
+            } else if self.guests.are_running() {
+                self.end_of_command();
             } else if self.fetching.is_some() {
                 self.end_of_fetch();
             } else if self.agent.ledger().generation() != generation {
@@ -131,7 +173,7 @@ impl World {
             }
         }
         let running = self.newest.lifecycle == Lifecycle::Running;
-        let status = self.agent.status(at(self.now));
+        let status = self.agent.status(self.at());
         assert!(status.converged, "not converged in the end: {status:?}\n{:?}", self.agent);
         let told = self.received.values().any(|r| r.body == ReportBody::Converged { generation });
         assert!(told, "the controller was not told of generation {generation}");
@@ -139,6 +181,19 @@ impl World {
         self.assert_done();
         assert!(self.disk.outbox.is_empty());
         assert_eq!(&self.disk, self.agent.ledger(), "the agent's copy differs from the disk");
+        if let Some(drift) = self.newest.drift.filter(|_| running) {
+            assert!(!self.drifted || drift.policy == DriftPolicy::Report, "drift is not mended");
+            let told = self.received.values().rev().find_map(|r| match &r.body {
+                ReportBody::Drift(found) => Some(found.total),
+                _ => None,
+            });
+            assert!(!self.dropped.is_empty() || self.looked.unwrap_or(0) == told.unwrap_or(0), "drift is not told");
+        }
+        self.commands_settled();
+    }
+
+    fn at(&self) -> Now {
+        Now { mono_ms: self.now, unix_ms: self.now + self.skew }
     }
 
     /// Does the next action, checking all that must hold when it is done.
@@ -148,12 +203,17 @@ impl World {
             eprintln!("{:>7} do {action:?}", self.now);
         }
         match action {
-            Action::Persist(changes) => changes.iter().for_each(|change| self.persist(change)),
-            Action::Fetch { fetch, scripts, .. } => {
+            Action::Persist(changes) => {
+                changes.iter().for_each(|change| self.persist(change));
+                self.journal_holds();
+            }
+            Action::Fetch { fetch, scripts, hosts, .. } => {
                 assert_eq!(self.disk.assignment.as_ref().map(|a| &a.scripts), Some(&scripts), "fetches unpersisted");
-                self.fetching = Some((fetch, scripts));
+                self.fetching = Some((fetch, scripts, hosts));
             }
             Action::Run(order) => self.run(order),
+            Action::Begin(run) => self.begin(*run),
+            Action::Kill { run } if self.guests.kill(run) => {}
             Action::Kill { run } => {
                 if self.running.as_ref().is_some_and(|order| order.id == run) {
                     self.killed = true;
@@ -182,6 +242,13 @@ impl World {
                     assert_eq!(self.disk.generation(), generation);
                     self.assert_done();
                 }
+                if let ReportBody::Command(end) = &report.body {
+                    self.guests.check_end(end);
+                }
+            }
+            LedgerChange::Stage(Stage::Config, record) if record.outcome == Some(Outcome::Succeeded) => {
+                // by what really happened, not by what the record says of it
+                self.restarted.extend(self.bounced);
             }
             LedgerChange::Forget(seq) if !self.received.contains_key(seq) => {
                 assert!(self.disk.outbox.len() >= OUTBOX_MAX, "report {seq} is forgotten, nobody has it");
@@ -189,6 +256,7 @@ impl World {
                 assert_ne!(self.disk.outbox[seq].body, newest, "the newest Converged is dropped");
                 self.dropped.insert(*seq);
             }
+            LedgerChange::ForgetCommand(id) => self.check_forgotten(id),
             _ => {}
         }
         self.disk.apply(change);
@@ -210,8 +278,13 @@ impl World {
             match &stage_order.gate {
                 Gate::Open => {}
                 Gate::Closed { .. } => panic!("{stage} runs through a closed gate"),
+                // what was stopped by order cannot be disturbed
+                Gate::Permit { .. } if !self.service => {}
                 Gate::Permit { granted } => assert_eq!(granted.as_ref(), Some(&order.digest), "no permit for this"),
             }
+            assert_eq!(self.hosts, assignment.hosts, "names do not resolve as they should");
+            assert!(assignment.lifecycle == Lifecycle::Running || stage < Stage::Config, "{stage} of a stopped node");
+            assert!(!order.settled || self.settled, "it has to settle first");
             assert_eq!(order.digest, self.effective(&assignment, stage), "{stage} runs at another digest");
             for earlier in assignment.stages.iter().map(|o| o.stage).filter(|s| *s < stage && stage != Stage::Validate)
             {
@@ -226,7 +299,20 @@ impl World {
                 self.done.remove(&stage);
                 self.confirmed.remove(&stage);
             }
+            if stage == Stage::Config {
+                self.settled = false;
+                if order.restart {
+                    assert!(!self.restarted.contains(&assignment.restarts), "restarted twice");
+                    self.service = false;
+                }
+                self.bouncing = assignment.restarts;
+                self.bounced.get_or_insert(assignment.restarts);
+            }
+        } else if order.task == Task::Drift {
+            assert!(assignment.drift.is_some() && assignment.lifecycle == Lifecycle::Running);
+            self.assert_done();
         } else {
+            self.settled = false;
             assert!(self.active.is_some(), "no scripts to start or stop with");
             assert_eq!(order.task == Task::Stop, assignment.lifecycle == Lifecycle::Stopped, "against the lifecycle");
         }
@@ -246,8 +332,11 @@ impl World {
     fn assert_done(&self) {
         let assignment = self.disk.assignment.as_ref().unwrap();
         for order in &assignment.stages {
-            if assignment.lifecycle == Lifecycle::Stopped && order.stage == Stage::Validate {
+            if assignment.lifecycle == Lifecycle::Stopped && order.stage >= Stage::Config {
                 continue;
+            }
+            if order.stage == Stage::Config {
+                assert_eq!(self.bounced, Some(assignment.restarts), "the restart was not done");
             }
             let digest = self.effective(assignment, order.stage);
             assert_eq!(self.done.get(&order.stage).map(|d| &d.0), Some(&digest), "{} is not done", order.stage);
@@ -266,7 +355,7 @@ impl World {
             7 => Outcome::Waiting,
             _ => Outcome::Failed,
         };
-        let (mut output, mut lost) = (None, None);
+        let (mut output, mut lost, mut drift) = (None, None, None);
         let mut up = None;
         match order.task {
             Task::Start if outcome == Outcome::Succeeded => self.service = true,
@@ -275,7 +364,23 @@ impl World {
                 if outcome == Outcome::Succeeded && !self.service {
                     outcome = Outcome::Failed;
                 }
+                self.settled |= outcome == Outcome::Succeeded && !self.given_up.contains(&order.id);
                 up = Some(if outcome == Outcome::Succeeded { ServiceStatus::Active } else { ServiceStatus::Inactive });
+            }
+            Task::Drift => {
+                let found = DriftFound {
+                    resources: self.drifted.then(|| "File[/etc/x]".to_owned()).into_iter().collect(),
+                    total: self.drifted.into(),
+                    looked_ms: 0,
+                };
+                if outcome == Outcome::Succeeded && !self.given_up.contains(&order.id) {
+                    self.looked = Some(found.total);
+                    let policy = self.agent.ledger().assignment.as_ref().and_then(|a| Some(a.drift?.policy));
+                    if found.total > 0 && policy == Some(DriftPolicy::Enforce) {
+                        self.confirmed.remove(&Stage::Config);
+                    }
+                }
+                drift = Some(found);
             }
             Task::Stage(stage) => {
                 if stage == Stage::PreConfig {
@@ -294,7 +399,20 @@ impl World {
                     }
                 }
                 self.site_lost &= stage != Stage::PreConfig;
-                self.service |= stage == Stage::Config && outcome != Outcome::Waiting && lost.is_none();
+                if stage == Stage::Config && lost.is_none() {
+                    // who fails may have started it before
+                    self.service |= match outcome {
+                        Outcome::Succeeded => true,
+                        Outcome::Waiting => false,
+                        Outcome::Failed => self.dice.below(2) == 0,
+                    };
+                    if outcome == Outcome::Succeeded {
+                        self.drifted = false;
+                        if order.restart {
+                            self.bounced = Some(self.bouncing);
+                        }
+                    }
+                }
             }
             _ => {}
         }
@@ -305,18 +423,19 @@ impl World {
                 self.confirmed.insert(stage, order.digest.clone());
             }
         }
-        let result = plan::result(outcome, output, up, lost);
+        let result = RunResult { drift, ..plan::result(outcome, output, up, lost) };
         let event = Event::Finished { run: order.id, result: Box::new(result) };
         self.past.push(event.clone());
         self.hand(event);
     }
 
     fn end_of_fetch(&mut self) {
-        let Some((fetch, scripts)) = self.fetching.take() else { return };
+        let Some((fetch, scripts, hosts)) = self.fetching.take() else { return };
         let event = if self.faults && self.dice.below(3) == 0 {
             Event::FetchFailed { fetch, reason: "no link".into() }
         } else {
             self.active = Some(scripts);
+            self.hosts = hosts;
             Event::Activated { fetch }
         };
         self.past.push(event.clone());
@@ -330,6 +449,7 @@ impl World {
             // results and fetches of a process that died cannot reach its successor
             let stale = match &event {
                 Event::Finished { run, .. } => self.running.as_ref().is_none_or(|order| order.id != *run),
+                Event::Ended { run, .. } => !self.guests.is_running(*run),
                 _ => false,
             };
             if stale {
@@ -357,7 +477,7 @@ impl World {
     }
 
     fn plan(&mut self) {
-        let asks = self.agent.status(at(self.now)).asks;
+        let asks = self.agent.status(self.at()).asks;
         let mut next = plan::change(&mut self.dice, &self.newest, asks);
         next.generation = self.newest.generation + 1;
         // often in the middle of a run, and of what is running
@@ -422,9 +542,21 @@ impl World {
         {
             self.done.remove(&stage);
         }
+        self.guests.crash(&self.disk, self.now);
+        self.settled &= !reboot;
+        if self.disk.succeeded(Stage::Validate).is_some() && !reboot {
+            // that it was started since is not durable; what it was before is taken up
+            self.settled = true;
+        }
         if reboot {
             self.boots += 1;
             self.service = false;
+            // the clock may be set meanwhile
+            self.skew += match self.dice.below(4) {
+                0 => 3_600_000,
+                1 => -3_600_000,
+                _ => 0,
+            };
         }
         // what the agent was told but had not written is known to nobody
         let disk = &self.disk;
@@ -432,8 +564,7 @@ impl World {
         self.confirmed.retain(|stage, digest| on_disk(stage, digest));
         self.done.retain(|stage, (digest, _)| *stage == Stage::Validate || on_disk(stage, digest));
         self.now += 10;
-        let (agent, first) =
-            Converger::resume(self.disk.clone(), boot(self.boots, self.active.is_some()), at(self.now));
+        let (agent, first) = Converger::resume(self.disk.clone(), boot(self.boots, self.active.is_some()), self.at());
         self.agent = agent;
         self.queue = first.into();
     }
@@ -442,8 +573,11 @@ impl World {
         if self.talk {
             eprintln!("{:>7} event {event:?}", self.now);
         }
-        let actions = self.agent.step(at(self.now), event);
+        let actions = self.agent.step(self.at(), event);
         for action in &actions {
+            if let Action::Begin(run) = action {
+                self.check_in_time(run);
+            }
             if let Action::Kill { run } = action {
                 self.given_up.insert(*run);
                 if let Some(order) = self.running.as_ref().filter(|order| order.id == *run)
@@ -466,8 +600,4 @@ impl World {
 
 fn boot(boots: u32, scripts: bool) -> Boot {
     Boot { node: plan::node(), boot_id: format!("boot-{boots}"), scripts, ledger_lost: None }
-}
-
-fn at(mono_ms: i64) -> Now {
-    Now { mono_ms, unix_ms: 1_000_000 + mono_ms }
 }

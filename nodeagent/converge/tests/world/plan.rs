@@ -1,7 +1,8 @@
 //! The dice, and the assignments they make.
 
+use std::collections::BTreeMap;
 use straas_converge::RunResult;
-use straas_schemas::assignment::{Autonomy, Limits, Timing};
+use straas_schemas::assignment::{Autonomy, DriftOrder, DriftPolicy, Limits, Timing};
 use straas_schemas::heartbeat::{Ask, ServiceStatus};
 use straas_schemas::report::Facts;
 use straas_schemas::{Assignment, Digest, Gate, Lifecycle, NodeId, Outcome, Stage, StageOrder};
@@ -30,9 +31,10 @@ pub fn node() -> NodeId {
     "node-1".into()
 }
 
-/// Few different inputs, so that old ones come back.
-fn inputs(dice: &mut Dice, stage: Stage) -> Digest {
-    Digest::of(&[stage.name().as_bytes(), &[dice.below(3) as u8]])
+/// Few different inputs, so that old ones come back. Those of `config` count the restarts.
+fn inputs(dice: &mut Dice, stage: Stage, restarts: u32) -> Digest {
+    let restarts = if stage == Stage::Config { restarts } else { 0 };
+    Digest::of(&[stage.name().as_bytes(), &[dice.below(3) as u8], &restarts.to_le_bytes()])
 }
 
 fn gate(dice: &mut Dice, asks: Option<&Ask>, stage: Stage) -> Gate {
@@ -42,7 +44,7 @@ fn gate(dice: &mut Dice, asks: Option<&Ask>, stage: Stage) -> Gate {
             let granted = asks.filter(|ask| ask.stage == stage).map(|ask| ask.digest.clone());
             Gate::Permit { granted: granted.filter(|_| dice.below(4) > 0) }
         }
-        3 => Gate::Permit { granted: Some(inputs(dice, stage)) },
+        3 => Gate::Permit { granted: Some(inputs(dice, stage, 0)) },
         _ => Gate::Open,
     }
 }
@@ -51,7 +53,7 @@ pub fn assignment(dice: &mut Dice, generation: u64, _: Option<()>) -> Assignment
     let limits = Limits { total_s: 60, no_progress_s: 60 };
     let order = |dice: &mut Dice, stage| StageOrder {
         stage,
-        inputs: inputs(dice, stage),
+        inputs: inputs(dice, stage, 0),
         gate: gate(dice, None, stage),
         limits,
     };
@@ -64,6 +66,10 @@ pub fn assignment(dice: &mut Dice, generation: u64, _: Option<()>) -> Assignment
         role: "role".into(),
         version: "1".into(),
         scripts: "commit-0".into(),
+        config: String::new(),
+        restarts: 0,
+        hosts: BTreeMap::new(),
+        drift: None,
         files: Vec::new(),
         packages: Vec::new(),
         context: serde_json::Value::Null,
@@ -82,10 +88,21 @@ pub fn assignment(dice: &mut Dice, generation: u64, _: Option<()>) -> Assignment
 pub fn change(dice: &mut Dice, before: &Assignment, asks: Option<Ask>) -> Assignment {
     let mut next = before.clone();
     let at = dice.below(4) as usize;
-    match dice.below(7) {
+    match dice.below(10) {
         0 => next.scripts = format!("commit-{}", dice.below(3)),
         1 => next.lifecycle = if dice.below(3) == 0 { Lifecycle::Stopped } else { Lifecycle::Running },
-        2..5 => next.stages[at].inputs = inputs(dice, next.stages[at].stage),
+        2..5 => next.stages[at].inputs = inputs(dice, next.stages[at].stage, next.restarts),
+        5 => {
+            next.restarts += 1;
+            next.stages[2].inputs = inputs(dice, Stage::Config, next.restarts);
+        }
+        6 => next.hosts = [("demo-1".to_owned(), format!("10.0.0.{}", dice.below(3)))].into(),
+        7 => {
+            next.drift = (dice.below(4) > 0).then(|| DriftOrder {
+                every_ms: 2_000,
+                policy: if dice.below(3) > 0 { DriftPolicy::Enforce } else { DriftPolicy::Report },
+            });
+        }
         _ => {}
     }
     for order in &mut next.stages {
@@ -99,7 +116,7 @@ pub fn change(dice: &mut Dice, before: &Assignment, asks: Option<Ask>) -> Assign
 /// Other inputs and an open gate for one stage.
 pub fn change_stage(dice: &mut Dice, assignment: &mut Assignment, stage: Stage) {
     for order in assignment.stages.iter_mut().filter(|order| order.stage == stage) {
-        order.inputs = inputs(dice, stage);
+        order.inputs = inputs(dice, stage, assignment.restarts);
         order.gate = Gate::Open;
     }
 }
@@ -122,5 +139,6 @@ pub fn result(
         service,
         output: output.filter(|_| outcome == Outcome::Succeeded),
         lost,
+        drift: None,
     }
 }

@@ -3,6 +3,8 @@
 # Why:  `ruok` says imok without a quorum, so the word asked is `srvr`: only a server that serves names its mode. What
 #       is looked at is the rendered zoo.cfg, which is what the server itself was given. Only bash and coreutils,
 #       because a check must not fail for want of a tool, and must cost next to nothing every 30 s.
+#       A quorum is no mere matter of settling (STRAAS_SETTLED): without one a server serves nobody, so it is inactive
+#       whenever it is looked at. Its mode is then the fact `none`, not what it was before.
 # Never: waits for a better answer (the agent asks again), changes anything, takes longer than 5 s.
 set -euo pipefail
 # shellcheck source=proxy-scripts/cmd/lib/straas.sh
@@ -64,6 +66,7 @@ if [[ -z $answer ]]; then
 fi
 
 if [[ $answer == *"not currently serving"* ]]; then
+  straas_facts "mode=none" "ensemble_size:=${#members[@]}"
   inactive
   # Each peer is asked in the background and prints one letter if it answers at all.
   answering=$(

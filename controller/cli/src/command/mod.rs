@@ -1,0 +1,160 @@
+//! `straas command …`: run guest commands and look at those that ran.
+
+mod live;
+mod run;
+
+use crate::Global;
+use crate::client::{Ask, Client};
+use crate::error::CliError;
+use crate::output::{duration, print, table, time, word};
+use crate::{find, routes};
+use clap::{ArgGroup, Args, Subcommand};
+use straas_schemas::command::CommandView;
+use straas_schemas::view::Page;
+
+/// What to do with guest commands.
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Run a guest command; its output is shown as it comes.
+    ///
+    /// On one node the exit code is the command's own, 125 if it had none. On a component or a whole
+    /// topology every node runs it; the exit code is 7 if one did not succeed.
+    Run(Order),
+    /// List commands, newest first.
+    List {
+        /// Only on this node.
+        #[arg(long)]
+        node: Option<String>,
+        /// Only in this topology.
+        #[arg(long)]
+        topology: Option<String>,
+        /// Only queued, running, succeeded, failed, cancelled, expired or unknown ones.
+        #[arg(long = "state")]
+        standing: Option<String>,
+        /// At most so many.
+        #[arg(short = 'n', long, default_value_t = 50)]
+        limit: u32,
+    },
+    /// Show a command with its output.
+    Show {
+        /// Its id.
+        command: String,
+    },
+    /// End a command: one that waits never begins, one that runs is killed.
+    Cancel {
+        /// Its id.
+        command: String,
+    },
+}
+
+/// What to run where.
+#[derive(Args)]
+#[command(group(ArgGroup::new("where").required(true).args(["node", "topology"])))]
+pub struct Order {
+    /// GROUP/NAME; `straas guestcmd list` shows those there are.
+    command: String,
+    /// ARGUMENT=VALUE, as `straas guestcmd describe` says.
+    #[arg(value_name = "ARGUMENT=VALUE")]
+    values: Vec<String>,
+    /// On this node: name or id.
+    #[arg(long)]
+    node: Option<String>,
+    /// On every node of this topology, or of its --component.
+    #[arg(long)]
+    topology: Option<String>,
+    /// On every node of this component of the topology.
+    #[arg(long, requires = "topology")]
+    component: Option<String>,
+    /// Only on nodes of this role.
+    #[arg(long, requires = "topology")]
+    role: Option<String>,
+    /// How many nodes run it at once; all if absent.
+    #[arg(long, requires = "topology", value_name = "N")]
+    concurrency: Option<u32>,
+    /// No further node begins once so many have not succeeded.
+    #[arg(long, requires = "topology", value_name = "N")]
+    max_errors: Option<u32>,
+    /// Seconds a run may take; the command's own limit if absent.
+    #[arg(long = "timeout", value_name = "SECONDS")]
+    timeout_s: Option<u32>,
+    /// Seconds within which it has to begin.
+    #[arg(long = "deadline", value_name = "SECONDS")]
+    deadline_s: Option<u32>,
+    /// Do not wait for it.
+    #[arg(long)]
+    no_wait: bool,
+}
+
+/// Carries out a verb.
+pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
+    let client = Client::new(global)?;
+    match verb {
+        Verb::Run(order) => run::run(&client, order, global).await,
+        Verb::List { node, topology, standing, limit } => {
+            let mut query = vec![("limit", limit.to_string())];
+            if let Some(name) = node {
+                query.push(("node", find::node(&client, &name).await?.id.0));
+            }
+            if let Some(name) = topology {
+                query.push(("topology", find::topology(&client, &name).await?.id.0));
+            }
+            query.extend(standing.map(|standing| ("state", standing)));
+            let page: Page<CommandView> = client.page(routes::COMMANDS, &[], &query, None).await?;
+            print(global.format(), &page.items, |items| list(items))
+        }
+        Verb::Show { command } => {
+            let view: CommandView = client.get(routes::COMMAND, &[&command]).await?;
+            print(global.format(), &view, show)
+        }
+        Verb::Cancel { command } => {
+            let view: CommandView = client.call(Ask::new(routes::COMMAND_CANCEL, &[&command])).await?;
+            print(global.format(), &view, |v| {
+                let now = if v.standing.is_final() { word(&v.standing) } else { "is being ended".to_owned() };
+                format!("{} on {}: {now}", v.command, v.node_name)
+            })
+        }
+    }
+}
+
+fn list(items: &[CommandView]) -> String {
+    let row = |c: &CommandView| {
+        let took = c.end.as_ref().map_or_else(|| "-".to_owned(), |end| duration(end.duration_ms));
+        vec![
+            c.id.to_string(),
+            c.command.clone(),
+            c.node_name.clone(),
+            standing(c),
+            time(c.created_ms),
+            took,
+            c.by.clone(),
+        ]
+    };
+    table(&["id", "command", "node", "state", "created", "took", "by"], items.iter().map(row))
+}
+
+fn standing(c: &CommandView) -> String {
+    let code = c.end.as_ref().and_then(|end| end.exit_code).filter(|code| *code != 0);
+    code.map_or_else(|| word(&c.standing), |code| format!("{} ({code})", word(&c.standing)))
+}
+
+fn show(c: &CommandView) -> String {
+    let mut out = format!("command {} on {}: {}\n", c.command, c.node_name, standing(c));
+    if !c.args.is_empty() {
+        out.push_str(&format!("  arguments  {}\n", serde_json::Value::Object(c.args.clone())));
+    }
+    out.push_str(&format!("  asked for  {} by {}\n", time(c.created_ms), c.by));
+    if let Some(end) = &c.end {
+        out.push_str(&format!("  took       {}\n", duration(end.duration_ms)));
+        if !end.reason.is_empty() {
+            out.push_str(&format!("  because    {}\n", end.reason));
+        }
+        if let Some(hint) = &end.hint {
+            out.push_str(&format!("  hint       {hint}\n"));
+        }
+        if !end.result.is_empty() {
+            out.push_str(&format!("  result     {}\n", serde_json::Value::Object(end.result.clone())));
+        }
+    }
+    out.push_str(&c.output);
+    out
+}

@@ -1,0 +1,10 @@
+#!/bin/bash
+# What: starts this node's server; one that is so already is success.
+# Why:  after a reboot or on request it must work from what the config stage left on the disk, without Puppet.
+# Never: renders configuration, waits for other nodes.
+set -euo pipefail
+. "$STRAAS_SCRIPTS/cmd/lib/straas.sh"
+
+ctl=$STRAAS_PREFIX/etc/@TYPE@/straas/ctl
+[[ -x $ctl ]] || straas_fail "there is no $ctl: the config stage has not run on this node"
+"$ctl" start || straas_fail "the server did not start; see the lines above"

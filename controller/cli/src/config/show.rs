@@ -1,0 +1,102 @@
+//! Answers about the config repo, for people.
+
+use crate::output::{table, time, word};
+use straas_schemas::configuration::{
+    CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWritten, EffectiveView, EntryKind, FileChange,
+};
+
+/// Digits of a commit that a person compares.
+const SHORT: usize = 10;
+
+/// The first digits of a commit.
+pub fn short(commit: &str) -> String {
+    commit.chars().take(SHORT).collect()
+}
+
+/// A folder's entries; of a file, its text.
+pub fn folder(node: &ConfigNode) -> String {
+    match &node.content {
+        ConfigContent::File { content } => content.clone(),
+        ConfigContent::Folder { entries } => {
+            let row = |e: &straas_schemas::configuration::ConfigEntry| match e.kind {
+                EntryKind::Folder => vec![format!("{}/", e.name), "-".to_owned()],
+                EntryKind::File => vec![e.name.clone(), e.size.to_string()],
+            };
+            table(&["name", "bytes"], entries.iter().map(row))
+        }
+    }
+}
+
+/// What a write did.
+pub fn written(done: &ConfigWritten) -> String {
+    if done.changed {
+        format!("{} is written to {} (commit {})", done.path, done.branch, done.commit)
+    } else {
+        format!("{} on {} is so already (commit {})", done.path, done.branch, done.commit)
+    }
+}
+
+/// Differences, value by value.
+pub fn diff(diff: &ConfigDiff) -> String {
+    if diff.files.is_empty() {
+        return "nothing differs".to_owned();
+    }
+    let mut out = String::new();
+    for file in &diff.files {
+        let how = match file.change {
+            FileChange::Added => "added",
+            FileChange::Removed => "removed",
+            FileChange::Changed => "changed",
+        };
+        let what = if file.keys.is_empty() && file.change == FileChange::Changed { ", no value" } else { "" };
+        out.push_str(&format!("{} ({how}{what})\n", file.path));
+        for key in &file.keys {
+            let value = |side: &Option<String>| side.clone().unwrap_or_else(|| "(absent)".to_owned());
+            out.push_str(&format!("  {}.{}: {} → {}\n", key.section, key.key, value(&key.old), value(&key.new)));
+        }
+    }
+    if diff.truncated {
+        out.push_str("and more files, which are not shown\n");
+    }
+    out
+}
+
+/// A history.
+pub fn log(items: &[CommitView]) -> String {
+    let row = |c: &CommitView| {
+        let first = c.message.lines().next().unwrap_or_default().to_owned();
+        vec![c.commit.clone(), time(c.at_ms), c.author.clone(), first]
+    };
+    table(&["commit", "when", "who", "why"], items.iter().map(row))
+}
+
+/// Every value with who set it.
+pub fn effective(view: &EffectiveView, doc: bool) -> String {
+    let mut out = format!("{} {} at commit {}\n", view.kind, view.version, view.commit);
+    if view.head.as_ref().is_some_and(|head| *head != view.commit) {
+        out.push_str(&format!("{} has newer commits; apply them with: straas component configure\n", view.branch));
+    }
+    let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let rows = view.values.iter().map(|v| {
+        let who = v.set_by.as_ref();
+        let mut row = vec![
+            format!("{}.{}", v.section, v.key),
+            text(&v.value),
+            if v.value == v.default { "-".to_owned() } else { text(&v.default) },
+            word(&v.kind),
+            if v.settable { "yes" } else { "no" }.to_owned(),
+            v.file.rsplit('/').next().unwrap_or_default().to_owned(),
+            who.map_or_else(|| "-".to_owned(), |c| format!("{} {}", short(&c.commit), c.author)),
+        ];
+        if doc {
+            row.push(v.doc.clone());
+        }
+        row
+    });
+    let mut header = vec!["key", "value", "default", "type", "settable", "from", "set by"];
+    if doc {
+        header.push("what it does");
+    }
+    out.push_str(&table(&header, rows));
+    out
+}

@@ -1,0 +1,140 @@
+//! Every route of the API that this program uses, once: what is not here is not asked for.
+//!
+//! A path is filled in from its variable parts, percent-encoded, so that no name can become a path
+//! or a query of its own. A test compares the table with what the controller serves.
+
+use http::Method;
+
+/// A route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// `GET`, `POST`, `PUT`, `PATCH` or `DELETE`.
+    pub method: &'static str,
+    /// Below the API's root; parts in braces vary.
+    pub path: &'static str,
+}
+
+macro_rules! routes {
+    ($($name:ident = $method:literal $path:literal;)*) => {
+        $(#[doc = concat!("`", $method, " ", $path, "`")] pub const $name: Route = Route { method: $method, path: $path };)*
+        /// All of them.
+        #[cfg(test)]
+        pub const ALL: &[Route] = &[$($name),*];
+    };
+}
+
+routes! {
+    TOPOLOGIES = "GET" "/topologies";
+    CREATE = "POST" "/topologies";
+    TOPOLOGY = "GET" "/topologies/{id}";
+    DELETE = "DELETE" "/topologies/{id}";
+    TOPOLOGY_COMMANDS = "POST" "/topologies/{id}/commands";
+    FLEXUP = "POST" "/components/{id}";
+    PATCH = "PATCH" "/components/{id}";
+    REMOVE = "DELETE" "/components/{id}";
+    COMPONENT_START = "POST" "/components/{id}/services";
+    COMPONENT_STOP = "DELETE" "/components/{id}/services";
+    COMPONENT_RESTART = "PUT" "/components/{id}/services";
+    CONFIGURE = "PUT" "/components/{id}/tree/{ref}";
+    DEPENDENCIES = "POST" "/components/{id}/dependencies";
+    COMPONENT_COMMANDS = "POST" "/components/{id}/commands";
+    CONFIG_TOP = "GET" "/configurations/tree/{ref}";
+    CONFIG_READ = "GET" "/configurations/tree/{ref}/{*path}";
+    CONFIG_WRITE = "PUT" "/configurations/tree/{ref}/{*path}";
+    TAGS = "GET" "/configurations/tree/{ref}/tags";
+    TAG_CREATE = "POST" "/configurations/tree/{ref}/tags";
+    TAG_DELETE = "DELETE" "/configurations/tree/{ref}/tags/{tag}";
+    CONFIG_DIFF = "GET" "/configurations/diff/{range}";
+    CONFIG_LOG_TOP = "GET" "/configurations/log/{ref}";
+    CONFIG_LOG = "GET" "/configurations/log/{ref}/{*path}";
+    EFFECTIVE = "GET" "/configurations/effective/{component_id}";
+    JOBS = "GET" "/jobs";
+    JOB = "GET" "/jobs/{id}";
+    JOB_EVENTS = "GET" "/jobs/{id}/events";
+    JOB_PAUSE = "POST" "/jobs/{id}/pause";
+    JOB_RESUME = "POST" "/jobs/{id}/resume";
+    JOB_CANCEL = "POST" "/jobs/{id}/cancel";
+    NODES = "GET" "/nodes";
+    NODE = "GET" "/nodes/{id}";
+    REPLACE = "PUT" "/nodes/{id}";
+    FLEXDOWN = "DELETE" "/nodes/{id}";
+    NODE_START = "POST" "/nodes/{id}/services";
+    NODE_STOP = "DELETE" "/nodes/{id}/services";
+    NODE_RESTART = "PUT" "/nodes/{id}/services";
+    NODE_COMMANDS = "POST" "/nodes/{id}/commands";
+    SYNC = "PUT" "/nodes/scripts";
+    QUARANTINE = "GET" "/quarantine";
+    RELEASE = "DELETE" "/quarantine/{what}/{key}";
+    COMMANDS = "GET" "/commands";
+    COMMAND = "GET" "/commands/{id}";
+    COMMAND_CANCEL = "POST" "/commands/{id}/cancel";
+    COMMAND_EVENTS = "GET" "/commands/{id}/events";
+    BATCH = "GET" "/batches/{id}";
+    GUESTCMDS = "GET" "/guestcmds";
+}
+
+impl Route {
+    /// The method as the client wants it.
+    pub fn method(&self) -> Method {
+        Method::from_bytes(self.method.as_bytes()).unwrap_or(Method::GET)
+    }
+
+    /// The path with its variable parts in place, in their order.
+    pub fn at(&self, parts: &[&str]) -> String {
+        let mut parts = parts.iter();
+        let filled = self.path.split('/').skip(1).map(|step| {
+            if !step.starts_with('{') {
+                return step.to_owned();
+            }
+            let part = parts.next().copied().unwrap_or_default();
+            if step.starts_with("{*") {
+                part.split('/').filter(|piece| !piece.is_empty()).map(encoded).collect::<Vec<_>>().join("/")
+            } else {
+                encoded(part)
+            }
+        });
+        format!("/{}", filled.collect::<Vec<_>>().join("/"))
+    }
+}
+
+/// A text as one part of a path or as a value of a query.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~@".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    // what a server would take for "here" and "above"
+    match out.as_str() {
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        _ => out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_part_becomes_a_path_or_a_query() {
+        assert_eq!(TOPOLOGY.at(&["a/b?c=d#e"]), "/topologies/a%2Fb%3Fc%3Dd%23e");
+        assert_eq!(
+            CONFIG_READ.at(&["demo@az&v 1", "app/x/ü.json"]),
+            "/configurations/tree/demo@az%26v%201/app/x/%C3%BC.json"
+        );
+        assert_eq!(NODE.at(&[".."]), "/nodes/%2E%2E");
+        assert_eq!(CONFIG_DIFF.at(&["a...b"]), "/configurations/diff/a...b");
+    }
+
+    #[test]
+    fn every_route_is_one_of_its_own() {
+        for (i, route) in ALL.iter().enumerate() {
+            assert!(!ALL[..i].contains(route), "{route:?} stands there twice");
+            assert!(route.path.starts_with('/') && !route.method().as_str().is_empty());
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Which of two targets each node gets while a change is under way.
+//!
+//! ```text
+//!            ┌─ canary: one node of each role ─ it works ─► rolling: everybody ─► rolled out
+//! a change ──┤      └─ it fails ─► reverted (the change is turned round: everybody, at once)
+//!            └─ rolling: everybody ─ too many fail ─► held
+//! ```
+//! Nothing of this is stored but the change itself. Where it stands follows from what the nodes'
+//! assignments say: who has the target already keeps it, so nobody is bounced back but by a revert.
+//!
+//! A component none of whose nodes works has nothing to protect; neither has a node that never
+//! worked. They get what is wanted at once: it may be the correction.
+//!
+//! Never here: how many may be disturbed at once. That is rationed by permits.
+
+use crate::desired::{self, Wanted};
+use crate::observe::{Known, confirmed, serves, works};
+use crate::permits::goes_last;
+use crate::{Component, Node, Quarantined, Revert, Rollout, Target, digests};
+use std::collections::{BTreeMap, BTreeSet};
+use straas_schemas::view::RolloutPhase;
+use straas_schemas::{NodeId, Outcome, Stage};
+
+/// Runs of a stage after which a node counts as failing with a change.
+pub const ROLLOUT_ATTEMPTS: u32 = 3;
+
+/// Which of the targets of a component.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Which<'a> {
+    /// What is wanted.
+    Target,
+    /// What was before.
+    Before,
+    /// The scripts of this commit, else what is wanted.
+    Own(&'a str),
+}
+
+/// What a node gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice<'a> {
+    /// This.
+    Use(Which<'a>),
+    /// Its last assignment as it is: it is neither of what is wanted nor of what was before.
+    Keep,
+}
+
+/// A node that has the target and fails with it.
+pub struct Failing<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// The stage and the last line of its output.
+    pub text: String,
+}
+
+/// How a change of a component stands.
+pub struct Wave<'a> {
+    /// The change.
+    pub rollout: &'a Rollout,
+    /// How far it is.
+    pub phase: RolloutPhase,
+    /// The nodes that go first.
+    pub canaries: Vec<&'a Node>,
+    /// Nodes that fail with it.
+    pub failing: Vec<Failing<'a>>,
+    /// What it takes to turn it back, if it has to be.
+    pub revert: Option<Revert>,
+    choices: BTreeMap<&'a NodeId, Choice<'a>>,
+}
+
+impl Wave<'_> {
+    /// Whether nodes that work may not begin with it.
+    pub fn barred(&self) -> bool {
+        matches!(self.phase, RolloutPhase::Paused | RolloutPhase::Held)
+    }
+}
+
+/// How every change stands, and what each node gets.
+pub struct Targets<'a>(BTreeMap<&'a str, Wave<'a>>);
+
+impl<'a> Targets<'a> {
+    /// Judges every change.
+    pub fn new(known: &Known<'a>) -> Self {
+        let components = known.input.components.iter().filter(|c| !c.removed);
+        let waves = components.filter_map(|c| Some((c.id.as_str(), wave(known, c, c.rollout.as_ref()?))));
+        Self(waves.collect())
+    }
+
+    /// The change of a component.
+    pub fn wave(&self, component: &Component) -> Option<&Wave<'a>> {
+        self.0.get(component.id.as_str())
+    }
+
+    /// What a node gets.
+    pub fn choice(&self, wanted: &Wanted<'a>) -> Choice<'a> {
+        let wave = self.wave(wanted.component);
+        wave.and_then(|w| w.choices.get(&wanted.node.id)).copied().unwrap_or_else(|| Choice::Use(aim(wanted)))
+    }
+
+    /// Changes that have to be turned back.
+    pub fn reverts(&self) -> Vec<Revert> {
+        self.0.values().filter_map(|wave| wave.revert.clone()).collect()
+    }
+}
+
+/// The target that a choice stands for.
+pub fn target<'a>(component: &'a Component, which: Which<'a>) -> &'a Target {
+    match which {
+        Which::Target => &component.target,
+        Which::Before => component.rollout.as_ref().map_or(&component.target, |r| &r.before),
+        Which::Own(scripts) => {
+            let mut own = component.wishes.values().filter_map(|wish| wish.target.as_ref());
+            own.find(|target| target.scripts == scripts).unwrap_or(&component.target)
+        }
+    }
+}
+
+/// What a node gets in the end.
+pub fn aim<'a>(wanted: &Wanted<'a>) -> Which<'a> {
+    wanted.wish.target.as_ref().map_or(Which::Target, |own| Which::Own(&own.scripts))
+}
+
+/// Whether the node's last assignment is of this target.
+pub fn holds(node: &Node, target: &Target) -> bool {
+    node.assignment.as_ref().is_some_and(|a| is_of(a, target))
+}
+
+/// Whether an assignment is of this target.
+pub fn is_of(a: &straas_schemas::Assignment, target: &Target) -> bool {
+    (&a.version, &a.config, &a.scripts) == (&target.version, &target.config, &target.scripts)
+}
+
+/// Whether a node's last assignment is what it gets in the end.
+pub fn arrived(node: &Node, wanted: &Wanted<'_>) -> bool {
+    holds(node, target(wanted.component, aim(wanted)))
+}
+
+/// A wanted node that is recorded.
+type Pair<'a> = (&'a Wanted<'a>, &'a Node);
+
+fn wave<'a>(known: &Known<'a>, component: &'a Component, rollout: &'a Rollout) -> Wave<'a> {
+    let nodes = known.of_component(&component.id).iter();
+    let nodes: Vec<Pair<'a>> = nodes.filter_map(|w| Some((*w, *known.recorded.get(&w.node.id)?))).collect();
+    let (before, after) = (&rollout.before, &component.target);
+    let nothing_new =
+        (&before.version, &before.config, &before.scripts) == (&after.version, &after.config, &after.scripts);
+    let has = |pair: &Pair<'a>| arrived(pair.1, pair.0);
+    let failing: Vec<Failing<'a>> = nodes.iter().filter(|p| has(p)).filter_map(|(_, node)| failing(node)).collect();
+    let mut wave = Wave {
+        rollout,
+        phase: RolloutPhase::Rolling,
+        canaries: Vec::new(),
+        failing,
+        revert: None,
+        choices: BTreeMap::new(),
+    };
+    if rollout.reverted.is_some() {
+        wave.phase = RolloutPhase::Reverting;
+        return wave;
+    }
+    let mut picked = BTreeSet::new();
+    if known.served(&component.id) && !nothing_new && rollout.canary {
+        picked = canaries(known, component, &nodes, &mut wave);
+    }
+    let on_trial = wave.phase == RolloutPhase::Canary;
+    if rollout.paused {
+        wave.phase = RolloutPhase::Paused;
+        picked.clear();
+    } else if !on_trial && known.served(&component.id) && wave.failing.len() >= rollout.max_failures.max(1) as usize {
+        wave.phase = RolloutPhase::Held;
+    }
+    if on_trial || wave.barred() {
+        let barred = wave.barred();
+        for pair in nodes.iter().filter(|p| !has(p)) {
+            let (wanted, node) = *pair;
+            let down = known.reachable(node) && known.broken(node) && !wanted.stopped();
+            let nothing_to_lose = !serves(node) || down;
+            let choice = if node.assignment.is_none() || picked.contains(&node.id) || (nothing_to_lose && !barred) {
+                Choice::Use(aim(wanted))
+            } else if holds(node, before) {
+                Choice::Use(Which::Before)
+            } else {
+                Choice::Keep
+            };
+            wave.choices.insert(&node.id, choice);
+        }
+    }
+    wave
+}
+
+/// Whether the nodes that go first are still on trial, who they are, and which are chosen now.
+fn canaries<'a>(
+    known: &Known<'a>,
+    component: &'a Component,
+    nodes: &[Pair<'a>],
+    wave: &mut Wave<'a>,
+) -> BTreeSet<&'a NodeId> {
+    let mut picked = BTreeSet::new();
+    let roles: BTreeSet<&str> = nodes.iter().map(|(w, _)| w.node.role.as_str()).collect();
+    let alone = roles.len() == nodes.len();
+    let everybody = nodes.iter().all(|(w, n)| n.assignment.is_none() || arrived(n, w));
+    if everybody && !alone {
+        return picked;
+    }
+    let disruption = desired::meta(component).map(|meta| &meta.disruption);
+    let last = |node: &Node| disruption.is_some_and(|d| goes_last(node, d));
+    for role in roles {
+        let able = |(w, n): &&Pair<'a>| w.node.role == role && !w.stopped() && serves(n);
+        let able: Vec<&Node> = nodes.iter().filter(able).map(|(_, node)| *node).collect();
+        let has = |node: &&&'a Node| nodes.iter().any(|(w, n)| n.id == node.id && arrived(n, w));
+        let trying: Vec<&Node> = able.iter().filter(has).copied().collect();
+        if able.is_empty() || trying.iter().any(|n| confirmed(n) && works(n) && !known.broken(n)) {
+            continue;
+        }
+        wave.phase = RolloutPhase::Canary;
+        if trying.is_empty() {
+            let well = able.iter().filter(|n| known.reachable(n) && !known.broken(n));
+            let best = well.min_by_key(|n| (last(n), n.ordinal));
+            wave.canaries.extend(best.copied());
+            picked.extend(best.map(|n| &n.id));
+            continue;
+        }
+        let of_it = |n: &&Node| wave.failing.iter().any(|f| f.node.id == n.id);
+        if trying.iter().all(of_it) {
+            let first = wave.failing.iter().find(|f| trying.iter().any(|n| n.id == f.node.id));
+            wave.revert = first.map(|f| revert(component, wave.rollout, f));
+        }
+        wave.canaries.extend(trying);
+    }
+    picked
+}
+
+fn revert(component: &Component, rollout: &Rollout, failing: &Failing<'_>) -> Revert {
+    let (before, after) = (&rollout.before, &component.target);
+    let mut quarantine = Vec::new();
+    if before.version != after.version {
+        quarantine.push(Quarantined::Version { kind: component.kind.clone(), version: after.version.clone() });
+    }
+    if before.scripts != after.scripts {
+        quarantine.push(Quarantined::Scripts(after.scripts.clone()));
+    }
+    let reason = format!("{} went first: {}", failing.node.name, failing.text);
+    Revert { component: component.id.clone(), job: rollout.job.clone(), reason, quarantine }
+}
+
+/// Whether a node fails with what it was given last.
+fn failing(node: &Node) -> Option<Failing<'_>> {
+    let assignment = node.assignment.as_ref()?;
+    if let Some((generation, reason)) = &node.refused
+        && *generation == assignment.generation
+        && !confirmed(node)
+    {
+        return Some(Failing { node, text: format!("it refused the assignment: {reason}") });
+    }
+    let failed = |stage: &Stage| {
+        let (result, _) = node.stages.get(stage)?;
+        (result.outcome == Outcome::Failed && result.attempt >= ROLLOUT_ATTEMPTS).then_some(result)
+    };
+    // the digests are looked at only of a node that fails at something
+    let mut results = Stage::ALL.iter().filter_map(failed).peekable();
+    results.peek()?;
+    let expected = digests::effective(assignment, node);
+    let result = results.find(|r| expected.get(&r.stage) == Some(&r.digest))?;
+    let line = result.output_tail.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or(&result.reason);
+    let text = format!("{} failed {} times: {}", result.stage, result.attempt, line.trim());
+    Some(Failing { node, text })
+}

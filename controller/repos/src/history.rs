@@ -1,0 +1,197 @@
+//! Who changed what, when: the history of a path, and the origin of every effective value.
+//!
+//! Follows first parents, the line that a branch itself went; each look is bounded and says where to
+//! go on. Values never stand in an answer here unless they may be shown.
+
+use crate::bare::{entry_in, tree_of};
+use crate::config::ConfigRepo;
+use crate::effective::parse_file;
+use crate::error::{Doing, Error, Result};
+use crate::refs::{CommitId, check_path};
+use crate::secret;
+use git2::{Commit, Oid, Repository, Tree};
+use std::collections::BTreeMap;
+use straas_schemas::config::{ConfigFile, ConfigOption};
+use straas_schemas::configuration::{CommitView, EffectiveValue, SECRET};
+
+/// Most commits looked at in one call: some tens of ms.
+const WALK_MAX: usize = 4_096;
+
+/// A commit as people see it.
+pub(crate) fn picture(commit: &Commit<'_>) -> CommitView {
+    let author = commit.author();
+    CommitView {
+        commit: commit.id().to_string(),
+        author: String::from_utf8_lossy(author.name_bytes()).into_owned(),
+        at_ms: author.when().seconds().saturating_mul(1000),
+        message: String::from_utf8_lossy(commit.message_bytes()).trim_end().to_owned(),
+    }
+}
+
+fn id_at(commit: &Commit<'_>, path: &str) -> Result<Option<Oid>> {
+    let tree = commit.tree().doing(|| format!("reading the tree of {}", commit.id()))?;
+    if path.is_empty() {
+        return Ok(Some(tree.id()));
+    }
+    Ok(entry_in(&tree, path)?.map(|entry| entry.id()))
+}
+
+fn find(repo: &Repository, commit: Oid) -> Result<Commit<'_>> {
+    repo.find_commit(commit).doing(|| format!("reading commit {commit}"))
+}
+
+impl ConfigRepo {
+    /// The commits that changed what stands at a path (`""`: anything), newest first, at most
+    /// `limit`; and the commit to go on after, if there may be more.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a commit to go on after that is not before `from`.
+    pub fn log(
+        &self,
+        from: &CommitId,
+        path: &str,
+        after: Option<&CommitId>,
+        limit: usize,
+    ) -> Result<(Vec<CommitView>, Option<CommitId>)> {
+        if !path.is_empty() {
+            check_path(path)?;
+        }
+        if let Some(after) = after
+            && !self.leads_to(from, after)?
+        {
+            return Err(Error::not_found(format!("commit {after} in this history"), "begin at its newest commit"));
+        }
+        self.bare.with(|repo| {
+            let mut next = match after {
+                Some(after) => find(repo, after.oid()?)?.parent_id(0).ok(),
+                None => Some(from.oid()?),
+            };
+            let mut found = Vec::new();
+            for looked in 1.. {
+                let Some(id) = next else { break };
+                let commit = find(repo, id)?;
+                next = commit.parent_id(0).ok();
+                let before = next.map(|parent| id_at(&find(repo, parent)?, path)).transpose()?.flatten();
+                if id_at(&commit, path)? != before {
+                    found.push(picture(&commit));
+                }
+                if found.len() >= limit || looked >= WALK_MAX {
+                    return Ok((found, next.map(|_| id.into())));
+                }
+            }
+            Ok((found, None))
+        })
+    }
+
+    /// Every effective value of a component version at a commit, with the file and the commit that
+    /// set it.
+    ///
+    /// # Errors
+    /// As for [`Self::effective`].
+    pub fn origins(&self, commit: &CommitId, kind: &str, version: &str) -> Result<Vec<EffectiveValue>> {
+        // the same checks as for what nodes get
+        let effective = self.effective(commit, kind, version)?;
+        let folder = format!("app/{kind}/{version}");
+        self.bare.with(|repo| {
+            let top = tree_of(repo, commit)?;
+            let (default_path, user_path) = (format!("{folder}/default.json"), format!("{folder}/user.json"));
+            let default = parse_file(repo, &top, &default_path)?.unwrap_or_else(empty);
+            let user = parse_file(repo, &top, &user_path)?.unwrap_or_else(empty);
+            let secrets = secret::secrets(repo, &top, &default_path, Some(&default))?;
+            let since_default = since(repo, commit.oid()?, &default_path, &default)?;
+            let since_user = since(repo, commit.oid()?, &user_path, &user)?;
+            let settable = options(&user);
+            let mut out = Vec::new();
+            for (name, option) in options(&default) {
+                let (section, key) = name;
+                let theirs = settable.contains_key(&name);
+                let value = effective.get(section).and_then(|keys| keys.get(key)).cloned().unwrap_or_default();
+                let hidden = secrets.contains(&(section.to_owned(), key.to_owned()));
+                let show = |value: serde_json::Value| if hidden { SECRET.into() } else { value };
+                let set_by = if theirs { since_user.get(&name) } else { since_default.get(&name) };
+                out.push(EffectiveValue {
+                    section: section.to_owned(),
+                    key: key.to_owned(),
+                    value: show(value),
+                    default: show(option.typed().unwrap_or_default()),
+                    kind: option.kind,
+                    settable: theirs,
+                    secret: hidden,
+                    file: if theirs { user_path.clone() } else { default_path.clone() },
+                    set_by: set_by.cloned(),
+                    doc: option.doc.clone(),
+                });
+            }
+            Ok(out)
+        })
+    }
+}
+
+/// Nothing, where a file is absent.
+pub(crate) fn empty() -> ConfigFile {
+    ConfigFile { kind: straas_schemas::config::ConfigKind::Ini, content: Vec::new() }
+}
+
+/// The options of a file by (section, key).
+pub(crate) fn options(file: &ConfigFile) -> BTreeMap<(&str, &str), &ConfigOption> {
+    let each = file.content.iter().flat_map(|section| {
+        section.options.iter().map(move |option| ((section.section.as_str(), option.key.as_str()), option))
+    });
+    each.collect()
+}
+
+type Since<'f> = BTreeMap<(&'f str, &'f str), CommitView>;
+
+/// For each value of a file as it is at `from`: the commit since which it is so.
+fn since<'f>(repo: &Repository, from: Oid, path: &str, now: &'f ConfigFile) -> Result<Since<'f>> {
+    let mut open = options(now);
+    let mut found = Since::new();
+    let mut commit = find(repo, from)?;
+    for _ in 0..WALK_MAX {
+        if open.is_empty() {
+            break;
+        }
+        let parent = commit.parent(0).ok();
+        let here = id_at(&commit, path)?;
+        let there = parent.as_ref().map(|parent| id_at(parent, path)).transpose()?.flatten();
+        if here != there {
+            let before = match &parent {
+                Some(parent) => at(repo, parent, path),
+                None => empty(),
+            };
+            let before = options(&before);
+            let view = picture(&commit);
+            open.retain(|name, option| {
+                let same = before.get(name).is_some_and(|old| old.value == option.value);
+                if !same {
+                    found.insert(*name, view.clone());
+                }
+                same
+            });
+        }
+        let Some(parent) = parent else { break };
+        commit = parent;
+    }
+    Ok(found)
+}
+
+/// The file in an old commit; one that could not be read then set nothing.
+fn at(repo: &Repository, commit: &Commit<'_>, path: &str) -> ConfigFile {
+    let tree: Option<Tree<'_>> = commit.tree().ok();
+    tree.and_then(|tree| parse_file(repo, &tree, path).ok().flatten()).unwrap_or_else(empty)
+}
+
+/// The commit where the histories of two met, if they did.
+pub(crate) fn fork(repo: &Repository, a: Oid, b: Oid) -> Result<Option<Oid>> {
+    match repo.merge_base(a, b) {
+        Ok(oid) => Ok(Some(oid)),
+        Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
+        Err(source) => Err(Error::Git { doing: format!("looking for where {a} and {b} met"), source }),
+    }
+}
+
+/// The configuration file of a commit, if it has one that can be read.
+pub(crate) fn file_at(repo: &Repository, commit: Oid, path: &str) -> Option<ConfigFile> {
+    let tree = tree_of(repo, &commit.into()).ok()?;
+    parse_file(repo, &tree, path).ok().flatten()
+}

@@ -1,0 +1,128 @@
+//! Values that are not shown: which they are, and how a file is shown and taken back without them.
+//!
+//! `default.json` says which keys are secret; the keys of `user.json` beside it follow. A file that
+//! holds none goes out byte for byte as it is.
+
+use crate::bare::read_in;
+use crate::config::ConfigRepo;
+use crate::effective::parse_file;
+use crate::error::{FileFault, Result};
+use crate::refs::CommitId;
+use git2::{Repository, Tree};
+use std::collections::BTreeSet;
+use straas_schemas::config::{ConfigFile, ConfigOption};
+use straas_schemas::configuration::SECRET;
+
+/// (section, key) of what is secret.
+pub(crate) type Secrets = BTreeSet<(String, String)>;
+
+/// Whether a path is that of a configuration file.
+pub(crate) fn is_config(path: &str) -> bool {
+    (path.starts_with("app/") || path.starts_with("service/")) && path.ends_with(".json")
+}
+
+/// What is secret in a folder of configuration files, and in a file that stands in it.
+pub(crate) fn secrets(repo: &Repository, top: &Tree<'_>, path: &str, file: Option<&ConfigFile>) -> Result<Secrets> {
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let default = read_in(repo, top, &format!("{folder}/default.json")).ok().flatten();
+    let default: Option<ConfigFile> = default.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut found = Secrets::new();
+    for file in default.iter().chain(file) {
+        for section in &file.content {
+            let hidden = section.options.iter().filter(|option| option.secret);
+            found.extend(hidden.map(|option| (section.section.clone(), option.key.clone())));
+        }
+    }
+    Ok(found)
+}
+
+/// Runs `work` for every option that is secret.
+pub(crate) fn each_secret(
+    file: &mut ConfigFile,
+    secrets: &Secrets,
+    mut work: impl FnMut(usize, usize, &str, &mut ConfigOption),
+) {
+    for (s, section) in file.content.iter_mut().enumerate() {
+        for (o, option) in section.options.iter_mut().enumerate() {
+            if secrets.contains(&(section.section.clone(), option.key.clone())) {
+                work(s, o, &section.section, option);
+            }
+        }
+    }
+}
+
+/// The text of a file for people: [`SECRET`] in place of what is not shown.
+fn shown(repo: &Repository, top: &Tree<'_>, path: &str, bytes: Vec<u8>) -> Result<String> {
+    let plain = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    if !is_config(path) {
+        return Ok(plain(bytes));
+    }
+    let Ok(mut file) = serde_json::from_slice::<ConfigFile>(&bytes) else { return Ok(plain(bytes)) };
+    let secrets = secrets(repo, top, path, Some(&file))?;
+    let mut any = false;
+    each_secret(&mut file, &secrets, |_, _, _, option| {
+        any |= !option.value.is_empty();
+        if !option.value.is_empty() {
+            option.value = SECRET.to_owned();
+        }
+    });
+    Ok(if any { pretty(&file) } else { plain(bytes) })
+}
+
+/// A configuration file as text, in the form in which the built-in ones are.
+pub(crate) fn pretty(file: &ConfigFile) -> String {
+    serde_json::to_string_pretty(file).unwrap_or_default() + "\n"
+}
+
+/// Puts the values back that the sender of a file was not shown.
+///
+/// # Errors
+/// In the answer: a place where there is no such value to keep.
+pub(crate) fn taken_back(
+    repo: &Repository,
+    top: &Tree<'_>,
+    path: &str,
+    content: String,
+) -> Result<std::result::Result<String, Vec<FileFault>>> {
+    if !content.contains(SECRET) {
+        return Ok(Ok(content));
+    }
+    let Ok(mut file) = serde_json::from_str::<ConfigFile>(&content) else { return Ok(Ok(content)) };
+    let secrets = secrets(repo, top, path, Some(&file))?;
+    let before = parse_file(repo, top, path).ok().flatten();
+    let mut faults = Vec::new();
+    each_secret(&mut file, &secrets, |s, o, section, option| {
+        if option.value != SECRET {
+            return;
+        }
+        let sections = before.iter().flat_map(|file| &file.content).filter(|known| known.section == section);
+        let known = sections.flat_map(|known| &known.options).find(|known| known.key == option.key);
+        match known {
+            Some(known) => option.value.clone_from(&known.value),
+            None => faults.push(FileFault {
+                file: path.to_owned(),
+                line: None,
+                pointer: format!("/content/{s}/options/{o}/value"),
+                message: format!("{SECRET} keeps the value that is there, but there is none; give the value itself"),
+            }),
+        }
+    });
+    Ok(if faults.is_empty() { Ok(pretty(&file)) } else { Err(faults) })
+}
+
+impl ConfigRepo {
+    /// A file of a commit as text for people: what is secret in it is not shown.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_shown(&self, commit: &CommitId, path: &str) -> Result<Option<String>> {
+        crate::refs::check_path(path)?;
+        self.bare.with(|repo| {
+            let top = crate::bare::tree_of(repo, commit)?;
+            match read_in(repo, &top, path)? {
+                Some(bytes) => shown(repo, &top, path, bytes).map(Some),
+                None => Ok(None),
+            }
+        })
+    }
+}

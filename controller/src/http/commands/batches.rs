@@ -1,0 +1,203 @@
+//! Guest commands for many nodes: of a component, of a topology.
+
+use super::super::auth::Caller;
+use super::super::extract::{Body, Path, Query};
+use super::super::problem::ApiError;
+use super::super::{body, topologies};
+use super::reading::{LOOK_EVERY, Waiting};
+use super::{Order, accepted, again, checked, request_key, view};
+use crate::app::App;
+use crate::clock::now_ms;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use axum::{Extension, Json};
+use jsonschema::Validator;
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use straas_schemas::ComponentId;
+use straas_schemas::command::{BatchView, CommandBatchRequest};
+use straas_store::{
+    BatchRecord, CommandFilter, CommandRecord, NodeRecord, PAGE_MAX, PageRequest, Queued, RequestKey, TopologyRecord,
+};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+static BATCH: LazyLock<Option<Validator>> =
+    LazyLock::new(|| body::validator(&schemars::schema_for!(CommandBatchRequest)));
+
+/// `POST /v1.0/components/{id}/commands`
+pub async fn on_component(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<Response, ApiError> {
+    let missing = || ApiError::not_found("component", &id);
+    let component = app.store.component(&ComponentId(id.clone())).await?.ok_or_else(missing)?;
+    let topology = topologies::own(&app, &caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    let key = request_key(&headers, &caller, &[&id, &String::from_utf8_lossy(&bytes)])?;
+    queue(&app, &caller, &topology, Some(component.id), &bytes, key).await
+}
+
+/// `POST /v1.0/topologies/{id}/commands`
+pub async fn on_topology(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<Response, ApiError> {
+    let topology = topologies::own(&app, &caller, &id).await?;
+    let key = request_key(&headers, &caller, &[&id, &String::from_utf8_lossy(&bytes)])?;
+    queue(&app, &caller, &topology, None, &bytes, key).await
+}
+
+async fn queue(
+    app: &App,
+    caller: &Caller,
+    topology: &TopologyRecord,
+    component: Option<ComponentId>,
+    bytes: &[u8],
+    key: Option<RequestKey>,
+) -> Result<Response, ApiError> {
+    let request: CommandBatchRequest = body::typed(body::json(bytes)?, BATCH.as_ref())?;
+    if let Some(key) = &key
+        && let Some(id) = again(app.store.command_request(key).await?)?
+    {
+        return answer(app, &id).await;
+    }
+    let batch = BatchRecord {
+        id: Uuid::now_v7().to_string(),
+        tenant: topology.tenant.clone(),
+        topology: topology.id.clone(),
+        component,
+        command: request.command.clone(),
+        concurrency: request.concurrency,
+        max_errors: request.max_errors,
+        by: caller.tenant.clone(),
+        created_ms: now_ms(),
+        ended_ms: None,
+    };
+    let records = records(app, caller, topology, &batch, request).await?;
+    match app.store.queue_commands(&records, Some(&batch), key.as_ref()).await? {
+        Queued::New => {
+            app.metrics.commands_queued(records.len());
+            app.commands_changed(&records).await;
+            answer(app, &batch.id).await
+        }
+        queued => answer(app, &again(Some(queued))?.unwrap_or_default()).await,
+    }
+}
+
+async fn answer(app: &App, id: &str) -> Result<Response, ApiError> {
+    let batch = app.store.batch(id).await?.ok_or_else(|| ApiError::not_found("batch", id))?;
+    Ok(accepted(&format!("batches/{id}"), &picture(app, batch).await?))
+}
+
+/// The commands of a batch: of the nodes asked for, those that begin at once first.
+async fn records(
+    app: &App,
+    caller: &Caller,
+    topology: &TopologyRecord,
+    batch: &BatchRecord,
+    request: CommandBatchRequest,
+) -> Result<Vec<CommandRecord>, ApiError> {
+    let missing = || ApiError::not_found("topology", topology.id.as_str());
+    let snapshot = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
+    let wanted = |node: &NodeRecord| {
+        batch.component.as_ref().is_none_or(|id| node.component == *id)
+            && request.role.as_ref().is_none_or(|role| node.role == *role)
+    };
+    let mut nodes: Vec<_> = snapshot.nodes.into_iter().map(|node| node.record).filter(wanted).collect();
+    nodes.sort_by(|a, b| (&a.component, &a.group, a.ordinal).cmp(&(&b.component, &b.group, b.ordinal)));
+    let CommandBatchRequest { command, args, timeout_s, deadline_s, concurrency, .. } = request;
+    let order = Order { command, args, timeout_s, deadline_s, files: Vec::new() };
+    let mut first: BTreeMap<_, CommandRecord> = BTreeMap::new();
+    let mut records: Vec<CommandRecord> = Vec::with_capacity(nodes.len());
+    for node in &nodes {
+        // nodes of one role and commit are checked once
+        let commit = super::scripts(app, node).await?;
+        let known = first.get(&(commit.clone(), node.component.clone(), node.role.clone())).cloned();
+        let checked = match known {
+            Some(known) => CommandRecord {
+                id: Uuid::now_v7().to_string().into(),
+                node: node.id.clone(),
+                node_name: node.name.clone(),
+                ..known
+            },
+            None => {
+                let record = checked(app, caller, topology, node, &order).await?;
+                first.insert((commit, node.component.clone(), node.role.clone()), record.clone());
+                record
+            }
+        };
+        let held = concurrency.is_some_and(|most| records.len() >= most as usize);
+        // one time for all: the order of a batch is that of its ids
+        let (created_ms, deadline_ms) =
+            (batch.created_ms, records.first().map_or(checked.deadline_ms, |r| r.deadline_ms));
+        records.push(CommandRecord { batch: Some(batch.id.clone()), held, created_ms, deadline_ms, ..checked });
+    }
+    if records.is_empty() {
+        return Err(ApiError::invalid("/role", "there are no such nodes"));
+    }
+    Ok(records)
+}
+
+/// `GET /v1.0/batches/{id}`
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Query(waiting): Query<Waiting>,
+) -> Result<Json<BatchView>, ApiError> {
+    let until = waiting.until()?;
+    let mut changed = app.commands.listen(&id);
+    let mut stopping = app.stopping.clone();
+    loop {
+        let found = app.store.batch(&id).await?.filter(|batch| batch.tenant == caller.tenant);
+        let batch = found.ok_or_else(|| ApiError::not_found("batch", &id))?;
+        if batch.ended_ms.is_some() || Instant::now() >= until || stopping.is_requested() {
+            return picture(&app, batch).await.map(Json);
+        }
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = tokio::time::sleep_until(until.min(Instant::now() + LOOK_EVERY)) => {}
+            () = stopping.requested() => {}
+        }
+    }
+}
+
+async fn picture(app: &App, batch: BatchRecord) -> Result<BatchView, ApiError> {
+    let filter = CommandFilter { batch: Some(batch.id.clone()), ..CommandFilter::default() };
+    let mut page = PageRequest { after: None, limit: PAGE_MAX };
+    let mut commands = Vec::new();
+    loop {
+        let found = app.store.commands(&filter, &page).await?;
+        let full = found.len() == PAGE_MAX as usize;
+        page.after = found.last().map(CommandRecord::marker);
+        commands.extend(found.into_iter().map(|record| view(record, String::new())));
+        if !full {
+            break;
+        }
+    }
+    commands.reverse();
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    for command in &commands {
+        *counts.entry(command.standing.name().to_owned()).or_default() += 1;
+    }
+    Ok(BatchView {
+        id: batch.id,
+        topology: batch.topology,
+        component: batch.component,
+        command: batch.command,
+        by: batch.by,
+        concurrency: batch.concurrency,
+        max_errors: batch.max_errors,
+        created_ms: batch.created_ms,
+        ended_ms: batch.ended_ms,
+        counts,
+        commands,
+    })
+}

@@ -1,0 +1,271 @@
+//! Guest commands: asked for on one node; what all requests for commands have in common.
+//!
+//! A request is checked as a whole before anything is queued: the command is there at the commit
+//! that the node has, its arguments fit its schema, the node's role can run it, the caller may.
+
+pub mod batches;
+pub mod live;
+pub mod reading;
+
+use super::auth::Caller;
+use super::extract::{Body, Path};
+use super::problem::ApiError;
+use super::{body, nodes, topologies};
+use crate::app::{App, blocking};
+use crate::clock::now_ms;
+use crate::commands::meta;
+use axum::Extension;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use jsonschema::Validator;
+use serde::Serialize;
+use serde_json::{Map, Value};
+use std::sync::{Arc, LazyLock};
+use straas_schemas::command::{
+    Allowed, COMMAND_ARGS_BYTES_MAX, COMMAND_DEADLINE_S, COMMANDS_WAITING_MAX, CommandMeta, CommandRequest,
+    CommandStanding, CommandView,
+};
+use straas_schemas::{CommandId, Digest, Fault, FileRef};
+use straas_store::{CommandRecord, NodeRecord, Queued, RequestKey, TopologyRecord};
+use uuid::Uuid;
+
+/// Longest `Idempotency-Key`.
+const KEY_MAX: usize = 128;
+
+static COMMAND: LazyLock<Option<Validator>> = LazyLock::new(|| body::validator(&schemars::schema_for!(CommandRequest)));
+
+/// A command as asked for, for one node or for many.
+pub struct Order {
+    pub command: String,
+    pub args: Map<String, Value>,
+    pub timeout_s: Option<u32>,
+    pub deadline_s: Option<u32>,
+    pub files: Vec<FileRef>,
+}
+
+/// `POST /v1.0/nodes/{id}/commands`
+pub async fn on_node(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<Response, ApiError> {
+    let node = nodes::own(&app, &caller, &id).await?.record;
+    let request: CommandRequest = body::typed(body::json(&bytes)?, COMMAND.as_ref())?;
+    let key = request_key(&headers, &caller, &[&id, &String::from_utf8_lossy(&bytes)])?;
+    let CommandRequest { command, args, timeout_s, deadline_s } = request;
+    let order = Order { command, args, timeout_s, deadline_s, files: Vec::new() };
+    let record = queue_one(&app, &caller, &node, order, key.as_ref()).await?;
+    Ok(accepted(&format!("commands/{}", record.id), &view(record, String::new())))
+}
+
+/// Queues a command for one node, or finds the one that the same request queued before.
+///
+/// # Errors
+/// Whatever is wrong with it.
+pub async fn queue_one(
+    app: &App,
+    caller: &Caller,
+    node: &NodeRecord,
+    order: Order,
+    key: Option<&RequestKey>,
+) -> Result<CommandRecord, ApiError> {
+    if let Some(key) = key {
+        // asked again it is answered even if it would be refused by now
+        if let Some(id) = again(app.store.command_request(key).await?)? {
+            return app.store.command(&CommandId(id.clone())).await?.ok_or_else(|| ApiError::not_found("command", &id));
+        }
+    }
+    let topology = topologies::own(app, caller, node.topology.as_str()).await?;
+    let record = checked(app, caller, &topology, node, &order).await?;
+    match app.store.queue_commands(std::slice::from_ref(&record), None, key).await? {
+        Queued::New => {
+            app.metrics.commands_queued(1);
+            app.commands_changed(std::slice::from_ref(&record)).await;
+            Ok(record)
+        }
+        queued => {
+            let id = CommandId(again(Some(queued))?.unwrap_or_default());
+            app.store.command(&id).await?.ok_or_else(|| ApiError::not_found("command", id.as_str()))
+        }
+    }
+}
+
+/// What an earlier request of the same name made.
+fn again(queued: Option<Queued>) -> Result<Option<String>, ApiError> {
+    match queued {
+        None | Some(Queued::New) => Ok(None),
+        Some(Queued::Again(id)) => Ok(Some(id)),
+        Some(Queued::Other) => {
+            Err(ApiError::invalid("", "this Idempotency-Key was used for another request; take a new one"))
+        }
+        Some(Queued::Full(node)) => Err(ApiError::conflict(&format!(
+            "{COMMANDS_WAITING_MAX} commands wait for node {node} already; wait for some to end, or cancel them"
+        ))),
+    }
+}
+
+/// The commit of the script repo that a node has.
+async fn scripts(app: &App, node: &NodeRecord) -> Result<String, ApiError> {
+    if app.fleet.get(&node.id).is_none_or(|slot| slot.offer.is_none()) {
+        app.sync_node(&node.id).await?;
+    }
+    let offer = app.fleet.get(&node.id).and_then(|slot| slot.offer);
+    offer.map(|offer| offer.assignment.scripts.clone()).ok_or_else(|| {
+        ApiError::conflict(&format!(
+            "{} has no scripts yet; GET /nodes/{}/why says what it waits for",
+            node.name, node.id
+        ))
+    })
+}
+
+/// The script role of a node.
+async fn script_role(app: &App, node: &NodeRecord) -> Result<String, ApiError> {
+    let component = app.store.component(&node.component).await?;
+    let configs = app.configs.clone();
+    let catalog = blocking(move || configs.catalog_view()).await?.catalog;
+    let role = component.and_then(|c| Some(catalog.get(&c.spec.kind)?.role(&node.role)?.script_role.clone()));
+    Ok(role.unwrap_or_else(|| node.role.clone()))
+}
+
+/// The record of a command that may be queued.
+async fn checked(
+    app: &App,
+    caller: &Caller,
+    topology: &TopologyRecord,
+    node: &NodeRecord,
+    order: &Order,
+) -> Result<CommandRecord, ApiError> {
+    if topology.deleting {
+        return Err(ApiError::conflict("its topology is being deleted"));
+    }
+    let meta = meta::of(app, &scripts(app, node).await?, &order.command).await?;
+    may_run(app, caller, &order.command).await?;
+    let mut faults = faults(&meta, order);
+    if let Some(role) = meta.role.as_ref().filter(|_| faults.is_empty()) {
+        let own = script_role(app, node).await?;
+        if own != *role {
+            let message = format!("runs on nodes of the script role {role}; {} is of {own}", node.name);
+            faults.push(Fault::at("/command", message));
+        }
+    }
+    if faults.is_empty() { Ok(record(caller, topology, node, order, &meta)) } else { Err(ApiError::faults(faults)) }
+}
+
+fn faults(meta: &CommandMeta, order: &Order) -> Vec<Fault> {
+    let args = Value::Object(order.args.clone());
+    let mut faults = meta::faults(meta, &args);
+    if args.to_string().len() > COMMAND_ARGS_BYTES_MAX {
+        faults.push(Fault::at("/args", "longer than 16 KiB"));
+    }
+    faults.sort();
+    faults.dedup();
+    faults
+}
+
+async fn may_run(app: &App, caller: &Caller, command: &str) -> Result<(), ApiError> {
+    let group = command.split('/').next().unwrap_or_default();
+    if may(caller, meta::allowed(app, group).await?) {
+        return Ok(());
+    }
+    Err(ApiError::forbidden(&format!("commands of {group} are for administrators")))
+}
+
+/// Whether a caller may run commands of a group that is allowed to these.
+fn may(caller: &Caller, allowed: Allowed) -> bool {
+    caller.admin || allowed == Allowed::Tenant
+}
+
+fn record(
+    caller: &Caller,
+    topology: &TopologyRecord,
+    node: &NodeRecord,
+    order: &Order,
+    meta: &CommandMeta,
+) -> CommandRecord {
+    let now = now_ms();
+    CommandRecord {
+        id: CommandId(Uuid::now_v7().to_string()),
+        batch: None,
+        operation: None,
+        tenant: topology.tenant.clone(),
+        topology: topology.id.clone(),
+        component: node.component.clone(),
+        node: node.id.clone(),
+        node_name: node.name.clone(),
+        command: order.command.clone(),
+        args: order.args.clone(),
+        files: order.files.clone(),
+        timeout_s: order.timeout_s.unwrap_or(meta.timeout_s),
+        idempotent: meta.idempotent,
+        by: caller.tenant.clone(),
+        created_ms: now,
+        deadline_ms: now + i64::from(order.deadline_s.unwrap_or(COMMAND_DEADLINE_S)) * 1000,
+        standing: CommandStanding::Queued,
+        held: false,
+        cancelling: false,
+        started_ms: None,
+        ended_ms: None,
+        end: None,
+        assumed: false,
+        output_bytes: 0,
+    }
+}
+
+/// The name that a request gives itself, with a digest of what it asks for.
+fn request_key(headers: &HeaderMap, caller: &Caller, of: &[&str]) -> Result<Option<RequestKey>, ApiError> {
+    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = value.to_str().ok().filter(|key| (1..=KEY_MAX).contains(&key.len()));
+    let wrong = || ApiError::unreadable(format!("Idempotency-Key must be 1 to {KEY_MAX} printable ASCII characters"));
+    let key = key.ok_or_else(wrong)?.to_owned();
+    Ok(Some(RequestKey { tenant: caller.tenant.clone(), key, digest: Digest::of(of).0 }))
+}
+
+/// 202 with the place where it can be followed.
+fn accepted(place: &str, body: &impl Serialize) -> Response {
+    let headers: [(HeaderName, String); 1] = [(header::LOCATION, format!("/straas/v1.0/{place}"))];
+    (StatusCode::ACCEPTED, headers, axum::Json(body)).into_response()
+}
+
+/// A command as people see it.
+pub fn view(record: CommandRecord, output: String) -> CommandView {
+    CommandView {
+        id: record.id,
+        batch: record.batch,
+        topology: record.topology,
+        component: record.component,
+        node: record.node,
+        node_name: record.node_name,
+        command: record.command,
+        args: record.args,
+        standing: record.standing,
+        by: record.by,
+        created_ms: record.created_ms,
+        deadline_ms: record.deadline_ms,
+        started_ms: record.started_ms,
+        ended_ms: record.ended_ms,
+        cancelling: record.cancelling,
+        end: record.end,
+        output,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_for_administrators_are_for_administrators() {
+        let caller = |admin| Caller { tenant: "t".to_owned(), admin };
+        for (admin, allowed, expect) in [
+            (false, Allowed::Tenant, true),
+            (false, Allowed::Admin, false),
+            (true, Allowed::Tenant, true),
+            (true, Allowed::Admin, true),
+        ] {
+            assert_eq!(may(&caller(admin), allowed), expect, "{admin} {allowed:?}");
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Guest commands: list, show, wait for, cancel, output; and which there are.
+
+use super::super::auth::Caller;
+use super::super::extract::{Path, Query};
+use super::super::problem::ApiError;
+use super::super::topologies;
+use super::{accepted, view};
+use crate::app::{App, blocking};
+use crate::clock::now_ms;
+use crate::commands::meta;
+use axum::Extension;
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use serde::Deserialize;
+use std::sync::Arc;
+use std::time::Duration;
+use straas_schemas::command::{COMMAND_OUTPUT_BYTES_MAX, CommandStanding, CommandView, CommandsOffered};
+use straas_schemas::view::Page;
+use straas_schemas::{CommandId, ComponentId, NodeId, TopologyId};
+use straas_store::{Cancelled, CommandFilter, CommandRecord};
+use tokio::time::Instant;
+
+/// Longest wait for the end of a command in one request.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+/// Looks again at least so often, should a change have been on another controller.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Query of the list of commands.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandsQuery {
+    limit: Option<u32>,
+    marker: Option<String>,
+    node: Option<NodeId>,
+    component: Option<ComponentId>,
+    topology: Option<TopologyId>,
+    batch: Option<String>,
+    state: Option<CommandStanding>,
+}
+
+/// `GET /v1.0/commands`
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<CommandsQuery>,
+) -> Result<Json<Page<CommandView>>, ApiError> {
+    let page = topologies::ListQuery { limit: query.limit, marker: query.marker }.page();
+    let filter = CommandFilter {
+        tenant: Some(caller.tenant),
+        topology: query.topology,
+        component: query.component,
+        node: query.node,
+        batch: query.batch,
+        standing: query.state,
+    };
+    let mut records = app.store.commands(&filter, &page).await?;
+    let more = records.len() >= page.limit as usize;
+    records.truncate(page.limit as usize - 1);
+    let next = records.last().filter(|_| more).map(CommandRecord::marker);
+    Ok(Json(Page { items: records.into_iter().map(|record| view(record, String::new())).collect(), next }))
+}
+
+/// The caller's command of this id.
+///
+/// # Errors
+/// 404.
+pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<CommandRecord, ApiError> {
+    let found = app.store.command(&CommandId(id.to_owned())).await?;
+    found.filter(|record| record.tenant == caller.tenant).ok_or_else(|| ApiError::not_found("command", id))
+}
+
+/// Query of something that can be waited for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Waiting {
+    #[serde(default)]
+    wait: Option<String>,
+}
+
+impl Waiting {
+    /// Until when to wait.
+    ///
+    /// # Errors
+    /// 400 if it is no time.
+    pub fn until(&self) -> Result<Instant, ApiError> {
+        let Some(text) = &self.wait else { return Ok(Instant::now()) };
+        let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let number = digits.parse::<u32>().ok();
+        let wait = match (number, &text[digits.len()..]) {
+            (Some(number), "ms") => Duration::from_millis(number.into()),
+            (Some(number), "s" | "") => Duration::from_secs(number.into()),
+            (Some(number), "m") => Duration::from_secs(u64::from(number) * 60),
+            _ => return Err(ApiError::unreadable("wait must be a time as 500ms, 30s or 1m")),
+        };
+        Ok(Instant::now() + wait.min(WAIT_MAX))
+    }
+}
+
+/// The command once it has ended, or as it stands when the wait is over.
+///
+/// # Errors
+/// The store cannot be read, or the command is gone.
+pub async fn ended(app: &App, mut record: CommandRecord, until: Instant) -> Result<CommandRecord, ApiError> {
+    let mut changed = app.commands.listen(record.id.as_str());
+    let mut stopping = app.stopping.clone();
+    loop {
+        let id = record.id.clone();
+        record = app.store.command(&id).await?.ok_or_else(|| ApiError::not_found("command", id.as_str()))?;
+        if record.standing.is_final() || Instant::now() >= until {
+            return Ok(record);
+        }
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = tokio::time::sleep_until(until.min(Instant::now() + LOOK_EVERY)) => {}
+            () = stopping.requested() => return Ok(record),
+        }
+    }
+}
+
+/// `GET /v1.0/commands/{id}`
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Query(waiting): Query<Waiting>,
+) -> Result<Json<CommandView>, ApiError> {
+    let until = waiting.until()?;
+    let record = ended(&app, own(&app, &caller, &id).await?, until).await?;
+    let output = app.store.output(&record.id, 0, COMMAND_OUTPUT_BYTES_MAX).await?;
+    Ok(Json(view(record, String::from_utf8_lossy(&output).into_owned())))
+}
+
+/// `POST /v1.0/commands/{id}/cancel`
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let record = own(&app, &caller, &id).await?;
+    match app.store.cancel_command(&record.id, now_ms()).await? {
+        Cancelled::Wanted(record) => {
+            app.commands_changed(std::slice::from_ref(&record)).await;
+            Ok(accepted(&format!("commands/{id}"), &view(record, String::new())))
+        }
+        Cancelled::Ended(record) => {
+            Err(ApiError::conflict(&format!("it has ended before: it is {}", record.standing.name())))
+        }
+        Cancelled::Unknown => Err(ApiError::not_found("command", &id)),
+    }
+}
+
+/// Query of the output.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct From {
+    #[serde(default)]
+    offset: u64,
+}
+
+/// `GET /v1.0/commands/{id}/output`: the bytes as they came.
+pub async fn output(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    Query(from): Query<From>,
+) -> Result<Response, ApiError> {
+    let record = own(&app, &caller, &id).await?;
+    let bytes = app.store.output(&record.id, from.offset, COMMAND_OUTPUT_BYTES_MAX).await?;
+    let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
+    Ok((headers, bytes).into_response())
+}
+
+/// Query of the commands there are.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferedQuery {
+    /// Only those that nodes of this component can run, as of the scripts it should have.
+    component: Option<String>,
+}
+
+/// `GET /v1.0/guestcmds`
+pub async fn offered(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<OfferedQuery>,
+) -> Result<Json<CommandsOffered>, ApiError> {
+    let Some(id) = query.component else { return meta::all(&app, None, None).await.map(Json) };
+    let missing = || ApiError::not_found("component", &id);
+    let component = app.store.component(&ComponentId(id.clone())).await?.ok_or_else(missing)?;
+    topologies::own(&app, &caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    let configs = app.configs.clone();
+    let catalog = blocking(move || configs.catalog_view()).await?.catalog;
+    let kind = catalog.get(&component.spec.kind);
+    let role =
+        |role: &String| kind.and_then(|kind| kind.role(role)).map_or(role.clone(), |found| found.script_role.clone());
+    let roles: Vec<_> = component.spec.want.groups.iter().map(|group| role(&group.role)).collect();
+    meta::all(&app, Some(component.spec.want.scripts), Some(&roles)).await.map(Json)
+}

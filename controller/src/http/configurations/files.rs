@@ -1,0 +1,103 @@
+//! `/configurations/tree/{ref}/{path}`: list a folder, read a file, write a file.
+
+use super::{WRITE, allowed, author, etag, git, if_match, owner};
+use crate::app::App;
+use crate::http::auth::Caller;
+use crate::http::body;
+use crate::http::extract::{Body, Path};
+use crate::http::problem::ApiError;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use std::sync::Arc;
+use straas_repos::{Entry, Error};
+use straas_schemas::configuration::{ConfigContent, ConfigEntry, ConfigNode, ConfigWrite, ConfigWritten, EntryKind};
+
+/// `GET /v1.0/configurations/tree/{ref}`: the top folder.
+pub async fn read_top(
+    state: State<Arc<App>>,
+    caller: Extension<Caller>,
+    Path(reference): Path<String>,
+) -> Result<Response, ApiError> {
+    read(state, caller, Path((reference, String::new()))).await
+}
+
+/// `GET /v1.0/configurations/tree/{ref}/{path}`
+pub async fn read(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path((reference, path)): Path<(String, String)>,
+) -> Result<Response, ApiError> {
+    allowed(&app, &caller, &reference).await?;
+    let path = path.trim_end_matches('/').to_owned();
+    let configs = app.configs.clone();
+    let node = git(move || {
+        let commit = configs.resolve(&reference)?;
+        let content = match configs.list(&commit, &path)? {
+            Some(entries) => Some(ConfigContent::Folder { entries: entries.into_iter().map(entry).collect() }),
+            None => configs.read_shown(&commit, &path)?.map(|content| ConfigContent::File { content }),
+        };
+        let Some(content) = content else {
+            let what = format!("file or folder {path} at {reference}");
+            return Err(Error::NotFound { what, next: "list the folder above".into() });
+        };
+        Ok(ConfigNode { reference, commit: commit.into(), path, content })
+    })
+    .await?;
+    Ok((etag(&node.commit), Json(node)).into_response())
+}
+
+fn entry(entry: Entry) -> ConfigEntry {
+    let kind = if entry.folder { EntryKind::Folder } else { EntryKind::File };
+    ConfigEntry { name: entry.name, kind, size: entry.size }
+}
+
+/// `PUT /v1.0/configurations/tree/{branch}/{path}`
+pub async fn write(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path((branch, path)): Path<(String, String)>,
+    headers: HeaderMap,
+    Body(bytes): Body,
+) -> Result<Response, ApiError> {
+    if branch.contains('&') || branch.len() == 40 && !branch.contains('@') {
+        return Err(ApiError::invalid("", "a file is written to a branch, not to a tag or a commit"));
+    }
+    if owner(&app, &caller, &branch).await?.is_some_and(|topology| topology.deleting) {
+        return Err(ApiError::conflict("its topology is being deleted"));
+    }
+    let expect = if_match(&headers)?;
+    let request: ConfigWrite = body::typed(body::json(&bytes)?, WRITE.as_ref())?;
+    let (configs, by) = (app.configs.clone(), author(&caller));
+    let (name, file, wanted) = (branch.clone(), path.clone(), expect.clone());
+    let (before, written) = git(move || {
+        let before = configs.resolve(&name)?;
+        let done = configs.edit(&name, wanted.as_ref(), &file, &request.content, &request.message, &by);
+        match done {
+            Err(Error::Conflict { what, next }) if wanted.is_some() => {
+                // where it is now; if it moved back meanwhile, the loss was real all the same
+                Ok((configs.resolve(&name)?, Err(format!("{what}; {next}"))))
+            }
+            other => Ok((before, Ok(other?))),
+        }
+    })
+    .await?;
+    let commit = match written {
+        Ok(commit) => commit,
+        Err(_) => {
+            let text = format!(
+                "{branch} is at {before}, not at the commit of If-Match: read the file again, apply the change to it, and try again"
+            );
+            return Ok((etag(before.as_str()), ApiError::precondition_failed(&text)).into_response());
+        }
+    };
+    let changed = commit != before;
+    tracing::info!(%branch, path, %commit, changed, "a configuration file was written");
+    if !branch.contains('@') && changed {
+        // metadata and service settings are read from master by everything that plans
+        app.wake_all().await?;
+    }
+    let answer = ConfigWritten { branch, path, commit: commit.into(), changed };
+    Ok((etag(&answer.commit), Json(answer)).into_response())
+}

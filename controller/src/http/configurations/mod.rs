@@ -1,0 +1,83 @@
+//! The config repo over HTTP: folders, files, tags, history, differences, effective values.
+//!
+//! ```text
+//!  tree/{ref}/{path}   ref = branch | {branch}&{tag} | commit; '@' and '&' may stand in a path as they are
+//! ```
+//! Git is blocking and answers from its own files: every call goes to a thread for that. What is read
+//! carries the commit as its `ETag`; a write takes it back as `If-Match`, so that nobody writes over
+//! what he has not seen. Values that are secret are never shown. Decides nothing about nodes: a write
+//! changes a branch, a component takes it up when it is told to.
+
+mod effective;
+mod files;
+mod tags;
+
+pub use effective::{diff, effective, log, log_top};
+pub use files::{read, read_top, write};
+pub use tags::{create as create_tag, delete as delete_tag, list as list_tags};
+
+use super::auth::Caller;
+use super::problem::ApiError;
+use crate::app::{App, blocking};
+use axum::http::{HeaderMap, HeaderValue, header};
+use straas_repos::{CommitId, Error, Result};
+use straas_schemas::configuration::{ConfigWrite, TagRequest};
+use straas_store::TopologyRecord;
+
+/// Refuses a branch of a topology that is not the caller's: as if it were not there.
+async fn allowed(app: &App, caller: &Caller, reference: &str) -> std::result::Result<(), ApiError> {
+    owner(app, caller, reference).await.map(|_| ())
+}
+
+/// The topology of a ref, if it is of one, and of the caller's.
+async fn owner(app: &App, caller: &Caller, reference: &str) -> std::result::Result<Option<TopologyRecord>, ApiError> {
+    let Some(branch) = reference.split('&').find(|part| part.contains('@')) else { return Ok(None) };
+    let missing = || ApiError::not_found("branch", branch);
+    let (name, zone) = branch.split_once('@').ok_or_else(missing)?;
+    let found = app.store.topology_by_name(name, zone).await?;
+    found.filter(|topology| topology.tenant == caller.tenant).map(Some).ok_or_else(missing)
+}
+
+/// Who a commit is by.
+fn author(caller: &Caller) -> String {
+    caller.tenant.clone()
+}
+
+fn etag(commit: &str) -> [(header::HeaderName, HeaderValue); 1] {
+    // 40 hex digits
+    let value = HeaderValue::from_str(&format!("\"{commit}\"")).unwrap_or(HeaderValue::from_static("\"\""));
+    [(header::ETAG, value)]
+}
+
+/// The commit that `If-Match` names; `None` where any will do.
+fn if_match(headers: &HeaderMap) -> std::result::Result<Option<CommitId>, ApiError> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim().trim_start_matches("W/").trim_matches('"');
+    if text == "*" {
+        return Ok(None);
+    }
+    let unreadable = |_| ApiError::unreadable("If-Match is not the ETag of an earlier answer: a commit in quotes");
+    CommitId::parse(text).map(Some).map_err(unreadable)
+}
+
+/// Runs blocking work of a repository.
+async fn git<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> std::result::Result<T, ApiError> {
+    match blocking(work).await {
+        Ok(done) => Ok(done),
+        Err(crate::error::Error::Repos(error)) => Err(problem(error)),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// A repository's refusal, for who named what it refused.
+fn problem(error: Error) -> ApiError {
+    match &error {
+        Error::NotFound { what, .. } => ApiError::absent(&format!("{what} does not exist")),
+        _ => error.into(),
+    }
+}
+
+static WRITE: std::sync::LazyLock<Option<jsonschema::Validator>> =
+    std::sync::LazyLock::new(|| super::body::validator(&schemars::schema_for!(ConfigWrite)));
+static TAG: std::sync::LazyLock<Option<jsonschema::Validator>> =
+    std::sync::LazyLock::new(|| super::body::validator(&schemars::schema_for!(TagRequest)));

@@ -1,0 +1,73 @@
+//! `/configurations/tree/{branch}/tags`: names for commits of a branch.
+//!
+//! In git a tag is called `{role}&{branch}&{tag}`; users say `{branch}&{tag}`.
+
+use super::{TAG, allowed, author, git, owner};
+use crate::app::App;
+use crate::http::auth::Caller;
+use crate::http::body;
+use crate::http::extract::{Body, Path, Query};
+use crate::http::problem::ApiError;
+use crate::http::topologies::ListQuery;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use std::sync::Arc;
+use straas_repos::CommitId;
+use straas_schemas::configuration::{TagRequest, TagView};
+use straas_schemas::view::Page;
+
+/// Most tags of one answer.
+const LIST_MAX: u32 = 500;
+
+/// `GET /v1.0/configurations/tree/{branch}/tags`
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(branch): Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Page<TagView>>, ApiError> {
+    allowed(&app, &caller, &branch).await?;
+    let limit = query.limit.unwrap_or(100).clamp(1, LIST_MAX) as usize;
+    let configs = app.configs.clone();
+    let (items, more) = git(move || configs.tags(&branch, query.marker.as_deref(), limit)).await?;
+    let next = items.last().filter(|_| more).map(|tag| tag.tag.clone());
+    Ok(Json(Page { items, next }))
+}
+
+/// `POST /v1.0/configurations/tree/{branch}/tags`
+pub async fn create(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(branch): Path<String>,
+    Body(bytes): Body,
+) -> Result<Response, ApiError> {
+    let topology = owner(&app, &caller, &branch).await?;
+    if topology.as_ref().is_some_and(|topology| topology.deleting) {
+        return Err(ApiError::conflict("its topology is being deleted"));
+    }
+    let request: TagRequest = body::typed(body::json(&bytes)?, TAG.as_ref())?;
+    // a topology's branch is its user's, the others are the administrator's
+    let role = if topology.is_some() { "user" } else { "admin" };
+    let (configs, by) = (app.configs.clone(), author(&caller));
+    let made = git(move || {
+        let commit = request.commit.as_deref().map(CommitId::parse).transpose()?;
+        configs.create_tag(role, &branch, &request.tag, commit.as_ref(), &request.message, &by)
+    })
+    .await?;
+    let place = format!("/straas/v1.0/configurations/tree/{}", made.reference);
+    Ok((StatusCode::CREATED, [(header::LOCATION, place)], Json(made)).into_response())
+}
+
+/// `DELETE /v1.0/configurations/tree/{branch}/tags/{tag}`
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path((branch, tag)): Path<(String, String)>,
+) -> Result<StatusCode, ApiError> {
+    allowed(&app, &caller, &branch).await?;
+    let configs = app.configs.clone();
+    git(move || configs.delete_tag(&branch, &tag)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,121 @@
+//! Components as recorded, with what the repos say of what their nodes are made of.
+
+use super::Given;
+use crate::error::chain;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use straas_planner::{Component, Group, Knowledge, NodeWish, Reverted, Rollout, Target};
+use straas_repos::{CommitId, ConfigRepo, ScriptRepo};
+use straas_schemas::config::Effective;
+use straas_schemas::metadata::Catalog;
+use straas_schemas::{Lifecycle, NodeId};
+use straas_store::{ComponentRecord, ComponentSpec, GroupSpec, NodeSpec, Want};
+
+/// What the repos say, asked once for each thing that is made of the same.
+pub(super) struct Library {
+    pub(super) configs: ConfigRepo,
+    pub(super) scripts: ScriptRepo,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) given: Given,
+    pub(super) known: BTreeMap<Edition, Result<Knowledge, String>>,
+}
+
+/// Everything that decides what a node of a component is made of.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Edition {
+    kind: String,
+    version: String,
+    config: String,
+    scripts: String,
+    roles: BTreeSet<String>,
+}
+
+impl Library {
+    pub(super) fn component(&mut self, record: ComponentRecord) -> Component {
+        let ComponentSpec { kind, depends_on, want, rollout, removed } = record.spec;
+        let group = |g: &GroupSpec| Group {
+            name: g.name.clone(),
+            role: g.role.clone(),
+            size: g.size,
+            without: g.without.clone(),
+            flavor: g.flavor.clone(),
+            fault_domains_min: g.fault_domains_min,
+            anti_affinity_group: g.anti_affinity_group.clone(),
+            cname: g.cname,
+        };
+        let groups = want.groups.iter().map(group).collect();
+        let rollout = rollout.map(|rollout| Rollout {
+            job: rollout.job,
+            before: self.target(&kind, &rollout.before, None, None),
+            canary: rollout.canary,
+            max_failures: rollout.max_failures,
+            paused: rollout.paused,
+            reverted: rollout.reverted.map(|r| Reverted { reason: r.reason, by_user: r.by_user }),
+        });
+        let given = self.given.get(&record.id).cloned();
+        let given = given.as_deref();
+        let wish = |(id, node): (&NodeId, &NodeSpec)| {
+            let wish = NodeWish {
+                lifecycle: if node.stopped { Lifecycle::Stopped } else { Lifecycle::Running },
+                restarts: node.restarts,
+                replacements: node.replacements,
+                target: node.scripts.as_deref().map(|scripts| self.target(&kind, &want, Some(scripts), given)),
+            };
+            (id.clone(), wish)
+        };
+        let wishes = want.nodes.iter().map(wish).collect();
+        Component {
+            id: record.id,
+            name: record.name,
+            target: self.target(&kind, &want, None, given),
+            kind,
+            depends_on,
+            groups,
+            rollout,
+            wishes,
+            removed,
+        }
+    }
+
+    /// What `want` makes of nodes; `scripts` are those of one node, if not the component's; `given`
+    /// is said in place of what the config repo says.
+    fn target(&mut self, kind: &str, want: &Want, scripts: Option<&str>, given: Option<&Effective>) -> Target {
+        let edition = Edition {
+            kind: kind.to_owned(),
+            version: want.version.clone(),
+            config: want.config.clone(),
+            scripts: scripts.unwrap_or(&want.scripts).to_owned(),
+            roles: want.groups.iter().map(|group| group.role.clone()).collect(),
+        };
+        let known = match self.known.get(&edition).filter(|_| given.is_none()) {
+            Some(known) => known.clone(),
+            None => self.read(&edition, given),
+        };
+        if given.is_none() {
+            self.known.insert(edition.clone(), known.clone());
+        }
+        Target { version: edition.version, config: edition.config, scripts: edition.scripts, known }
+    }
+
+    fn read(&self, edition: &Edition, given: Option<&Effective>) -> Result<Knowledge, String> {
+        let Edition { kind, version, config, scripts, roles } = edition;
+        let commit = |text: &str| CommitId::parse(text).map_err(|e| chain(&e));
+        let (config, scripts) = (commit(config)?, commit(scripts)?);
+        let meta = self.catalog.get(kind).ok_or_else(|| format!("the catalog has no component type {kind}"))?;
+        let config = match given {
+            Some(given) => given.clone(),
+            None => (*self.configs.effective(&config, kind, version).map_err(|e| chain(&e))?).clone(),
+        };
+        let mut by_role = BTreeMap::new();
+        for role in roles {
+            let role = &meta.role(role).ok_or_else(|| format!("{kind} has no role {role}"))?.script_role;
+            let missing = self.scripts.missing(&scripts, kind, role, version).map_err(|e| chain(&e))?;
+            if !missing.is_empty() {
+                return Err(format!("the script repo lacks {}", missing.join(", ")));
+            }
+            let digests = self.scripts.stage_digests(&scripts, kind, role, version).map_err(|e| chain(&e))?;
+            by_role.insert(role.clone(), (*digests).clone());
+        }
+        Ok(Knowledge { meta: meta.clone(), config, scripts: by_role })
+    }
+}

@@ -1,0 +1,255 @@
+//! What the user API shows of the config repo: folders, files, tags, history, differences, origins.
+//!
+//! Values that are secret never leave the controller: [`SECRET`] stands in their place, and a file
+//! written back with it keeps the value that was there.
+
+use crate::config::ValueKind;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Stands for a value that is not shown.
+pub const SECRET: &str = "<secret>";
+/// Longest name of a tag.
+pub const TAG_BYTES_MAX: usize = 64;
+
+/// `GET /configurations/tree/{ref}/{path}`: a folder or a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigNode {
+    /// As it was asked for.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// The commit that it stands for; send it as `If-Match` with a change.
+    pub commit: String,
+    /// From the top of the repository; empty for the top itself.
+    pub path: String,
+    /// What stands there.
+    #[serde(flatten)]
+    pub content: ConfigContent,
+}
+
+/// What stands at a path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ConfigContent {
+    /// A folder.
+    Folder {
+        /// What is in it, by name.
+        entries: Vec<ConfigEntry>,
+    },
+    /// A file.
+    File {
+        /// Its text.
+        content: String,
+    },
+}
+
+/// An entry of a folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigEntry {
+    /// Its name in the folder.
+    pub name: String,
+    /// `folder` or `file`.
+    #[serde(rename = "type")]
+    pub kind: EntryKind,
+    /// Bytes of a file; 0 for a folder.
+    pub size: u64,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryKind {
+    /// A folder.
+    Folder,
+    /// A file.
+    File,
+}
+
+/// `PUT /configurations/tree/{branch}/{path}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigWrite {
+    /// The whole new text of the file.
+    #[schemars(length(max = 262_144))]
+    pub content: String,
+    /// Why, in words.
+    #[schemars(length(min = 1, max = 4_096))]
+    pub message: String,
+}
+
+/// Answer to a write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigWritten {
+    /// The branch.
+    pub branch: String,
+    /// The file.
+    pub path: String,
+    /// The branch's newest commit now.
+    pub commit: String,
+    /// Whether there was anything to change.
+    pub changed: bool,
+}
+
+/// `POST /configurations/tree/{branch}/tags`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TagRequest {
+    /// Its name: letters, digits and `. _ -`, beginning with a letter or digit.
+    #[schemars(length(min = 1, max = 64))]
+    pub tag: String,
+    /// What it marks, in words.
+    #[schemars(length(min = 1, max = 4_096))]
+    pub message: String,
+    /// A commit of the branch; its newest if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+}
+
+/// A tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TagView {
+    /// As the user named it.
+    pub tag: String,
+    /// The branch it belongs to.
+    pub branch: String,
+    /// Whose it is: `user` or `admin`.
+    pub role: String,
+    /// What to give where a ref is asked for: `{branch}&{tag}`.
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// The commit it marks.
+    pub commit: String,
+    /// What it marks, in words.
+    pub message: String,
+    /// Who made it.
+    pub author: String,
+    /// When, Unix ms; of the commit if the tag itself does not say.
+    pub at_ms: i64,
+}
+
+/// A commit in the history of a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommitView {
+    /// Its hash.
+    pub commit: String,
+    /// Who made it.
+    pub author: String,
+    /// When, Unix ms.
+    pub at_ms: i64,
+    /// Why.
+    pub message: String,
+}
+
+/// What differs between two commits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ConfigDiff {
+    /// The commit on the left.
+    pub from: String,
+    /// The commit on the right.
+    pub to: String,
+    /// Files that differ, by path.
+    pub files: Vec<FileDiff>,
+    /// There are more files than are shown.
+    #[serde(default)]
+    pub truncated: bool,
+}
+
+/// What differs in one file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileDiff {
+    /// Its path.
+    pub path: String,
+    /// How it differs.
+    pub change: FileChange,
+    /// Keys whose values differ; empty for a file that is no configuration, or if only its texts for
+    /// people or its limits differ.
+    #[serde(default)]
+    pub keys: Vec<KeyDiff>,
+}
+
+/// How a file differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileChange {
+    /// It is on the right only.
+    Added,
+    /// It is on the left only.
+    Removed,
+    /// It is on both sides.
+    Changed,
+}
+
+/// A value that differs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeyDiff {
+    /// Its section.
+    pub section: String,
+    /// Its key.
+    pub key: String,
+    /// Its value on the left, as text.
+    pub old: Option<String>,
+    /// Its value on the right, as text.
+    pub new: Option<String>,
+}
+
+/// `GET /configurations/effective/{component_id}`: what a component is configured with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EffectiveView {
+    /// The component.
+    pub component: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its version.
+    pub version: String,
+    /// The commit that it should have.
+    pub commit: String,
+    /// The branch of its topology.
+    pub branch: String,
+    /// That branch's newest commit: if it is another, changes wait to be applied.
+    pub head: Option<String>,
+    /// Every value.
+    pub values: Vec<EffectiveValue>,
+}
+
+/// A value with its origin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EffectiveValue {
+    /// Its section.
+    pub section: String,
+    /// Its key.
+    pub key: String,
+    /// The value in its type.
+    pub value: serde_json::Value,
+    /// The value of `default.json`.
+    pub default: serde_json::Value,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: ValueKind,
+    /// The user may change it.
+    pub settable: bool,
+    /// It is not shown.
+    #[serde(default)]
+    pub secret: bool,
+    /// The file that sets it.
+    pub file: String,
+    /// The commit that set it so; absent if that is further back than was looked.
+    pub set_by: Option<CommitView>,
+    /// What it does.
+    #[serde(default)]
+    pub doc: String,
+}
+
+/// A value that an upgrade took along or left behind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CarriedValue {
+    /// Its section.
+    pub section: String,
+    /// Its key.
+    pub key: String,
+    /// The value; [`SECRET`] if it is not to be shown.
+    pub value: String,
+    /// Why it was left behind; absent if it was taken along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<String>,
+}
