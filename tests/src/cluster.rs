@@ -21,7 +21,7 @@ use straas_controller::config::Config;
 use straas_drivers::local::{LocalHosts, beside};
 use straas_repos::{ConfigRepo, ScriptRepo};
 use straas_schemas::job::{Job, JobStanding};
-use straas_schemas::view::{Accepted, Event, Standing, TopologyView};
+use straas_schemas::view::{Accepted, Event, TopologyView};
 use tempfile::TempDir;
 
 /// Where the directories of all tests are: a disk that can carry an overlay, unlike many a `/tmp`.
@@ -248,11 +248,7 @@ impl Cluster {
             .follow(accepted.job.id.as_str(), ACTIVE_MAX, |job| job.standing.is_final().then(|| job.clone()))
             .await?;
         ensure!(job.standing == JobStanding::Succeeded, "the job ended as {:?}", job.standing);
-        let id = job.topology.as_str();
-        wait("the topology to be ACTIVE", STEP_MAX, async || {
-            self.api.topology(id).await.ok().filter(|topology| topology.status == Standing::Active)
-        })
-        .await
+        self.settled(job.topology.as_str()).await
     }
 
     /// What happened to a topology so far.

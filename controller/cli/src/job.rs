@@ -8,16 +8,13 @@ use crate::error::CliError;
 use crate::mutation;
 use crate::output::{Format, clean, duration, print, table, time, word};
 use crate::routes::{self, Route};
-use crate::sse::Events;
+use crate::sse::{Heard, follow as follow_events};
 use clap::Subcommand;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use straas_schemas::job::{Job, JobStanding, NodeStep, Progress, Step};
 use straas_schemas::view::{Event, Page};
-
-/// Tries to follow a job again so often in a row when the stream breaks.
-const RECONNECTS_MAX: u32 = 60;
 
 /// What to do with jobs.
 #[derive(Subcommand)]
@@ -207,47 +204,29 @@ pub async fn watch(client: &Client, id: &str, format: Format) -> Result<(), CliE
 pub async fn follow(client: &Client, id: &str, format: Format) -> Result<Job, CliError> {
     let mut display: Box<dyn Display> =
         if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines::default()) };
-    let (mut broken, mut after) = (0, 0);
-    loop {
-        if broken > 0 {
-            // the controller was restarted, or the link was cut
-            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-        }
-        let mut events = match client.events(routes::JOB_EVENTS, id, after).await {
-            Ok(response) => Events::new(response),
-            Err(error) if error.may_pass() && broken > 0 && broken < RECONNECTS_MAX => {
-                broken += 1;
-                continue;
-            }
-            Err(error) => return Err(error),
-        };
-        while let Some(event) = events.next().await? {
-            after = event.id.unwrap_or(after);
-            match event.kind.as_str() {
-                "job" => {
-                    let Ok(job) = serde_json::from_str::<Job>(&event.data) else { continue };
-                    broken = 0;
-                    display.job(&job);
-                    if job.standing.is_final() {
-                        if format != Format::Table {
-                            print(format, &job, show)?;
-                        }
-                        return Ok(job);
-                    }
+    follow_events(client, routes::JOB_EVENTS, id, "the job", |event| {
+        match event.kind.as_str() {
+            "job" => {
+                let Ok(job) = serde_json::from_str::<Job>(&event.data) else { return Ok(Heard::Nothing) };
+                display.job(&job);
+                if !job.standing.is_final() {
+                    return Ok(Heard::More);
                 }
-                "event" => {
-                    if let Ok(event) = serde_json::from_str::<Event>(&event.data) {
-                        display.event(&event);
-                    }
+                if format != Format::Table {
+                    print(format, &job, show)?;
                 }
-                _ => {}
+                return Ok(Heard::End(job));
             }
+            "event" => {
+                if let Ok(event) = serde_json::from_str::<Event>(&event.data) {
+                    display.event(&event);
+                }
+            }
+            _ => {}
         }
-        broken += 1;
-        if broken >= RECONNECTS_MAX {
-            return Err(CliError::Job(format!("the job's events broke off {broken} times; it may still go on")));
-        }
-    }
+        Ok(Heard::Nothing)
+    })
+    .await
 }
 
 fn finish(job: &Job) -> Result<(), CliError> {

@@ -1,12 +1,65 @@
 //! Reads server-sent events (WHATWG HTML, 9.2) from a response.
 
+use crate::client::Client;
 use crate::error::CliError;
+use crate::routes::Route;
 use http::Response;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 /// Most bytes of one event: a job of 1,000 nodes with output fits.
 const EVENT_BYTES_MAX: usize = 16 << 20;
+
+/// Tries in a row to take a stream up again where it broke: a minute.
+const RECONNECTS_MAX: u32 = 60;
+
+/// What an event was to who follows.
+pub enum Heard<T> {
+    /// Nothing of interest.
+    Nothing,
+    /// A sign that it goes on.
+    More,
+    /// What was waited for.
+    End(T),
+}
+
+/// Follows a stream to what is waited for, over restarts of the controller and cut links. `whose`
+/// names it for people, e.g. `the job`.
+pub async fn follow<T>(
+    client: &Client,
+    route: Route,
+    id: &str,
+    whose: &str,
+    mut hear: impl FnMut(&Event) -> Result<Heard<T>, CliError>,
+) -> Result<T, CliError> {
+    let (mut broken, mut after) = (0, 0);
+    loop {
+        if broken > 0 {
+            // the controller was restarted, or the link was cut
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        let mut events = match client.events(route, id, after).await {
+            Ok(response) => Events::new(response),
+            Err(error) if error.may_pass() && broken > 0 && broken < RECONNECTS_MAX => {
+                broken += 1;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        while let Some(event) = events.next().await? {
+            after = event.id.unwrap_or(after);
+            match hear(&event)? {
+                Heard::Nothing => {}
+                Heard::More => broken = 0,
+                Heard::End(end) => return Ok(end),
+            }
+        }
+        broken += 1;
+        if broken >= RECONNECTS_MAX {
+            return Err(CliError::Job(format!("{whose}'s events broke off {broken} times; it may still go on")));
+        }
+    }
+}
 
 /// A stream of events.
 pub struct Events {

@@ -52,7 +52,6 @@ pub fn gone(known: &Known<'_>) -> Vec<NodeId> {
 
 /// Components that are to go and of which nothing is left.
 pub fn components(known: &Known<'_>) -> Vec<ComponentId> {
-    let empty = |id: &ComponentId| known.leavers(id).all(|n| n.host == Host::Absent);
-    let removed = known.input.components.iter().filter(|c| c.removed && empty(&c.id));
+    let removed = known.input.components.iter().filter(|c| c.removed && known.rid_of_leavers(&c.id));
     removed.map(|c| c.id.clone()).collect()
 }

@@ -12,7 +12,7 @@
 
 use crate::assign::Common;
 use crate::desired::Wanted;
-use crate::membership::joined;
+use crate::membership::joined_by;
 use crate::observe::{Known, newcomer};
 use crate::operations::{Need, Operations, Progress};
 use crate::permits::{Drafted, Grant, Permits};
@@ -160,10 +160,8 @@ fn hard_wait(rosters: &Rosters<'_>, wanted: &Wanted<'_>, node: Option<&Node>) ->
 
 /// The job that added a node to a component which worked already; empty if no job is known.
 fn added_by(known: &Known<'_>, wanted: &Wanted<'_>, node: Option<&Node>) -> Option<String> {
-    let last = node.and_then(|n| n.assignment.as_ref());
-    if last.is_some() {
-        let by = last.and_then(|a| a.context.pointer("/node/joined")).and_then(serde_json::Value::as_str);
-        return by.filter(|_| node.is_some_and(joined)).map(str::to_owned);
+    if let Some(node) = node.filter(|n| n.assignment.is_some()) {
+        return joined_by(node).map(str::to_owned);
     }
     let id = &wanted.component.id;
     let adds =

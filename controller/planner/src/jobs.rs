@@ -7,12 +7,12 @@
 //! ```
 //! Nothing of this is stored: asking twice derives it twice.
 
-use crate::departures;
 use crate::desired::Wanted;
 use crate::operations::{Need, Progress as Operation};
 use crate::picture::Picture;
 use crate::targets::{self, arrived};
 use crate::{Component, Host, NewNode, Node, OpenJob, why};
+use crate::{departures, membership};
 use straas_schemas::heartbeat::Activity;
 use straas_schemas::job::{Job, JobKind, JobStage, JobStanding, NodeStep, Progress, Step};
 use straas_schemas::view::{Cause, RolloutPhase};
@@ -96,7 +96,7 @@ fn component_settled(picture: &Picture<'_>, component: &Component) -> bool {
     let known = picture.known;
     known.fault(component).is_none()
         && known.of_component(&component.id).iter().all(|w| node_settled(picture, w))
-        && known.leavers(&component.id).all(|n| n.host == Host::Absent)
+        && known.rid_of_leavers(&component.id)
 }
 
 /// How a job stands, and what is to be said about it beside what was asked for.
@@ -112,8 +112,8 @@ fn standing(picture: &Picture<'_>, open: &OpenJob, steps: &[Step]) -> (JobStandi
         JobKind::Delete => return (going, String::new()),
         _ if known.input.topology.deleting => return (JobStanding::Superseded, String::new()),
         JobKind::Remove => {
-            let left = scope.iter().flat_map(|c| known.leavers(&c.id)).any(|n| n.host != Host::Absent);
-            return (if left { going } else { JobStanding::Succeeded }, String::new());
+            let gone = scope.iter().all(|c| known.rid_of_leavers(&c.id));
+            return (if gone { JobStanding::Succeeded } else { going }, String::new());
         }
         // what it was about was removed
         _ if scope.is_empty() || scope.iter().all(|c| c.removed) => return (JobStanding::Superseded, String::new()),
@@ -130,7 +130,7 @@ fn standing(picture: &Picture<'_>, open: &OpenJob, steps: &[Step]) -> (JobStandi
         _ if settled => (JobStanding::Succeeded, String::new()),
         Some(wave) if wave.phase == RolloutPhase::Paused => (JobStanding::Paused, "paused by a user".to_owned()),
         Some(wave) if wave.phase == RolloutPhase::Held => {
-            let failing: Vec<String> = wave.failing.iter().map(|f| format!("{}: {}", f.node.name, f.text)).collect();
+            let failing = wave.failures();
             (JobStanding::Held, format!("held because nodes fail with it: {}", failing.join("; ")))
         }
         _ => (going, String::new()),
@@ -206,8 +206,7 @@ fn nodes(picture: &Picture<'_>, open: &OpenJob, component: &Component, stage: Jo
 
 /// Whether a node was added by this job, or is not known to have been added by another.
 fn added_by(node: &Node, open: &OpenJob) -> bool {
-    let Some(last) = &node.assignment else { return true };
-    last.context.pointer("/node/joined").and_then(serde_json::Value::as_str) == Some(open.id.as_str())
+    node.assignment.is_none() || membership::joined_by(node) == Some(open.id.as_str())
 }
 
 fn operation(id: &NodeId, name: &str, need: &Need<'_>) -> NodeStep {

@@ -268,9 +268,14 @@ impl<'a> Role<'_, 'a> {
     }
 }
 
+/// The job that added a node to a component that worked already; empty if it was not known.
+pub fn joined_by(node: &Node) -> Option<&str> {
+    node.assignment.as_ref()?.context.pointer("/node/joined")?.as_str()
+}
+
 /// Whether a node was added to a component that worked already.
 pub fn joined(node: &Node) -> bool {
-    node.assignment.as_ref().is_some_and(|a| a.context.pointer("/node/joined").is_some())
+    joined_by(node).is_some()
 }
 
 /// Whether a newcomer has all it needs to be configured.

@@ -76,6 +76,11 @@ impl<'a> Known<'a> {
         self.unwanted.iter().copied().filter(move |n| n.component == *id)
     }
 
+    /// Whether no node of a component that is not wanted has a host any more.
+    pub fn rid_of_leavers(&self, id: &ComponentId) -> bool {
+        self.leavers(id).all(|n| n.host == Host::Absent)
+    }
+
     /// Whether some node of a component works or has worked on its present host. Before that there
     /// is nothing that a change could disturb or lose.
     pub fn served(&self, id: &ComponentId) -> bool {

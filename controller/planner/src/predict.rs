@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::view::DryRun;
 use straas_schemas::{Assignment, Lifecycle, StageOrder};
 
+/// What a new host goes through, in order.
+const ON_A_NEW_HOST: [&str; 6] = ["spawn", "verify_spawn", "install", "pre_config", "config", "validate"];
+
 /// What would happen if `wished` were wanted instead of `now`.
 #[must_use]
 pub fn predict(now: &PlanInput, wished: &PlanInput) -> DryRun {
@@ -35,20 +38,16 @@ pub fn predict(now: &PlanInput, wished: &PlanInput) -> DryRun {
         let (node, component) = (&wanted.node, wanted.component);
         let mut why = Vec::new();
         let recorded = known.recorded.get(&node.id);
-        match recorded {
-            None => {
-                ["spawn", "verify_spawn", "install", "pre_config", "config", "validate"]
-                    .iter()
-                    .for_each(|stage| step(&mut out, component, stage));
-                why.push("is new".to_owned());
-            }
+        let new_host = match recorded {
+            None => Some("is new"),
             Some(n) if n.host_number < wanted.wish.replacements => {
-                ["spawn", "verify_spawn", "install", "pre_config", "config", "validate"]
-                    .iter()
-                    .for_each(|stage| step(&mut out, component, stage));
-                why.push("gets another host; its place, name and number stay".to_owned());
+                Some("gets another host; its place, name and number stay")
             }
-            Some(_) => {}
+            Some(_) => None,
+        };
+        if let Some(text) = new_host {
+            ON_A_NEW_HOST.iter().for_each(|stage| step(&mut out, component, stage));
+            why.push(text.to_owned());
         }
         let before = recorded.and_then(|n| n.assignment.as_ref());
         if let (Some(before), Some(after), true) = (before, gates.assignments.get(&node.id), why.is_empty()) {

@@ -72,6 +72,11 @@ impl Wave<'_> {
     pub fn barred(&self) -> bool {
         matches!(self.phase, RolloutPhase::Paused | RolloutPhase::Held)
     }
+
+    /// Which nodes fail with it and how, in words.
+    pub fn failures(&self) -> Vec<String> {
+        self.failing.iter().map(|f| format!("{}: {}", f.node.name, f.text)).collect()
+    }
 }
 
 /// How every change stands, and what each node gets.

@@ -158,7 +158,7 @@ fn rollout(picture: &Picture<'_>, component: &Component, wave: &Wave<'_>) -> Rol
     let of_component = picture.known.of_component(&component.id);
     let done =
         |w: &&&Wanted<'_>| picture.known.recorded.get(&w.node.id).is_some_and(|n| arrived(n, w) && picture.settled(n));
-    let failing: Vec<String> = wave.failing.iter().map(|f| format!("{}: {}", f.node.name, f.text)).collect();
+    let failing = wave.failures();
     let reverted = wave.rollout.reverted.as_ref().map(|r| r.reason.clone());
     RolloutView {
         job: wave.rollout.job.clone(),

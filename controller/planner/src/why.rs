@@ -171,7 +171,7 @@ fn let_through(picture: &Picture<'_>, wanted: &Wanted<'_>, node: &Node) -> Optio
     match wave.phase {
         RolloutPhase::Paused => Some(why(Cause::Paused, "the change is paused by a user", &[job])),
         RolloutPhase::Held => {
-            let failing: Vec<String> = wave.failing.iter().map(|f| format!("{}: {}", f.node.name, f.text)).collect();
+            let failing = wave.failures();
             let text = format!("the change is held, because nodes fail with it: {}", brief(&failing));
             Some(why(Cause::Held, text, &[job, ("failing", failing.join("; "))]))
         }

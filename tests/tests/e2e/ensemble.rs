@@ -7,12 +7,8 @@ use straas_schemas::job::JobStanding;
 use straas_schemas::view::{NodeView, Page, TopologyView};
 use straas_store::{PAGE_MAX, PageRequest, SqlStore, Store as _};
 use straas_tests::cluster::STEP_MAX;
+use straas_tests::workflow::nodes;
 use straas_tests::{Cluster, left, say, scene};
-
-/// Nodes of a topology.
-pub fn nodes(topology: &TopologyView) -> Vec<&NodeView> {
-    topology.components.iter().flat_map(|component| &component.nodes).collect()
-}
 
 /// How many nodes say which mode.
 pub fn modes(topology: &TopologyView) -> BTreeMap<String, usize> {

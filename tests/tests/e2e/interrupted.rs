@@ -1,6 +1,6 @@
 //! Everything is killed, cut and rebooted in the middle; it always ends ACTIVE.
 
-use crate::ensemble::{nodes, zk};
+use crate::ensemble::zk;
 use anyhow::{Context as _, Result, ensure};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::view::{Event, Liveness, NodeView, Standing};
 use straas_tests::cluster::{ACTIVE_MAX, STEP_MAX};
 use straas_tests::stages::{DOWNLOAD, held, instrument, release, runs};
+use straas_tests::workflow::nodes;
 use straas_tests::{Cluster, left, say, scene, wait};
 
 /// How often a stage was reported as done by a node.
