@@ -5,6 +5,7 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::error::{Error, chain};
 use crate::fleet::{Fleet, Offer};
+use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::stop::Stop;
 use crate::tasks::beats::Beats;
@@ -45,6 +46,8 @@ pub struct App {
     pub beats: Beats,
     /// Files every host should have.
     pub files: Vec<FileRef>,
+    /// Where users and their tokens are known.
+    pub identity: Arc<dyn Identity>,
     /// Hash of the administrator's token.
     pub admin_token: String,
     /// Numbers for `/metrics`.

@@ -52,6 +52,8 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
             return Ok(());
         }
     }
+    app.beats.read(topology, &plan.facts);
+    plan.looks.iter().for_each(|(node, at_ms)| app.fleet.look(node, *at_ms));
     let node = |id: &NodeId| input.nodes.iter().find(|node| node.id == *id);
     let missing = |wish: &HostWish| node(&wish.node).is_none_or(|n| n.host != Host::Up || n.host_number < wish.number);
     // nothing has ended while a host is being made for a node that goes: it goes first
@@ -122,6 +124,7 @@ async fn forget(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> 
         other => other?,
     }
     input.nodes.iter().for_each(|node| app.fleet.remove(&node.id));
+    app.beats.forget(&input.topology.id);
     event(app, input, &format!("topology {} is deleted; nothing of it is left", input.topology.name)).await;
     Ok(())
 }

@@ -35,6 +35,60 @@ pub struct Config {
     /// What is laid over the repositories.
     #[serde(default)]
     pub seed: SeedConfig,
+    /// Where users are known, if not to this controller alone.
+    #[serde(default)]
+    pub auth: AuthConfig,
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthConfig {
+    /// Users, tenants and tokens are OpenStack's.
+    pub keystone: Option<KeystoneAuth>,
+}
+
+/// `[auth.keystone]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeystoneAuth {
+    /// Its URL, ending with `/v3`.
+    pub url: String,
+    /// Certificates that its own is checked against, PEM.
+    #[serde(default = "system_certificates")]
+    pub ca_file: PathBuf,
+    /// The service's own user.
+    pub user: String,
+    /// File with his password.
+    pub password_file: PathBuf,
+    /// The project he works in, by name, with a role that lets him validate tokens.
+    pub project: String,
+    /// The domain of users and projects, by name.
+    #[serde(default = "default_domain")]
+    pub domain: String,
+    /// Ids of the projects whose members are administrators here.
+    pub admin_projects: Vec<String>,
+    /// Roles in a project that make a member of it.
+    #[serde(default = "member_roles")]
+    pub member_roles: Vec<String>,
+    /// Roles that make an operator.
+    #[serde(default)]
+    pub operator_roles: Vec<String>,
+    /// Roles of the health-check service.
+    #[serde(default)]
+    pub health_check_roles: Vec<String>,
+}
+
+fn system_certificates() -> PathBuf {
+    "/etc/ssl/certs/ca-certificates.crt".into()
+}
+
+fn default_domain() -> String {
+    "Default".to_owned()
+}
+
+fn member_roles() -> Vec<String> {
+    vec!["member".to_owned(), "admin".to_owned()]
 }
 
 /// `[seed]`: for trying components, not for production, where git is the truth.
@@ -118,7 +172,7 @@ pub struct TimingConfig {
     pub retry_ms: u32,
     /// Longest wait after a failed stage.
     pub retry_max_ms: u32,
-    /// Wait after a stage that said "not yet".
+    /// Longest wait after a stage that said "not yet"; the first ones are short.
     pub waiting_ms: u32,
 }
 
@@ -130,7 +184,7 @@ impl Default for TimingConfig {
             unreachable_after_ms: 90_000,
             retry_ms: 5_000,
             retry_max_ms: 300_000,
-            waiting_ms: 500,
+            waiting_ms: 2_000,
         }
     }
 }

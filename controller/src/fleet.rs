@@ -26,6 +26,8 @@ pub struct Slot {
     pub offer: Option<Offer>,
     /// Guest commands that wait for it or run on it.
     pub orders: Orders,
+    /// Its service is to be looked at once more if that was not done since, Unix ms.
+    pub look: u64,
 }
 
 /// An assignment ready to be sent.
@@ -53,7 +55,7 @@ impl Fleet {
     pub fn add(&self, node: NodeId, topology: TopologyId, incarnation: u64) {
         let mut slots = self.slots.write().unwrap_or_else(PoisonError::into_inner);
         slots.entry(node).or_insert_with(|| {
-            watch::Sender::new(Slot { topology, incarnation, offer: None, orders: Orders::default() })
+            watch::Sender::new(Slot { topology, incarnation, offer: None, orders: Orders::default(), look: 0 })
         });
     }
 
@@ -100,6 +102,16 @@ impl Fleet {
             if newer {
                 slot.offer = Some(offer);
             }
+            newer
+        });
+    }
+
+    /// Wishes for a look at a node's service that begins after `at_ms`.
+    pub fn look(&self, node: &NodeId, at_ms: i64) {
+        let at = u64::try_from(at_ms).unwrap_or(0);
+        self.change(node, |slot| {
+            let newer = slot.look < at;
+            slot.look = slot.look.max(at);
             newer
         });
     }

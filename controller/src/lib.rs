@@ -15,6 +15,7 @@ mod error;
 mod files;
 mod fleet;
 mod http;
+mod identity;
 mod local;
 mod metrics;
 mod port;
@@ -39,7 +40,7 @@ use std::time::Duration;
 use straas_drivers::Hosts;
 use straas_drivers::local::LocalHosts;
 use straas_repos::{ConfigRepo, Packs, ScriptRepo};
-use straas_store::SqlStore;
+use straas_store::{SqlStore, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -92,6 +93,9 @@ pub async fn run_on(config: Config, hosts: LocalHosts, stop: impl Future<Output 
         agent_addresses: vec![hosts.gateway()],
         hosts: Arc::new(hosts.clone()),
     };
+    // packages of components that are laid over the repositories are wanted from the first start on
+    let catalog = config.clone();
+    tokio::task::spawn_blocking(move || local::catalog(&catalog)).await??;
     let provider = tokio::spawn(local::provide(config.clone(), hosts, offer));
     let served = serve(config, world, stop).await;
     provider.abort();
@@ -167,6 +171,13 @@ fn make_dir(dir: &Path, mode: u32) -> Result<()> {
     made.with_context(|| format!("create the directory {}", dir.display()))
 }
 
+fn who(config: &Config, store: &Arc<dyn Store>) -> Result<Arc<dyn identity::Identity>> {
+    Ok(match &config.auth.keystone {
+        Some(auth) => Arc::new(identity::keystone::InKeystone::new(auth.clone()).context("[auth.keystone]")?),
+        None => Arc::new(identity::embedded::Embedded::new(store.clone())),
+    })
+}
+
 async fn open(
     config: Config,
     hosts: Arc<dyn Hosts>,
@@ -175,6 +186,8 @@ async fn open(
 ) -> Result<Arc<App>> {
     let dir = config.data_dir.clone();
     let store = SqlStore::connect(&config.store_url()).await.context("open the database ([store] url)")?;
+    let store: Arc<dyn Store> = Arc::new(store);
+    identity::embedded::found(&*store).await.context("record the administrators' tenant")?;
     let scripts = ScriptRepo::open(&dir.join("scripts.git")).context("open the script repo")?;
     let configs = ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?;
     let overlays = &config.seed.overlays;
@@ -187,7 +200,8 @@ async fn open(
     // a repository that was made just now has taken the place of the private directory
     data_dir(&dir)?;
     Ok(Arc::new(App {
-        store: Arc::new(store),
+        identity: who(&config, &store)?,
+        store,
         configs,
         packs,
         scripts,

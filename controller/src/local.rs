@@ -25,15 +25,23 @@ const RETRY: Duration = Duration::from_secs(30);
 pub async fn prepare(config: &Config, say: Progress) -> Result<()> {
     crate::data_dir(&config.data_dir)?;
     let hosts = open(config).await?;
-    let configs = ConfigRepo::open(&config.data_dir.join("config.git"))?;
-    if !config.seed.overlays.is_empty() {
-        // their packages are wanted too
-        configs.overlay(&config.seed.overlays).context("lay [seed] overlays over the config repo")?;
-    }
+    let configs = catalog(config)?;
     say(hosts.isolation_reason());
     hosts.prepare(say.clone()).await.map_err(hinted)?;
     hosts.packages(&requests(&configs)?, say).await.map_err(hinted)?;
     Ok(())
+}
+
+/// The config repo with everything in it whose packages are wanted.
+///
+/// # Errors
+/// It cannot be opened, or an overlay is wrong.
+pub fn catalog(config: &Config) -> Result<ConfigRepo> {
+    let configs = ConfigRepo::open(&config.data_dir.join("config.git"))?;
+    if !config.seed.overlays.is_empty() {
+        configs.overlay(&config.seed.overlays).context("lay [seed] overlays over the config repo")?;
+    }
+    Ok(configs)
 }
 
 /// Removes every host and network of this configuration from this machine.

@@ -36,6 +36,10 @@ const CONNECTIONS_MAX: usize = 16 * 1024;
 /// Open requests get so long to end when the controller stops.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Source(pub SocketAddr);
+
 /// What one connection needs.
 #[derive(Clone)]
 struct Desk {
@@ -116,6 +120,7 @@ where
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
     let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Source(address));
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());
         }

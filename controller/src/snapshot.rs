@@ -10,15 +10,15 @@ use crate::app::{App, blocking};
 use crate::clock::now_ms;
 use crate::error::Error;
 use library::Library;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use straas_planner::{
-    Component, Host, Node, OpenJob, OperationRun, Plan, PlanInput, Settings, Topology, plan, predict,
+    Component, Host, Neighbour, Node, OpenJob, OperationRun, Plan, PlanInput, Settings, Topology, plan, predict,
 };
 use straas_schemas::config::Effective;
 use straas_schemas::view::{DryRun, TopologyView};
 use straas_schemas::{ComponentId, TopologyId};
-use straas_store::{CommandRecord, HostPhase, NodeSnapshot, Snapshot, StoreError};
+use straas_store::{CommandRecord, HostPhase, NodeSnapshot, Snapshot, StoreError, TopologyRecord};
 
 /// A snapshot is taken so often at most, while assignments are being written beside it.
 const MOMENTS_MAX: u32 = 16;
@@ -34,7 +34,7 @@ pub async fn take(app: &App, id: &TopologyId) -> Result<Option<PlanInput>, Error
         // What is offered is a copy of what is stored. One that is behind would hide a granted permit;
         // one that is ahead was written since the snapshot, which then is of no one moment.
         let mut ahead = false;
-        for node in &snapshot.nodes {
+        for node in snapshot.nodes.iter().chain(snapshot.neighbours.iter().flat_map(|other| &other.nodes)) {
             let key = &node.record.id;
             if app.fleet.incarnation(key).is_none() {
                 // recorded by another controller, or removed since the snapshot
@@ -72,13 +72,16 @@ pub type Given = BTreeMap<ComponentId, Arc<Effective>>;
 async fn imagine_given(app: &App, snapshot: Snapshot, given: Given) -> Result<PlanInput, Error> {
     let (configs, scripts) = (app.configs.clone(), app.scripts.clone());
     let components = snapshot.components.clone();
-    let components = blocking(move || {
+    let neighbours: Vec<_> = snapshot.neighbours.iter().map(|other| other.component.clone()).collect();
+    let (components, neighbours) = blocking(move || {
         let catalog = configs.catalog_view()?.catalog;
-        let mut library = Library { configs, scripts, catalog, given, known: BTreeMap::new() };
-        Ok(components.into_iter().map(|record| library.component(record)).collect())
+        let mut library = Library { configs, scripts, catalog, given, known: BTreeMap::new(), brief: false };
+        let components: Vec<_> = components.into_iter().map(|record| library.component(record)).collect();
+        let neighbours: Vec<_> = neighbours.into_iter().map(|record| library.neighbour(record)).collect();
+        Ok((components, neighbours))
     })
     .await?;
-    Ok(input(app, snapshot, components))
+    Ok(input(app, snapshot, components, neighbours))
 }
 
 /// What would follow, were a topology as wished; some components may be configured as no commit
@@ -115,21 +118,22 @@ pub async fn imagined(app: &App, snapshot: Snapshot) -> Result<Plan, Error> {
     Ok(plan(&imagine(app, snapshot).await?))
 }
 
-fn input(app: &App, snapshot: Snapshot, components: Vec<Component>) -> PlanInput {
+fn input(app: &App, snapshot: Snapshot, components: Vec<Component>, neighbours: Vec<Component>) -> PlanInput {
     let timing = &app.config.timing;
+    let needed: BTreeSet<ComponentId> =
+        components.iter().flat_map(|c| &c.foreign).map(|foreign| foreign.component.clone()).collect();
+    let neighbour = |(other, component): (straas_store::Neighbour, Component)| Neighbour {
+        topology: topology(other.topology),
+        // what the nodes of one that only depends on this topology are assigned is of no use here
+        nodes: other.nodes.into_iter().map(|n| node(app, n, needed.contains(&component.id))).collect(),
+        component,
+    };
     PlanInput {
         now_ms: now_ms(),
-        topology: Topology {
-            id: snapshot.topology.id,
-            name: snapshot.topology.name,
-            zone: snapshot.topology.zone,
-            tenant: snapshot.topology.tenant,
-            branch: snapshot.topology.branch,
-            deleting: snapshot.topology.deleting,
-            created_ms: snapshot.topology.created_ms,
-        },
+        topology: topology(snapshot.topology),
+        neighbours: snapshot.neighbours.into_iter().zip(neighbours).map(neighbour).collect(),
         components,
-        nodes: snapshot.nodes.into_iter().map(|n| node(app, n)).collect(),
+        nodes: snapshot.nodes.into_iter().map(|n| node(app, n, true)).collect(),
         jobs: snapshot
             .jobs
             .into_iter()
@@ -162,13 +166,29 @@ fn operation(record: CommandRecord) -> Option<OperationRun> {
         attempt,
         node: record.node,
         standing: record.standing,
-        reason: record.end.map(|end| end.reason).unwrap_or_default(),
+        reason: record.end.map_or_else(String::new, |end| match end.hint {
+            Some(hint) => format!("{}: {hint}", end.reason),
+            None => end.reason,
+        }),
         ended_ms: record.ended_ms,
     })
 }
 
-fn node(app: &App, node: NodeSnapshot) -> Node {
-    let offer = app.fleet.get(&node.record.id).and_then(|slot| slot.offer);
+fn topology(record: TopologyRecord) -> Topology {
+    Topology {
+        id: record.id,
+        name: record.name,
+        zone: record.zone,
+        tenant: record.tenant,
+        branch: record.branch,
+        deleting: record.deleting,
+        created_ms: record.created_ms,
+    }
+}
+
+fn node(app: &App, node: NodeSnapshot, with_assignment: bool) -> Node {
+    let slot = if with_assignment { app.fleet.get(&node.record.id) } else { None };
+    let offer = slot.and_then(|slot| slot.offer);
     let assigned = node.assigned.as_ref().map(|(generation, _)| *generation);
     Node {
         id: node.record.id,

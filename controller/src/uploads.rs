@@ -24,14 +24,18 @@ const KEPT: Duration = Duration::from_secs(COMMAND_SECONDS_MAX as u64 * 3);
 /// Takes in a body; its hash and size.
 ///
 /// # Errors
-/// 413 if it is too large, 422 if it is empty, 408 if it stalls.
-pub async fn take_in(data_dir: &Path, body: Body) -> Result<(Digest, u64), ApiError> {
+/// 413 if it is too large, 422 if it is empty or has another hash than the sender says, 408 if it stalls.
+pub async fn take_in(data_dir: &Path, said: Option<&Digest>, body: Body) -> Result<(Digest, u64), ApiError> {
     let cannot = |error: std::io::Error| ApiError::internal("cannot keep an upload", &error);
     let dir = data_dir.join("uploads");
     tidy(&dir).await;
     let partial = dir.join(format!("partial-{}", uuid::Uuid::new_v4()));
     let taken = write(&partial, body).await;
     let kept = match taken {
+        Ok((sha256, size)) if said.is_some_and(|said| *said != sha256) => {
+            let why = format!("{size} bytes with the SHA-256 {sha256} arrived, which is another; send the file again");
+            Err(ApiError::invalid("/sha256", &why))
+        }
         Ok((sha256, size)) => {
             let renamed = tokio::fs::rename(&partial, uploaded(data_dir, sha256.as_str())).await;
             renamed.map(|()| (sha256, size)).map_err(cannot)
@@ -77,5 +81,28 @@ async fn tidy(dir: &Path) {
         if age.is_some_and(|age| age > KEPT) {
             let _ = tokio::fs::remove_file(entry.path()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_arrives_otherwise_than_it_was_sent_is_not_kept() {
+        let data = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(data.path().join("uploads")).expect("made");
+        let kept = || std::fs::read_dir(data.path().join("uploads")).expect("a folder").count();
+        let right = Digest::sha256(b"a jar");
+        let wrong = Digest::sha256(b"another jar");
+        assert!(take_in(data.path(), Some(&wrong), Body::from("a jar")).await.is_err());
+        assert!(take_in(data.path(), None, Body::empty()).await.is_err());
+        assert_eq!(kept(), 0);
+        let (sha256, size) = take_in(data.path(), Some(&right), Body::from("a jar")).await.expect("taken in");
+        assert_eq!((sha256, size), (right.clone(), 5));
+        // sent again it is the same file
+        take_in(data.path(), None, Body::from("a jar")).await.expect("taken in");
+        assert_eq!(kept(), 1);
+        assert_eq!(std::fs::read(uploaded(data.path(), right.as_str())).expect("the file"), b"a jar");
     }
 }

@@ -158,7 +158,14 @@ mod tests {
             groups: vec![group],
             nodes: BTreeMap::new(),
         };
-        ComponentSpec { kind: "zookeeper".into(), depends_on: vec![], want, rollout: None, removed: false }
+        ComponentSpec {
+            kind: "zookeeper".into(),
+            depends_on: vec![],
+            foreign: vec![],
+            want,
+            rollout: None,
+            removed: false,
+        }
     }
 
     fn upgrade(spec: &mut ComponentSpec, job: &str, version: &str) -> bool {

@@ -6,7 +6,6 @@ Why:   each command is then a page of its own work. It all speaks to brokers thr
 Never: connects to another cluster than this node's own; leaves a throttle of its own behind when it ends well.
 """
 
-import json
 import os
 import re
 import sys
@@ -14,9 +13,8 @@ import time
 
 sys.path.insert(0, os.path.join(os.environ["STRAAS_SCRIPTS"], "cmd", "lib"))
 from kafka_client import Broker, KafkaError, refused  # noqa: E402
+from straas_cmd import EX_USAGE, Refused, progress, result, run  # noqa: E402, F401  (for the commands, too)
 
-EX_USAGE = 64
-RESULT_BYTES_MAX = 16 * 1024 - 512  # of the contract's 16 KiB, less the frame around it
 ANSWER_S_MAX = 30
 MOVES_PER_REQUEST = 200  # keeps a request, and the controller's work for it, short
 POLL_S = 1.0  # Kafka announces no end of a move; it has to be asked
@@ -27,42 +25,6 @@ NOT_CONTROLLER = 41
 NAME = re.compile(r"[A-Za-z0-9._-]{1,249}$")
 THROTTLE_BROKER = ("leader.replication.throttled.rate", "follower.replication.throttled.rate")
 THROTTLE_TOPIC = ("leader.replication.throttled.replicas", "follower.replication.throttled.replicas")
-
-
-class Refused(Exception):
-    """The arguments are wrong, or what was asked for cannot be done. The text is the hint."""
-
-    def __init__(self, text, code=1):
-        super().__init__(text)
-        self.code = code
-
-
-def send(kind, body):
-    """Sends one message."""
-    print("@straas " + json.dumps({kind: body}, separators=(",", ":")), flush=True)
-
-
-def progress(text, percent=None):
-    """What happens now."""
-    send("progress", {"text": text[:2000], **({} if percent is None else {"percent": percent})})
-
-
-def result(body, *lists):
-    """The answer for programs. What is longer than a result may be loses the ends of its `lists`, and says so."""
-    while len(json.dumps(body)) > RESULT_BYTES_MAX and any(body[key] for key in lists):
-        longest = max(lists, key=lambda key: len(body[key]))
-        body[longest] = body[longest][:len(body[longest]) // 2]
-        body["cut"] = True
-    send("result", body)
-
-
-def arguments():
-    """The arguments as the contract hands them over."""
-    path = os.environ.get("STRAAS_ARGS")
-    if not path:
-        return {}
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
 
 
 def topic_name(given):
@@ -87,23 +49,20 @@ def throttle_of(given):
 
 def main(work):
     """Runs a command: `work(arguments, cluster)`. Every way to fail ends in a hint."""
-    try:
-        with Cluster() as cluster:
-            work(arguments(), cluster)
-    except Refused as no:
-        send("hint", str(no))
-        sys.exit(no.code)
-    except KafkaError as error:
-        send("hint", f"{error}. `kafka-cmd/under-replicated` and the broker's log say more")
-        sys.exit(1)
-    sys.exit(0)
+    def with_cluster(given):
+        try:
+            with Cluster() as cluster:
+                work(given, cluster)
+        except KafkaError as error:
+            raise Refused(f"{error}. `kafka-cmd/under-replicated` and the broker's log say more") from error
+    run(with_cluster)
 
 
 class Cluster:
     """The cluster that this node's broker belongs to."""
 
     def __init__(self):
-        path = os.path.join(os.environ.get("STRAAS_PREFIX", "") + "/etc/kafka/server.properties")
+        path = os.path.join(os.environ.get("STRAAS_PREFIX", "") + "/etc/kafka/straas/server.properties")
         try:
             with open(path, encoding="utf-8") as file:
                 own = dict(line.rstrip("\n").split("=", 1) for line in file if "=" in line)

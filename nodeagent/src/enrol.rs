@@ -25,8 +25,11 @@ use std::time::Duration;
 use straas_schemas::NodeId;
 use straas_schemas::enrol::{Certificate, EnrolRequest, RenewRequest};
 
-/// Shortest time between two renewals: a wrong clock must not make a loop.
+/// Shortest time between two renewals: a wrong clock must not make a loop. Of a certificate that
+/// does not even live for some minutes, a part of its life.
 const RENEW_PAUSE: Duration = Duration::from_secs(60);
+/// Which part.
+const PAUSE_PARTS: u32 = 6;
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -126,11 +129,12 @@ async fn enrol(config: &Config, client: &Client) -> Result<Identity, EnrolError>
 pub async fn keep_renewed(agent: &Agent) {
     let mut backoff = Backoff::default();
     loop {
-        let wait = {
+        let (wait, life) = {
             let identity = agent.identity.borrow();
             let life = (identity.not_after_ms - identity.issued_ms).max(0);
             let at = identity.issued_ms + life / 3 * 2;
-            Duration::from_millis(u64::try_from(at - unix_ms()).unwrap_or(0))
+            let ms = |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
+            (ms(at - unix_ms()), ms(life))
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -139,7 +143,7 @@ pub async fn keep_renewed(agent: &Agent) {
         match renew(agent).await {
             Ok(()) => {
                 backoff.reset();
-                tokio::time::sleep(RENEW_PAUSE).await;
+                tokio::time::sleep(RENEW_PAUSE.min(life / PAUSE_PARTS)).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the certificate is not renewed yet");

@@ -45,6 +45,7 @@ impl Have {
 pub async fn run(agent: &Agent) {
     let wait_ms = agent.config.poll_wait_ms.min(POLL_WAIT_MS_MAX);
     let mut backoff = Backoff::default();
+    let mut look = 0;
     loop {
         let before = agent.look(|converger, _| Have::of(converger));
         let request = PollRequest {
@@ -53,6 +54,7 @@ pub async fn run(agent: &Agent) {
             generation: before.generation,
             digest: before.digest.clone(),
             commands: before.open.clone(),
+            look,
             wait_ms,
         };
         let time = Duration::from_millis(wait_ms.into()) + SLACK;
@@ -70,6 +72,11 @@ pub async fn run(agent: &Agent) {
                     agent.renew.notify_one();
                 }
                 let PollAnswer { assignment, commands: orders, cancel, .. } = answer;
+                let wished = answer.look > look;
+                if wished {
+                    look = answer.look;
+                    agent.handle(Event::Look);
+                }
                 let commanded = !orders.is_empty() || !cancel.is_empty();
                 let news = assignment.is_some() || commanded;
                 // first what the commands may need
@@ -83,7 +90,10 @@ pub async fn run(agent: &Agent) {
                     }
                     agent.handle(Event::Commanded { orders, cancel });
                 }
-                if agent.look(|converger, _| Have::of(converger)) == before && (news || begin.elapsed() < EARLY) {
+                if agent.look(|converger, _| Have::of(converger)) == before
+                    && !wished
+                    && (news || begin.elapsed() < EARLY)
+                {
                     tokio::time::sleep(backoff.failed()).await;
                 } else {
                     backoff.reset();

@@ -49,7 +49,8 @@ depends() { # FILE : the libraries a program needs, as a Depends value
   echo "${out:-libc6 (>= 2.36), libgcc-s1}"
 }
 
-control() { # DEPENDS SUMMARY LONG
+control() { # DEPENDS SUMMARY LONG [FIELDS] : FIELDS are whole lines, like `Recommends: maven`
+  local more=${4:+$'\n'$4}
   cat > "$TREE/DEBIAN/control" <<CONTROL
 Package: $NAME
 Version: $VERSION
@@ -57,7 +58,7 @@ Architecture: $ARCH
 Maintainer: StraaS maintainers <straas@localhost>
 Section: admin
 Priority: optional
-Depends: $1
+Depends: $1$more
 Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$TREE" | cut -f1)
 Description: $2
  $3

@@ -117,7 +117,8 @@ def metadata_fits_scripts():
             check(os.path.isfile(os.path.join(SCRIPTS, "pre_config", script_role)), f"{where}: no pre_config/{script_role}")
             for version in meta["versions"]:
                 for script in STAGE_SCRIPTS - {"install"}:
-                    places = [os.path.join(SCRIPTS, "cmd", script_role, v, script + ".sh") for v in (version, "default")]
+                    folders = [(script_role, version), (script_role, "default"), ("default",)]
+                    places = [os.path.join(SCRIPTS, "cmd", *folder, script + ".sh") for folder in folders]
                     check(any(map(os.path.isfile, places)), f"{where}: no {script}.sh for {script_role} {version}")
         for version in meta["versions"]:
             check(os.path.isfile(os.path.join(DEFAULTS, "app", meta["type"], version, "default.json")),

@@ -181,7 +181,7 @@ pub struct Timing {
     pub retry_ms: u32,
     /// Longest wait after a failed stage.
     pub retry_max_ms: u32,
-    /// Wait after a stage that ended with "not yet".
+    /// Longest wait after a stage that ended with "not yet"; the first ones are short.
     pub waiting_ms: u32,
 }
 

@@ -40,6 +40,9 @@ pub struct Heartbeat {
     /// Facts as last reported by `validate`.
     #[serde(default)]
     pub facts: Facts,
+    /// How long ago the service was last looked at, in ms: the age of `service` and `facts`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looked_ago_ms: Option<u64>,
     /// What the newest look for drift found; `None` before the first at what is configured now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftFound>,

@@ -9,6 +9,7 @@
 //! may know what a well-formed value is; what to do with it is the planner's or converger's.
 
 pub mod assignment;
+pub mod audit;
 pub mod change;
 pub mod command;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod digest;
 pub mod enrol;
 pub mod fault;
 pub mod heartbeat;
+pub mod identity;
 pub mod ids;
 pub mod job;
 pub mod metadata;

@@ -27,6 +27,9 @@ pub struct PollRequest {
     /// Guest commands of its journal that have not ended: they are not offered again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub commands: Vec<CommandId>,
+    /// The newest [`PollAnswer::look`] it was told; 0 for none since it started.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub look: u64,
     /// How long the answer may be held, in ms; capped at [`POLL_WAIT_MS_MAX`].
     pub wait_ms: u32,
 }
@@ -42,7 +45,17 @@ pub struct PollAnswer {
     /// Guest commands of `PollRequest::commands` that are to be ended.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cancel: Vec<CommandId>,
+    /// Above [`PollRequest::look`]: somebody waits for how the service is now, so it is to be looked
+    /// at once more before long. A wish that is lost costs time only: the service is looked at
+    /// regularly anyway.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub look: u64,
     /// The certificate is past two thirds of its life: renew it.
     #[serde(default)]
     pub renew: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

@@ -6,7 +6,7 @@
 
 mod meaning;
 
-pub use meaning::{faults, size_fault};
+pub use meaning::{Elsewhere, elsewhere, faults, size_fault};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,9 @@ pub struct ComponentRequest {
     /// Give each node a DNS alias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enable_cname: Option<bool>,
-    /// Components of this topology that must work first: one name or a list.
+    /// Components that must work first: one name or a list. A name is that of a component of this
+    /// topology, or `topology/component` for one of another topology of the tenant (its name, its
+    /// `name@zone` if it is in another zone, or its id).
     #[serde(default, skip_serializing_if = "DependsOn::is_empty")]
     pub depends_on: DependsOn,
     /// Groups of nodes with a role of their own; they override the component's settings.

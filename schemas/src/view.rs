@@ -103,7 +103,7 @@ pub struct ComponentView {
     pub rollout: Option<RolloutView>,
     /// How it stands.
     pub status: Standing,
-    /// Names of the components it depends on.
+    /// Names of the components it depends on; `topology/component` of those of other topologies.
     pub depends_on: Vec<String>,
     /// Its nodes.
     pub nodes: Vec<NodeView>,
@@ -309,4 +309,19 @@ pub struct Event {
     pub kind: String,
     /// In one sentence.
     pub text: String,
+}
+
+/// A version or script commit that failed its canaries and that nobody should get any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuarantineView {
+    /// `version` or `scripts`.
+    pub what: String,
+    /// `{type}@{version}`, or the commit.
+    pub key: String,
+    /// Why.
+    pub reason: String,
+    /// The topology where it failed.
+    pub topology: TopologyId,
+    /// Unix ms.
+    pub at_ms: i64,
 }

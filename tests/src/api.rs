@@ -20,8 +20,8 @@ use straas_schemas::view::{NodeView, Page, TopologyView};
 /// A client of one controller.
 pub struct Api {
     http: Client<HttpConnector, Full<Bytes>>,
-    endpoint: String,
-    token_file: PathBuf,
+    pub(crate) endpoint: String,
+    pub(crate) token_file: PathBuf,
 }
 
 impl Api {
@@ -45,6 +45,20 @@ impl Api {
         let bytes = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let request = request.header("content-type", "application/json").body(Full::new(bytes.into()))?;
         self.http.request(request).await.with_context(|| format!("ask the controller for {path}"))
+    }
+
+    /// Status and JSON of a `POST` of a file to a path below the root.
+    ///
+    /// # Errors
+    /// Nobody answers, or not with JSON.
+    pub async fn send(&self, path: &str, file: Vec<u8>) -> Result<(u16, Value)> {
+        let token = std::fs::read_to_string(&self.token_file)?;
+        let request = Request::post(format!("{}{path}", self.endpoint)).header("x-auth-token", token.trim());
+        let request = request.header("content-type", "application/octet-stream").body(Full::new(file.into()))?;
+        let response = self.http.request(request).await.with_context(|| format!("send a file to {path}"))?;
+        let status = response.status().as_u16();
+        let bytes = response.into_body().collect().await?.to_bytes();
+        Ok((status, serde_json::from_slice(&bytes).with_context(|| format!("{path}: {status}, and not JSON"))?))
     }
 
     /// Status and JSON of a call of the user API.

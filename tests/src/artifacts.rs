@@ -16,6 +16,8 @@ pub struct Artifacts {
     pub controller: PathBuf,
     /// `straas-agent`
     pub agent: PathBuf,
+    /// `straas`, the command line.
+    pub cli: PathBuf,
     /// The agent's Debian package.
     pub agent_deb: PathBuf,
 }
@@ -34,13 +36,13 @@ fn find() -> Result<Artifacts> {
     // <target>/<profile>/deps/e2e-<hash>
     let own = std::env::current_exe()?;
     let dir = own.ancestors().nth(2).context("the test's binary is not in a target directory")?.to_owned();
-    let (controller, agent) = (dir.join("straas-controller"), dir.join("straas-agent"));
+    let (controller, agent, cli) = (dir.join("straas-controller"), dir.join("straas-agent"), dir.join("straas"));
     let under_cargo = std::env::var_os("CARGO").is_some();
-    if under_cargo || !controller.exists() || !agent.exists() {
-        build(&dir, &["-p", "straas-controller", "-p", "straas-agent"], profile(&dir))?;
+    if under_cargo || ![&controller, &agent, &cli].into_iter().all(|program| program.exists()) {
+        build(&dir, &["-p", "straas-controller", "-p", "straas-agent", "-p", "straas-cli"], profile(&dir))?;
     }
     let agent_deb = package(&agent, &dir.join("e2e"))?;
-    Ok(Artifacts { controller, agent, agent_deb })
+    Ok(Artifacts { controller, agent, cli, agent_deb })
 }
 
 /// An agent as it is delivered: small and stripped, in a package of its own.
@@ -52,7 +54,7 @@ pub fn delivered_agent() -> Result<Artifacts> {
     let dir = found.agent.parent().and_then(Path::parent).context("no target directory")?.join("agent");
     build(&dir, &["-p", "straas-agent"], "agent")?;
     let agent = dir.join("straas-agent");
-    Ok(Artifacts { agent_deb: package(&agent, &dir.join("e2e"))?, agent, controller: found.controller.clone() })
+    Ok(Artifacts { agent_deb: package(&agent, &dir.join("e2e"))?, agent, ..found.clone() })
 }
 
 fn profile(dir: &Path) -> &str {

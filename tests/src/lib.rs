@@ -5,9 +5,13 @@
 //!   scene ──► Cluster ──► straas-controller, as a process of its own or inside the test
 //!     │          ├──► Api        what a user sees
 //!     │          ├──► exec       what is true inside a host
+//!     │          ├──► cli        what a user types
 //!     │          ├──► workflow   changes of a running component, and what they took
 //!     │          ├──► clients    writers that are not ours
-//!     │          └──► stages     scripts that count their runs and wait where a test wants
+//!     │          ├──► brakes     a stage that can be held while everything runs
+//!     │          ├──► stages     scripts that count their runs and wait where a test wants
+//!     │          ├──► conductor  scripts that fail, or begin and end, as a test wants to know
+//!     │          └──► faults     a machine that makes and removes no hosts, or carries nothing
 //!     └──► left   whatever happened, nothing stays on the machine
 //! ```
 //! Nothing here is a mock. Nothing here sleeps for a time in the hope that something is done by
@@ -17,9 +21,15 @@
 
 pub mod api;
 pub mod artifacts;
+pub mod brakes;
+pub mod cells;
+pub mod cli;
 pub mod clients;
 pub mod cluster;
+pub mod conductor;
 pub mod controller;
+pub mod covered;
+pub mod faults;
 pub mod left;
 pub mod pictures;
 pub mod scene;

@@ -12,6 +12,19 @@ pub fn user_file(kind: &str, version: &str) -> String {
 }
 
 impl Cluster {
+    /// Changes what is known of a component type, for every topology, as an operator does it.
+    ///
+    /// # Errors
+    /// There is no such type.
+    pub fn edit_type(&self, kind: &str, change: impl FnOnce(&mut Value)) -> Result<()> {
+        let (configs, path) = (self.configs()?, format!("metadata/{kind}.json"));
+        let content = configs.read(&configs.head()?, &path)?.with_context(|| format!("there is no {path}"))?;
+        let mut document: Value = serde_json::from_slice(&content)?;
+        change(&mut document);
+        configs.write("master", &path, &serde_json::to_vec_pretty(&document)?, "metadata", AUTHOR)?;
+        Ok(())
+    }
+
     /// Sets a value on a topology's branch and returns the commit.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const DIR: &str = "/var/tmp/straas-e2e";
 /// Scripts of ZooKeeper, for the stages that have one.
 const SCRIPTS: [(Stage, &str); 3] = [
     (Stage::PreConfig, "pre_config/zookeeper"),
-    (Stage::Config, "cmd/zookeeper/default/runpuppet.sh"),
+    (Stage::Config, "cmd/default/runpuppet.sh"),
     (Stage::Validate, "cmd/zookeeper/default/validate.sh"),
 ];
 

@@ -1,9 +1,11 @@
 //! Changes of a running component: asked for, followed to their end, and what they took.
 //!
 //! What a change takes is set beside the critical path of its scripts: installing and rendering go
-//! on side by side on all nodes, configuring and validating one node after the other.
+//! on side by side on all nodes, configuring and validating one node after the other. What of it
+//! nothing at all was under way in is time that StraaS itself let pass (`covered.rs`).
 
 use crate::cluster::{ACTIVE_MAX, Cluster, STEP_MAX};
+use crate::covered::{Covered, covered};
 use crate::{say, wait};
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
@@ -91,7 +93,17 @@ impl Cluster {
         let seed = SEED.iter().find(|(seed, _)| name.ends_with(seed));
         let seed = seed.map(|(_, seconds)| format!(" (2017: {seconds:.0} s)")).unwrap_or_default();
         let ratio = took.total_s / scripts_s.max(0.001);
+        let finished_ms = job.created_ms + total_ms;
+        let Covered { scripts_s: ran_s, settling_s, all_s } =
+            covered(&self.events(job.topology.as_str()).await?, job.created_ms, finished_ms);
+        let idle_s = took.total_s - all_s;
+        let own = took.total_s / all_s.max(0.001);
         say(&format!("  {name}: {:.1} s{seed}; scripts in turn {scripts_s:.1} s, ratio {ratio:.2}", took.total_s));
+        say(&format!(
+            "    scripts {ran_s:.1} s, services starting {:.1} s more, commands and hosts {:.1} s more, nothing {idle_s:.1} s: ratio {own:.2}",
+            settling_s - ran_s,
+            all_s - settling_s
+        ));
         Ok(took)
     }
 }

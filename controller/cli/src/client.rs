@@ -1,11 +1,12 @@
 //! Talks to the controller's API.
 
+use crate::content::{Content, Upload};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::routes::{Route, encoded};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,6 +21,8 @@ use straas_schemas::view::Page;
 const CONNECT: Duration = Duration::from_secs(5);
 /// A controller that has not begun to answer within this time is stuck.
 const ANSWER: Duration = Duration::from_secs(60);
+/// An upload may take so long, with what is done about it: the controller waits five minutes for that.
+const UPLOAD: Duration = Duration::from_secs(1800);
 
 /// The root of the API.
 const API: &str = "/straas/v1.0";
@@ -60,7 +63,7 @@ impl<'a> Ask<'a> {
 
 /// A client of one controller.
 pub struct Client {
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient<HttpConnector, Content>,
     context: Context,
     token: Option<String>,
 }
@@ -123,6 +126,19 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<Vec<u8>>,
     ) -> Result<Response<Incoming>, CliError> {
+        let kind = body.is_some().then_some("application/json");
+        self.send(method, path, headers, kind, Content::Document(body.unwrap_or_default().into()), ANSWER).await
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        kind: Option<&str>,
+        content: Content,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, CliError> {
         let mut request =
             Request::builder().method(method).uri(format!("{}{path}", self.context.endpoint.trim_end_matches('/')));
         for (name, value) in headers {
@@ -134,13 +150,13 @@ impl Client {
             token.set_sensitive(true);
             request = request.header("x-auth-token", token);
         }
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
+        if let Some(kind) = kind {
+            request = request.header("content-type", kind);
         }
-        let request = request.body(Full::new(body.unwrap_or_default().into()));
+        let request = request.body(content);
         let request = request.map_err(|e| CliError::Local(format!("{} is not a URL: {e}", self.context.endpoint)))?;
-        let late = || self.away(format!("no answer within {} s", ANSWER.as_secs()));
-        let answered = tokio::time::timeout(ANSWER, self.http.request(request)).await.map_err(|_| late())?;
+        let late = || self.away(format!("no answer within {} s", limit.as_secs()));
+        let answered = tokio::time::timeout(limit, self.http.request(request)).await.map_err(|_| late())?;
         answered.map_err(|e| self.unreachable(&e))
     }
 
@@ -180,11 +196,7 @@ impl Client {
     /// Sends what was asked for and decodes the answer.
     pub async fn call<T: DeserializeOwned>(&self, ask: Ask<'_>) -> Result<T, CliError> {
         let bytes = self.bytes(ask).await?;
-        // an answer without a body says nothing
-        let text = if bytes.is_empty() { &b"null"[..] } else { &bytes };
-        serde_json::from_slice(text).map_err(|e| {
-            CliError::Local(format!("the controller's answer cannot be read: {e}; is it of another version?"))
-        })
+        decoded(&bytes)
     }
 
     async fn bytes(&self, ask: Ask<'_>) -> Result<Bytes, CliError> {
@@ -197,6 +209,23 @@ impl Client {
         let headers: Vec<(&str, &str)> = expect.iter().map(|value| ("if-match", value.as_str())).collect();
         let response = self.ask(ask.method, &path, &headers, ask.body?).await?;
         self.read(self.successful(response).await?).await
+    }
+
+    /// Sends a file to a path of the API before 1.0, with its hash, and decodes the answer.
+    pub async fn upload<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        upload: Upload,
+    ) -> Result<T, CliError> {
+        let mut path = format!("{path}?sha256={}", upload.sha256);
+        for (name, value) in query {
+            path.push_str(&format!("&{name}={}", encoded(value)));
+        }
+        let kind = Some("application/octet-stream");
+        let sent = self.send(Method::POST, &path, &[], kind, upload.content, UPLOAD).await?;
+        let bytes = self.read(self.successful(sent).await?).await?;
+        decoded(&bytes)
     }
 
     /// Asks for something without more to say.
@@ -242,4 +271,11 @@ impl Client {
     pub fn is_missing(error: &CliError) -> bool {
         matches!(error, CliError::Problem(problem) if problem.status == StatusCode::NOT_FOUND.as_u16())
     }
+}
+
+fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {
+    // an answer without a body says nothing
+    let text = if bytes.is_empty() { &b"null"[..] } else { bytes };
+    serde_json::from_slice(text)
+        .map_err(|e| CliError::Local(format!("the controller's answer cannot be read: {e}; is it of another version?")))
 }

@@ -20,6 +20,11 @@ fn path() -> Option<PathBuf> {
     config.or_else(home).map(|dir| dir.join("straas/context.json"))
 }
 
+/// A file beside the context.
+pub fn beside(name: &str) -> Option<PathBuf> {
+    Some(path()?.with_file_name(name))
+}
+
 impl Context {
     /// What the command line and the environment say, completed by the context file.
     pub fn load(global: &crate::Global) -> Self {

@@ -9,10 +9,11 @@ use crate::error::CliError;
 use clap::Subcommand;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// A controller that is not ready by then has a problem; its log says which.
@@ -118,6 +119,13 @@ fn agent_deb() -> Result<PathBuf, CliError> {
             .collect();
         debs.sort();
         if let Some(newest) = debs.pop() {
+            let made = |path: &Path| path.metadata().and_then(|meta| meta.modified()).ok();
+            if made(&dir.join("straas-agent")) > made(&newest) {
+                anstream::eprintln!(
+                    "{} is older than the agent beside it; make it anew: make agent-deb",
+                    newest.display()
+                );
+            }
             return Ok(newest);
         }
     }
@@ -167,12 +175,17 @@ fn begin(dir: &Path, isolation: &str, port: u16, overlays: &[PathBuf]) -> Result
     let config = dir.join("controller.toml");
     std::fs::write(&config, settings(dir, isolation, port, overlays)?)?;
     let controller = beside("straas-controller")?;
-    let prepared =
-        Command::new(&controller).arg("prepare").arg("--config").arg(&config).env("RUST_LOG", "warn").status()?;
+    let prepared = told(Command::new(&controller).arg("prepare").arg("--config").arg(&config))?;
     if !prepared.success() {
-        return Err(CliError::Local("the host image could not be made; see above".into()));
+        return Err(CliError::Local("this machine could not be prepared for hosts; see above".into()));
     }
     start(dir, &controller, &config)
+}
+
+/// Runs the controller's program to its end; what it says goes where no result is looked for.
+fn told(command: &mut Command) -> Result<ExitStatus, CliError> {
+    let said = std::io::stderr().as_fd().try_clone_to_owned()?;
+    Ok(command.env("RUST_LOG", "warn").stdout(said).status()?)
 }
 
 /// The endpoint that the configuration of this directory says.
@@ -258,8 +271,14 @@ fn running(dir: &Path) -> Option<Pid> {
     command.split(|b| *b == 0).any(|arg| arg == ours.as_os_str().as_encoded_bytes()).then(|| Pid::from_raw(pid))
 }
 
+fn down(dir: &Path, purge: bool) -> Result<(), CliError> {
+    remove(dir, purge)?;
+    anstream::println!("stopped; no host is left{}", if purge { ", its data is removed" } else { "" });
+    Ok(())
+}
+
 /// Stops a controller and removes its hosts.
-pub fn down(dir: &Path, purge: bool) -> Result<(), CliError> {
+pub fn remove(dir: &Path, purge: bool) -> Result<(), CliError> {
     if let Some(pid) = running(dir) {
         kill(pid, Signal::SIGTERM)
             .map_err(|e| CliError::Local(format!("cannot stop the controller (pid {pid}): {e}")))?;
@@ -277,12 +296,7 @@ pub fn down(dir: &Path, purge: bool) -> Result<(), CliError> {
     }
     let config = dir.join("controller.toml");
     if config.exists() {
-        let removed = Command::new(beside("straas-controller")?)
-            .arg("teardown")
-            .arg("--config")
-            .arg(&config)
-            .env("RUST_LOG", "warn")
-            .status()?;
+        let removed = told(Command::new(beside("straas-controller")?).arg("teardown").arg("--config").arg(&config))?;
         if !removed.success() {
             return Err(CliError::Local("some hosts could not be removed; see above".into()));
         }
@@ -291,6 +305,5 @@ pub fn down(dir: &Path, purge: bool) -> Result<(), CliError> {
     if purge && dir.exists() {
         std::fs::remove_dir_all(dir)?;
     }
-    anstream::println!("stopped; no host is left{}", if purge { ", its data is removed" } else { "" });
     Ok(())
 }

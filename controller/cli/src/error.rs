@@ -36,7 +36,12 @@ pub enum CliError {
         hint: &'static str,
     },
     /// A job ended otherwise than in success, or did not end in time.
-    Job(String),
+    Job {
+        /// How it ended.
+        text: String,
+        /// What shows why.
+        hint: Option<String>,
+    },
     /// A guest command ended with this code; everything was said.
     Command(u8),
     /// What was given is not what is needed.
@@ -76,6 +81,11 @@ impl CliError {
         ExitCode::from(code)
     }
 
+    /// A job or command that did not go well, of which all is said.
+    pub fn job(text: impl Into<String>) -> Self {
+        Self::Job { text: text.into(), hint: None }
+    }
+
     /// What happened, without the hint.
     pub fn text(&self) -> String {
         self.parts().1
@@ -95,10 +105,14 @@ impl CliError {
                     404 if problem.detail.contains("component") => (3, Some("straas component list TOPOLOGY")),
                     404 if problem.detail.contains("tag") => (3, Some("straas config tag list TOPOLOGY")),
                     404 if problem.detail.contains("file") => (3, Some("straas config ls TOPOLOGY")),
-                    404 if problem.detail.contains("command") => (3, Some("straas guestcmd list")),
+                    404 if problem.detail.contains("guest command") => (3, Some("straas guestcmd list")),
+                    404 if problem.detail.contains("command") => (3, Some("straas command list")),
                     404 if problem.detail.contains("node") => (3, Some("straas node list")),
                     404 => (3, Some("straas topology list")),
                     412 => (4, Some("the same command again: it reads what is there now")),
+                    409 if problem.detail.contains("?with=") => {
+                        (4, Some("straas node remove NODE NODE   (they leave together)"))
+                    }
                     400 | 409 | 422 => (4, None),
                     503 => (6, Some("the same command again in a few seconds; nothing was changed")),
                     _ => (1, Some("the controller's log, which says more")),
@@ -110,7 +124,7 @@ impl CliError {
                 (6, format!("no controller answers at {endpoint}: {reason}"), Some(hint.to_owned()))
             }
             Self::NotFound { text, hint } => (3, text.clone(), Some((*hint).to_owned())),
-            Self::Job(text) => (7, text.clone(), None),
+            Self::Job { text, hint } => (7, text.clone(), hint.clone()),
             Self::Command(code) => (*code, String::new(), None),
             Self::Input(text) => (4, text.clone(), None),
             Self::Local(text) => (1, text.clone(), None),

@@ -3,12 +3,16 @@
 //! Results go to stdout in the form that `-o` names, everything else to stderr. Errors say what to
 //! do next and end with an exit code that a script can tell apart (`error.rs`).
 
+mod audit;
 mod client;
 mod command;
 mod component;
 mod config;
+mod content;
 mod context;
 mod dev;
+#[cfg(test)]
+mod documented;
 mod error;
 mod find;
 mod guestcmd;
@@ -16,6 +20,7 @@ mod job;
 mod mutation;
 mod node;
 mod output;
+mod people;
 mod quarantine;
 mod routes;
 mod script;
@@ -98,6 +103,19 @@ enum Noun {
     /// Versions and scripts that failed on their first nodes and are kept from all others.
     #[command(subcommand)]
     Quarantine(quarantine::Verb),
+    /// Log in: keeps a token for later commands.
+    Login(people::login::Login),
+    /// Tokens: for programs, and who you are.
+    #[command(subcommand)]
+    Token(people::token::Verb),
+    /// Tenants: who owns topologies.
+    #[command(subcommand)]
+    Tenant(people::tenant::Verb),
+    /// Users: people with passwords.
+    #[command(subcommand)]
+    User(people::user::Verb),
+    /// Who changed what, when, from where.
+    Audit(audit::Audit),
     /// Versions of this program and of the controller.
     Version,
 }
@@ -140,6 +158,11 @@ fn main() -> ExitCode {
             Noun::Quarantine(verb) => quarantine::run(verb, &cli.global).await,
             Noun::Node(verb) => node::run(verb, &cli.global).await,
             Noun::Job(verb) => job::run(verb, &cli.global).await,
+            Noun::Login(login) => people::login::run(login, &cli.global).await,
+            Noun::Token(verb) => people::token::run(verb, &cli.global).await,
+            Noun::Tenant(verb) => people::tenant::run(verb, &cli.global).await,
+            Noun::User(verb) => people::user::run(verb, &cli.global).await,
+            Noun::Audit(audit) => audit::run(audit, &cli.global).await,
             Noun::Version => version(&cli.global).await,
         }
     });

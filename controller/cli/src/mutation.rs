@@ -7,6 +7,7 @@ use crate::job;
 use crate::output::print;
 use clap::Args;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use straas_schemas::change::RolloutOptions;
 use straas_schemas::job::Job;
 use straas_schemas::view::DryRun;
@@ -20,6 +21,9 @@ pub struct How {
     /// Wait until it is done, showing progress; exits with 7 if it does not succeed.
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
+    /// With --wait: stop waiting after so many seconds; what was asked for goes on.
+    #[arg(long, value_name = "SECONDS", requires = "wait")]
+    pub timeout: Option<u64>,
 }
 
 /// How a change reaches the nodes.
@@ -72,7 +76,8 @@ pub async fn send(client: &Client, ask: Ask<'_>, how: How, global: &Global) -> R
     };
     if how.wait && !jobs.is_empty() {
         for job in jobs {
-            job::watch(client, job.id.as_str(), global.format()).await?;
+            let limit = how.timeout.map(Duration::from_secs);
+            job::watch(client, job.id.as_str(), Some(job), limit, global.format()).await?;
         }
         return Ok(());
     }

@@ -39,8 +39,16 @@ pub enum Verb {
     Stop(Change),
     /// Restart the services of a node, once the others can do without it.
     Restart(Change),
-    /// Take a node out of its component (flexdown): its work is moved away first, then its host goes.
-    Remove(Change),
+    /// Take nodes out of their component (flexdown): their work is moved away first, then their hosts go.
+    ///
+    /// Several of one role leave together, as a component needs it whose size has to be odd.
+    Remove {
+        /// Names or ids.
+        #[arg(required = true, value_name = "NODE")]
+        nodes: Vec<String>,
+        #[command(flatten)]
+        how: How,
+    },
 }
 
 /// A change of one node.
@@ -70,7 +78,18 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
         Verb::Start(change) => apply(&client, routes::NODE_START, change, global).await,
         Verb::Stop(change) => apply(&client, routes::NODE_STOP, change, global).await,
         Verb::Restart(change) => apply(&client, routes::NODE_RESTART, change, global).await,
-        Verb::Remove(change) => apply(&client, routes::FLEXDOWN, change, global).await,
+        Verb::Remove { nodes, how } => {
+            let mut ids = Vec::new();
+            for name in &nodes {
+                ids.push(find::node(&client, name).await?.id.0);
+            }
+            let (first, others) = ids.split_first().ok_or_else(|| CliError::Input("name a node".into()))?;
+            let mut ask = Ask::new(routes::FLEXDOWN, &[first]);
+            if !others.is_empty() {
+                ask = ask.with("with", others.join(","));
+            }
+            mutation::send(&client, ask, how, global).await
+        }
     }
 }
 

@@ -28,6 +28,7 @@ routes! {
     CREATE = "POST" "/topologies";
     TOPOLOGY = "GET" "/topologies/{id}";
     DELETE = "DELETE" "/topologies/{id}";
+    ADD = "POST" "/topologies/{id}/components";
     TOPOLOGY_COMMANDS = "POST" "/topologies/{id}/commands";
     FLEXUP = "POST" "/components/{id}";
     PATCH = "PATCH" "/components/{id}";
@@ -70,7 +71,24 @@ routes! {
     COMMAND_CANCEL = "POST" "/commands/{id}/cancel";
     COMMAND_EVENTS = "GET" "/commands/{id}/events";
     BATCH = "GET" "/batches/{id}";
+    BATCH_CANCEL = "POST" "/batches/{id}/cancel";
     GUESTCMDS = "GET" "/guestcmds";
+    LOG_IN = "POST" "/auth/tokens";
+    OWN_TENANTS = "GET" "/auth/tenants";
+    WHO = "GET" "/auth/token";
+    TOKENS = "GET" "/tokens";
+    TOKEN_CREATE = "POST" "/tokens";
+    TOKEN_REVOKE = "DELETE" "/tokens/{id}";
+    TENANTS = "GET" "/tenants";
+    TENANT_ADD = "POST" "/tenants";
+    TENANT_REMOVE = "DELETE" "/tenants/{id}";
+    USERS = "GET" "/users";
+    USER_ADD = "POST" "/users";
+    USER_REMOVE = "DELETE" "/users/{name}";
+    USER_PASSWORD = "PUT" "/users/{name}/password";
+    ROLE_GIVE = "PUT" "/users/{name}/tenants/{tenant}";
+    ROLE_TAKE = "DELETE" "/users/{name}/tenants/{tenant}";
+    AUDIT = "GET" "/audit";
 }
 
 impl Route {

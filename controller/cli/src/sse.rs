@@ -56,7 +56,7 @@ pub async fn follow<T>(
         }
         broken += 1;
         if broken >= RECONNECTS_MAX {
-            return Err(CliError::Job(format!("{whose}'s events broke off {broken} times; it may still go on")));
+            return Err(CliError::job(format!("{whose}'s events broke off {broken} times; it may still go on")));
         }
     }
 }

@@ -77,7 +77,8 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     }
 }
 
-fn read(path: &PathBuf) -> Result<serde_json::Value, CliError> {
+/// A request from a file in JSON or YAML.
+pub fn read(path: &PathBuf) -> Result<serde_json::Value, CliError> {
     let text =
         if path.as_os_str() == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(path) };
     let text = text.map_err(|e| CliError::Local(format!("cannot read {}: {e}", path.display())))?;

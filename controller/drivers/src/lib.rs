@@ -14,6 +14,7 @@ mod agent;
 mod error;
 mod helper;
 mod hosts;
+pub mod keystone;
 pub mod local;
 mod userdata;
 

@@ -8,9 +8,18 @@
 #[path = "../tests/planner/agent.rs"]
 #[allow(dead_code, missing_docs)]
 mod agent;
+#[path = "../tests/planner/carry.rs"]
+#[allow(dead_code, missing_docs)]
+mod carry;
+#[path = "../tests/planner/catalog.rs"]
+#[allow(dead_code, missing_docs)]
+mod catalog;
 #[path = "../tests/planner/fixture.rs"]
 #[allow(dead_code, missing_docs)]
 mod fixture;
+#[path = "../tests/planner/requests.rs"]
+#[allow(dead_code, missing_docs)]
+mod requests;
 #[path = "../tests/planner/world.rs"]
 #[allow(dead_code, missing_docs)]
 mod world;

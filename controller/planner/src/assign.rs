@@ -58,7 +58,8 @@ pub struct Common<'k, 'a> {
 }
 
 impl<'k, 'a> Common<'k, 'a> {
-    /// Of the role of a node; `None` if the repos do not say what it is.
+    /// Of the role of a node; `None` if the repos do not say what it is, or if nothing is known of
+    /// something that it depends on.
     pub fn new(
         known: &'k Known<'a>,
         rosters: &'k Rosters<'a>,
@@ -69,6 +70,9 @@ impl<'k, 'a> Common<'k, 'a> {
         let component = wanted.component;
         let target = targets::target(component, which);
         let nature = desired::nature(component, target, &wanted.node.role).ok()?;
+        if known.lost(component).is_some() {
+            return None;
+        }
         let scripts = nature.knowledge.scripts.get(&nature.role.script_role);
         let script = |stage| scripts.and_then(|s| s.get(&stage)).map_or("none", Digest::as_str);
         let peer_roles = nature.knowledge.meta.peers.get(&nature.role.name).map_or(&[][..], Vec::as_slice);
@@ -112,11 +116,13 @@ impl<'k, 'a> Common<'k, 'a> {
         let was_open = order(Stage::PreConfig).is_some_and(|o| o.gate == Gate::Open);
         let may_be_configured = was_open || matches!(order(Stage::Config).map(|o| &o.gate), Some(Gate::Permit { .. }));
         // a node that may be configured keeps a context that its `validate` can work with
+        // and one whose host was lost is remembered by its last address, which others have of it
+        let remembers = last.is_some_and(|a| a.context.pointer("/node/address").is_some_and(Value::is_string));
         let (shared, blank) = match &self.shared.1 {
-            Some(blanked) if !may_be_configured => (blanked, true),
+            Some(blanked) if !may_be_configured && !remembers => (blanked, true),
             _ => (&self.shared.0, false),
         };
-        let own = roster::peer(self.view.known, wanted);
+        let own = roster::peer(wanted);
         let address = self.view(blank).address(&own);
         let restarts = wanted.wish.restarts;
         let inputs = [
@@ -202,7 +208,7 @@ impl<'k, 'a> Common<'k, 'a> {
     }
 
     /// The assignment: the last one if nothing of it changes.
-    pub fn finish(&self, wanted: &Wanted<'a>, draft: &Draft<'a>, joined: Option<String>) -> Cow<'a, Assignment> {
+    pub fn finish(&self, wanted: &Wanted<'a>, draft: &Draft<'a>, joined: Option<&str>) -> Cow<'a, Assignment> {
         let meta = &self.nature.knowledge.meta;
         let last = draft.last.and_then(|n| n.assignment.as_ref());
         if let Some(last) = last.filter(|last| self.is_same(last, wanted, draft)) {
@@ -231,7 +237,7 @@ impl<'k, 'a> Common<'k, 'a> {
             drift: self.drift(),
             files: self.view.known.input.files.clone(),
             packages: self.nature.version.packages.clone(),
-            context: self.view(draft.blank).document(node, &draft.own, joined.as_deref(), shared),
+            context: self.view(draft.blank).document(node, &draft.own, joined, shared),
             stages: self.orders(draft).map(order).collect(),
             timing: self.timing(),
             autonomy: AUTONOMY,

@@ -4,7 +4,7 @@
 //! `pre_config` runs again, so nothing that moves by itself (facts, times) may enter. All but
 //! `node` is the same for every node of a role and is made once.
 
-use crate::observe::Known;
+use crate::observe::{Dependency, Known};
 use crate::roster::{Peer, Rosters};
 use crate::{Component, Knowledge, NewNode, Target};
 use serde_json::{Value, json};
@@ -59,13 +59,13 @@ impl<'k, 'a> View<'k, 'a> {
     }
 
     /// The components it depends on, with the version that is in use, and whom it knows of them.
-    fn dependencies(&self) -> impl Iterator<Item = (&'a Component, &'a str, &'k [Peer<'a>])> {
+    fn dependencies(&self) -> impl Iterator<Item = (Dependency<'a>, &'a str, &'k [Peer<'a>])> {
         let rosters = self.rosters;
         let in_use = |d: &'a Component| match &d.rollout {
             Some(rollout) if rollout.reverted.is_none() => rollout.before.version.as_str(),
             _ => d.target.version.as_str(),
         };
-        self.known.dependencies(self.component).map(move |d| (d, in_use(d), rosters.listed(d)))
+        self.known.dependencies(self.component).map(move |d| (d, in_use(d.component), rosters.listed(d.component)))
     }
 
     /// The configuration as the role reads it.
@@ -104,8 +104,7 @@ impl<'k, 'a> View<'k, 'a> {
         };
         add(&mut parts, &self.peers().collect::<Vec<_>>());
         for (dependency, version, nodes) in self.dependencies() {
-            parts.extend([&dependency.name, &dependency.kind].map(Clone::clone));
-            parts.push(version.to_owned());
+            parts.extend([dependency.name, &dependency.component.kind, version].map(str::to_owned));
             add(&mut parts, &nodes.iter().collect::<Vec<_>>());
         }
         Digest::of(&parts)
@@ -138,10 +137,10 @@ impl<'k, 'a> View<'k, 'a> {
 
     fn shared(&self) -> Value {
         let (topology, component) = (&self.known.input.topology, self.component);
-        let dependency = |(dependency, version, nodes): (&Component, &str, &[Peer<'a>])| {
+        let dependency = |(dependency, version, nodes): (Dependency<'_>, &str, &[Peer<'a>])| {
             let nodes: Vec<Value> = nodes.iter().map(|node| self.brief(node)).collect();
-            let value = json!({ "type": dependency.kind, "version": version, "nodes": nodes });
-            (dependency.name.clone(), value)
+            let value = json!({ "type": dependency.component.kind, "version": version, "nodes": nodes });
+            (dependency.name.to_owned(), value)
         };
         let dependencies: serde_json::Map<String, Value> = self.dependencies().map(dependency).collect();
         json!({

@@ -4,10 +4,11 @@
 //! topology on two controllers at once makes the same node, not two. Ordinals of nodes that left
 //! are not given out again, so a place has one life only.
 
-use crate::observe::Known;
-use crate::{Component, Group, Host, HostWish, Knowledge, NewNode, NodeWish, PlanInput, Target};
+use crate::observe::{Known, serves, works};
+use crate::{Component, Group, Host, HostWish, Knowledge, NewNode, Node, NodeWish, PlanInput, Target, Topology};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
-use straas_schemas::metadata::{ComponentMeta, Flavor, RoleMeta, VersionMeta};
+use straas_schemas::metadata::{ComponentMeta, Flavor, Membership, RoleMeta, VersionMeta};
 use straas_schemas::{Digest, Lifecycle, NodeId, TopologyId};
 
 /// What is wanted of a node that nobody wanted anything special of.
@@ -24,18 +25,28 @@ pub fn node_id(topology: &TopologyId, component: &str, group: &str, ordinal: u32
 pub struct Wanted<'a> {
     /// The node.
     pub node: NewNode,
+    /// Its topology.
+    pub home: &'a Topology,
     /// Its component.
     pub component: &'a Component,
     /// Its group.
     pub group: &'a Group,
     /// What is wanted of it alone.
     pub wish: &'a NodeWish,
+    /// The node as recorded.
+    pub recorded: Option<&'a Node>,
 }
 
 impl Wanted<'_> {
     /// Its services are to be stopped.
     pub fn stopped(&self) -> bool {
         self.wish.lifecycle == Lifecycle::Stopped
+    }
+
+    /// Whether its service was seen to work. Unlike "settled" this does not wait for it to confirm
+    /// its newest generation.
+    pub fn works(&self) -> bool {
+        self.recorded.is_some_and(works)
     }
 }
 
@@ -44,38 +55,92 @@ fn ordinals(group: &Group) -> impl Iterator<Item = u32> {
     (1..=u32::MAX).filter(|n| !group.without.contains(n)).take(group.size as usize)
 }
 
+/// The nodes that have to exist.
+pub struct Desired<'a> {
+    /// Of the topology.
+    pub own: Vec<Wanted<'a>>,
+    /// Of the components of other topologies that it has to do with.
+    pub foreign: Vec<Wanted<'a>>,
+}
+
 /// Every node that has to exist, in the order of components, groups and ordinals.
-pub fn nodes(input: &PlanInput) -> Vec<Wanted<'_>> {
-    if input.topology.deleting {
+pub fn nodes(input: &PlanInput) -> Desired<'_> {
+    let foreign = input.neighbours.iter();
+    Desired {
+        own: places(&input.topology, &input.components, &input.nodes),
+        foreign: foreign.flat_map(|n| places(&n.topology, std::slice::from_ref(&n.component), &n.nodes)).collect(),
+    }
+}
+
+fn places<'a>(home: &'a Topology, components: &'a [Component], nodes: &'a [Node]) -> Vec<Wanted<'a>> {
+    if home.deleting {
         return Vec::new();
     }
     let mut out = Vec::new();
     let mut taken = BTreeSet::new();
     // an id once derived is recorded: deriving it again is the dearest part of a plan without changes
-    let recorded: BTreeMap<(&str, &str, u32), &NodeId> =
-        input.nodes.iter().map(|n| ((n.component.as_str(), n.group.as_str(), n.ordinal), &n.id)).collect();
-    for component in input.components.iter().filter(|c| !c.removed) {
+    let recorded: BTreeMap<(&str, &str, u32), &Node> =
+        nodes.iter().map(|n| ((n.component.as_str(), n.group.as_str(), n.ordinal), n)).collect();
+    let by_id = OnceCell::new();
+    let of_id = |id: &NodeId| {
+        let by_id = by_id.get_or_init(|| nodes.iter().map(|n| (&n.id, n)).collect::<BTreeMap<_, _>>());
+        by_id.get(id).copied()
+    };
+    for component in components.iter().filter(|c| !c.removed) {
         for group in &component.groups {
             for ordinal in ordinals(group) {
-                let known = recorded.get(&(component.id.as_str(), group.name.as_str(), ordinal));
-                let derive = || node_id(&input.topology.id, &component.name, &group.name, ordinal);
+                let known = recorded.get(&(component.id.as_str(), group.name.as_str(), ordinal)).copied();
+                let derive = || node_id(&home.id, &component.name, &group.name, ordinal);
                 let node = NewNode {
-                    id: known.map_or_else(derive, |id| (*id).clone()),
+                    id: known.map_or_else(derive, |node| node.id.clone()),
                     component: component.id.clone(),
                     group: group.name.clone(),
                     role: group.role.clone(),
-                    name: format!("{}-{}-{ordinal}", input.topology.name, group.name),
+                    name: format!("{}-{}-{ordinal}", home.name, group.name),
                     ordinal,
                 };
                 // two groups at one place would be one node recorded twice, for ever
                 if taken.insert(node.id.clone()) {
                     let wish = component.wishes.get(&node.id).unwrap_or(&USUAL);
-                    out.push(Wanted { node, component, group, wish });
+                    let recorded = known.or_else(|| of_id(&node.id));
+                    out.push(Wanted { node, home, component, group, wish, recorded });
                 }
             }
         }
+        let detained = detained(home, component, nodes, &out);
+        out.extend(detained);
     }
     out
+}
+
+/// Nodes that are to leave and that alone have the data: of members that change one at a time they
+/// stay as if they were wanted, until one works that stays.
+fn detained<'a>(
+    home: &'a Topology,
+    component: &'a Component,
+    nodes: &'a [Node],
+    wanted: &[Wanted<'a>],
+) -> Vec<Wanted<'a>> {
+    let stepwise = meta(component).is_some_and(|meta| meta.membership == Membership::Stepwise);
+    let stay = || wanted.iter().filter(|w| w.component.id == component.id);
+    if !stepwise || stay().any(|w| w.recorded.is_some_and(serves)) {
+        return Vec::new();
+    }
+    let leaves = |n: &&Node| n.component == component.id && serves(n) && !stay().any(|w| w.node.id == n.id);
+    let keep = |n: &'a Node| {
+        let node = NewNode {
+            id: n.id.clone(),
+            component: n.component.clone(),
+            group: n.group.clone(),
+            role: n.role.clone(),
+            name: n.name.clone(),
+            ordinal: n.ordinal,
+        };
+        let group = component.groups.iter().find(|g| g.name == n.group)?;
+        let wish = component.wishes.get(&n.id).unwrap_or(&USUAL);
+        Some(Wanted { node, home, component, group, wish, recorded: Some(n) })
+    };
+    nodes.iter().filter(leaves).filter_map(keep).collect()
 }
 
 /// What the repos say of one node: all that is needed to assign it anything.
@@ -130,7 +195,7 @@ pub fn hosts(known: &Known<'_>, replaced: &BTreeSet<&NodeId>) -> Vec<HostWish> {
     for wanted in known.desired.iter().filter(|w| !replaced.contains(&w.node.id)) {
         let Ok(flavor) = flavor(wanted.component, &wanted.node.group) else { continue };
         // one that waits for its turn to be replaced is the one it is
-        let up = known.recorded.get(&wanted.node.id).filter(|n| n.host == Host::Up);
+        let up = wanted.recorded.filter(|n| n.host == Host::Up);
         out.push(HostWish {
             node: wanted.node.id.clone(),
             name: wanted.node.name.clone(),

@@ -91,7 +91,7 @@ impl<'a> Gates<'a> {
         let mut drafted = Drafted { stable: BTreeSet::new(), kept: BTreeSet::new() };
         let mut roles: BTreeMap<(&str, &str, Which<'a>), Option<Common<'_, 'a>>> = BTreeMap::new();
         for wanted in known.desired {
-            let recorded = known.recorded.get(&wanted.node.id).copied();
+            let recorded = wanted.recorded;
             let last = recorded.and_then(|n| n.assignment.as_ref());
             let Choice::Use(which) = targets.choice(wanted) else {
                 if let Some(last) = last {
@@ -159,31 +159,29 @@ fn hard_wait(rosters: &Rosters<'_>, wanted: &Wanted<'_>, node: Option<&Node>) ->
 }
 
 /// The job that added a node to a component which worked already; empty if no job is known.
-fn added_by(known: &Known<'_>, wanted: &Wanted<'_>, node: Option<&Node>) -> Option<String> {
+fn added_by<'a>(known: &Known<'a>, wanted: &Wanted<'_>, node: Option<&'a Node>) -> Option<&'a str> {
     if let Some(node) = node.filter(|n| n.assignment.is_some()) {
-        return joined_by(node).map(str::to_owned);
+        return joined_by(node);
     }
     let id = &wanted.component.id;
     let adds =
         |j: &&crate::OpenJob| matches!(j.kind, JobKind::Flexup | JobKind::Change) && j.component.as_ref() == Some(id);
-    let job = || known.input.jobs.iter().rev().find(adds).map_or_else(String::new, |job| job.id.0.clone());
+    let job = || known.input.jobs.iter().rev().find(adds).map_or("", |job| job.id.as_str());
     known.served(id).then(job)
 }
 
 /// What blocks every node of a role, besides addresses.
-pub fn blocked<'a>(known: &Known<'a>, operations: &Operations<'a>, component: &Component) -> Option<Block> {
+pub fn blocked<'a>(known: &Known<'a>, operations: &Operations<'a>, component: &'a Component) -> Option<Block> {
     let idle = known.dependencies(component).find_map(|dependency| {
-        let all = known.of_component(&dependency.id).iter();
+        let id = &dependency.component.id;
+        let all = known.of_component(id).iter();
         // newcomers are not listed to those that depend on it, and one that is to stand still is no fault
-        let counts = |w: &&&Wanted<'_>| {
-            let node = known.recorded.get(&w.node.id);
-            !w.stopped() && (!known.served(&dependency.id) || node.is_some_and(|n| !newcomer(n)))
-        };
+        let counts = |w: &&&Wanted<'_>| !w.stopped() && (!known.served(id) || w.recorded.is_some_and(|n| !newcomer(n)));
         let all: Vec<_> = all.filter(counts).collect();
-        let works = all.iter().filter(|w| known.works(&w.node.id)).count();
-        let node = all.iter().find(|w| !known.works(&w.node.id)).map(|w| w.node.name.clone());
+        let works = all.iter().filter(|w| w.works()).count();
+        let node = all.iter().find(|w| !w.works()).map(|w| w.node.name.clone());
         let node = if all.is_empty() { Some("stopped".to_owned()) } else { node }?;
-        Some(Block::Dependency { component: dependency.name.clone(), node, done: works, total: all.len() })
+        Some(Block::Dependency { component: dependency.name.to_owned(), node, done: works, total: all.len() })
     });
     let unprepared = || operations.unprepared(&component.id).map(|need| operation(need));
     idle.or_else(unprepared)

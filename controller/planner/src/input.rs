@@ -30,6 +30,9 @@ pub struct PlanInput {
     pub jobs: Vec<OpenJob>,
     /// The operations that were begun for it, by key in the order of their attempts.
     pub operations: Vec<OperationRun>,
+    /// Components of other topologies: those that components of this one depend on, and those that
+    /// depend on them, through others as well.
+    pub neighbours: Vec<Neighbour>,
     /// Files every host should have.
     pub files: Vec<FileRef>,
     /// Intervals.
@@ -55,6 +58,28 @@ pub struct Topology {
     pub created_ms: i64,
 }
 
+/// A component of another topology of the tenant, with its nodes.
+///
+/// Its nodes' assignments are needed where something depends on it: they say who is listed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Neighbour {
+    /// Its topology.
+    pub topology: Topology,
+    /// The component. Of what the repos know, only the metadata is needed.
+    pub component: Component,
+    /// Its recorded nodes.
+    pub nodes: Vec<Node>,
+}
+
+/// A component of another topology that must work first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Foreign {
+    /// The component.
+    pub component: ComponentId,
+    /// What it is called here: `topology/component`.
+    pub name: String,
+}
+
 /// A component as wanted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Component {
@@ -64,8 +89,10 @@ pub struct Component {
     pub name: String,
     /// Its type.
     pub kind: String,
-    /// Names of components that must work first.
+    /// Names of components of its topology that must work first.
     pub depends_on: Vec<String>,
+    /// Components of other topologies that must work first.
+    pub foreign: Vec<Foreign>,
     /// Its groups of nodes.
     pub groups: Vec<Group>,
     /// What its nodes should get.
@@ -265,6 +292,6 @@ pub struct Settings {
     pub retry_ms: u32,
     /// Longest wait after a failed stage.
     pub retry_max_ms: u32,
-    /// Wait after a stage that said "not yet".
+    /// Longest wait after a stage that said "not yet".
     pub waiting_ms: u32,
 }

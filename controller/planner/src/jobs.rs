@@ -1,4 +1,5 @@
-//! Jobs: the workflow → stage → task DAG of the 2017 design, derived from desired and observed.
+//! Jobs: the workflow → stage → task DAG, derived from desired and observed; which steps a job has,
+//! what each depends on, and how the whole stands.
 //!
 //! ```text
 //! start ─► A/spawn ─► A/verify_spawn ─► A/install ─► A/pre_config ─► A/config ─► A/validate
@@ -6,17 +7,19 @@
 //!                                                   A/validate ──────────┘  (B depends on A)
 //! ```
 //! Nothing of this is stored: asking twice derives it twice.
+//!
+//! Never here: how a node stands in a stage (`node_steps.rs`).
 
 use crate::desired::Wanted;
-use crate::operations::{Need, Progress as Operation};
+use crate::membership;
+use crate::node_steps::{on_node, operation, removed};
+use crate::operations::Progress as Operation;
 use crate::picture::Picture;
-use crate::targets::{self, arrived};
-use crate::{Component, Host, NewNode, Node, OpenJob, why};
-use crate::{departures, membership};
-use straas_schemas::heartbeat::Activity;
+use crate::targets::arrived;
+use crate::{Component, Host, Node, OpenJob};
 use straas_schemas::job::{Job, JobKind, JobStage, JobStanding, NodeStep, Progress, Step};
-use straas_schemas::view::{Cause, RolloutPhase};
-use straas_schemas::{ComponentId, NodeId, Outcome, Stage};
+use straas_schemas::view::RolloutPhase;
+use straas_schemas::{ComponentId, NodeId};
 
 /// The stages of a job of this kind, in the order of the work.
 const fn stages(kind: JobKind) -> &'static [JobStage] {
@@ -87,9 +90,8 @@ fn scope<'a>(picture: &Picture<'a>, open: &OpenJob) -> Vec<&'a Component> {
 /// Whether a node has what it gets in the end, and is as it should be with it.
 fn node_settled(picture: &Picture<'_>, wanted: &Wanted<'_>) -> bool {
     let joined = picture.gates.operations.join.get(&wanted.node.id).is_none_or(|n| n.progress == Operation::Done);
-    let recorded = picture.known.recorded.get(&wanted.node.id);
     let host = |n: &Node| n.host.is_up() && n.host_number >= wanted.wish.replacements;
-    joined && recorded.is_some_and(|n| host(n) && arrived(n, wanted) && picture.settled(n))
+    joined && wanted.recorded.is_some_and(|n| host(n) && arrived(n, wanted) && picture.settled(n))
 }
 
 fn component_settled(picture: &Picture<'_>, component: &Component) -> bool {
@@ -161,7 +163,9 @@ fn build(picture: &Picture<'_>, open: &OpenJob, stages: &[JobStage]) -> Vec<Step
             let waits = matches!(stage, JobStage::Prepare)
                 || (stage == JobStage::PreConfig && !out.iter().any(|s| s.id == step_id(component, JobStage::Prepare)));
             if waits {
-                after.extend(picture.known.dependencies(component).map(|d| step_id(d, JobStage::Validate)));
+                // what another topology does is not part of this job: the nodes say for whom they wait
+                let own = picture.known.dependencies(component).filter(|d| d.home.is_none());
+                after.extend(own.map(|d| step_id(d.component, JobStage::Validate)));
             }
             out.push(step(component, stage, after, nodes));
         }
@@ -197,7 +201,7 @@ fn nodes(picture: &Picture<'_>, open: &OpenJob, component: &Component, stage: Jo
             of_component.filter(|w| w.wish.replacements > 0).map(|w| on_node(picture, w, stage)).collect()
         }
         JobStage::Spawn | JobStage::VerifySpawn if open.kind != JobKind::Create => {
-            let new = |w: &&Wanted<'_>| known.recorded.get(&w.node.id).is_none_or(|n| added_by(n, open));
+            let new = |w: &&Wanted<'_>| w.recorded.is_none_or(|n| added_by(n, open));
             of_component.filter(new).map(|w| on_node(picture, w, stage)).collect()
         }
         _ => of_component.map(|w| on_node(picture, w, stage)).collect(),
@@ -207,25 +211,6 @@ fn nodes(picture: &Picture<'_>, open: &OpenJob, component: &Component, stage: Jo
 /// Whether a node was added by this job, or is not known to have been added by another.
 fn added_by(node: &Node, open: &OpenJob) -> bool {
     node.assignment.is_none() || membership::joined_by(node) == Some(open.id.as_str())
-}
-
-fn operation(id: &NodeId, name: &str, need: &Need<'_>) -> NodeStep {
-    let (progress, detail) = match &need.progress {
-        Operation::Done => (Progress::Done, String::new()),
-        Operation::Waits(text) => (Progress::Waiting, text.clone()),
-        Operation::Runs => (Progress::Running, format!("{} runs", need.operation.command)),
-        Operation::Failed(text) => (Progress::Retrying, text.clone()),
-    };
-    NodeStep { progress, detail, ..blank(id, name) }
-}
-
-fn removed(picture: &Picture<'_>, node: &Node) -> NodeStep {
-    let progress = match departures::kept_by(picture.known, &picture.gates, node) {
-        _ if node.host == Host::Absent => Progress::Done,
-        Some(_) => Progress::Waiting,
-        None => Progress::Running,
-    };
-    NodeStep { progress, detail: why::deleting(picture, node).text, ..blank(&node.id, &node.name) }
 }
 
 fn removal(picture: &Picture<'_>, only: Option<&ComponentId>) -> Vec<Step> {
@@ -287,150 +272,4 @@ fn step(component: &Component, stage: JobStage, after: Vec<String>, nodes: Vec<N
         waiting_for,
         nodes,
     }
-}
-
-fn blank(node: &NodeId, name: &str) -> NodeStep {
-    NodeStep {
-        node: node.clone(),
-        name: name.to_owned(),
-        progress: Progress::Pending,
-        attempt: 0,
-        duration_ms: None,
-        detail: String::new(),
-        percent: None,
-        output_tail: String::new(),
-        hint: None,
-        next_retry_ms: None,
-    }
-}
-
-fn on_node(picture: &Picture<'_>, wanted: &Wanted<'_>, stage: JobStage) -> NodeStep {
-    let planned: &NewNode = &wanted.node;
-    let out = blank(&planned.id, &planned.name);
-    let node = picture.known.recorded.get(&planned.id).copied();
-    let set = |progress, detail: &str| NodeStep { progress, detail: detail.to_owned(), ..out.clone() };
-    let why = || picture.why_of(&planned.id).map_or_else(String::new, |why| why.text.clone());
-    match stage {
-        JobStage::Spawn => match node.map(|n| &n.host) {
-            Some(Host::Up) if node.is_some_and(|n| n.host_number < wanted.wish.replacements) => {
-                set(Progress::Waiting, &why())
-            }
-            Some(Host::Up) => set(Progress::Done, ""),
-            Some(Host::Failed(error)) => set(Progress::Retrying, error),
-            Some(Host::Absent) | None => match picture.why_of(&planned.id).filter(|w| w.cause == Cause::SpawnFailed) {
-                Some(why) => set(Progress::Waiting, &why.text),
-                None => set(Progress::Running, "the host is being made"),
-            },
-        },
-        JobStage::VerifySpawn => match node {
-            Some(n) if n.host_number < wanted.wish.replacements => set(Progress::Pending, ""),
-            Some(n) if n.host.is_up() && n.heartbeat.is_some() => set(Progress::Done, ""),
-            Some(n) if n.incarnation > wanted.wish.replacements.into() => set(Progress::Done, ""),
-            Some(n) if n.host.is_up() => set(Progress::Waiting, "the agent has not enrolled yet"),
-            _ => set(Progress::Pending, ""),
-        },
-        JobStage::Cname => match node.and_then(|n| Some((n, n.assignment.as_ref()?))) {
-            Some((n, _)) if picture.settled(n) => set(Progress::Done, ""),
-            Some((n, a)) if !a.hosts.is_empty() && heard_of(n) >= a.generation => set(Progress::Done, ""),
-            Some((n, _)) if n.incarnation > 0 => set(Progress::Running, "the alias is on its way to the host"),
-            _ => set(Progress::Pending, ""),
-        },
-        JobStage::Halt => match node {
-            Some(n) if picture.settled(n) => set(Progress::Done, ""),
-            Some(_) if !wanted.stopped() => set(Progress::Done, "is not to be stopped"),
-            _ => set(Progress::Running, &why()),
-        },
-        JobStage::Install => in_stage(picture, wanted, node, Stage::Install, out),
-        JobStage::PreConfig => in_stage(picture, wanted, node, Stage::PreConfig, out),
-        JobStage::Config => in_stage(picture, wanted, node, Stage::Config, out),
-        JobStage::Validate => in_stage(picture, wanted, node, Stage::Validate, out),
-        JobStage::Prepare
-        | JobStage::Join
-        | JobStage::Leave
-        | JobStage::Start
-        | JobStage::Remove
-        | JobStage::Finish => out,
-    }
-}
-
-/// The newest generation that a node's agent is known to have.
-fn heard_of(node: &Node) -> u64 {
-    node.heartbeat.as_ref().map_or(0, |(beat, _)| beat.generation).max(node.converged_generation)
-}
-
-fn in_stage(
-    picture: &Picture<'_>,
-    wanted: &Wanted<'_>,
-    node: Option<&Node>,
-    stage: Stage,
-    mut out: NodeStep,
-) -> NodeStep {
-    let Some(node) = node.filter(|n| n.incarnation > 0) else { return out };
-    if node.host_number < wanted.wish.replacements {
-        return out;
-    }
-    let after_this = picture.gates.assignments.get(&node.id);
-    if !after_this.is_some_and(|a| targets::is_of(a, targets::target(wanted.component, targets::aim(wanted)))) {
-        // what it has is not yet what the job brings
-        let text = picture.why_of(&node.id).map_or_else(String::new, |why| why.text.clone());
-        return NodeStep { progress: Progress::Waiting, detail: text, ..out };
-    }
-    let why = picture.why_of(&node.id);
-    let result = picture.result(node, stage);
-    if let Some((result, _)) = result {
-        out.attempt = result.attempt;
-        out.duration_ms = Some(result.duration_ms);
-    }
-    if picture.done(node, stage) {
-        out.progress = Progress::Done;
-        return out;
-    }
-    if picture.current(node) != Some(stage) {
-        return out;
-    }
-    if let Some((result, at)) = result.filter(|(r, _)| r.outcome != Outcome::Succeeded) {
-        out.progress = if result.outcome == Outcome::Failed { Progress::Retrying } else { Progress::Waiting };
-        out.detail = result.reason.clone();
-        out.output_tail = result.output_tail.clone();
-        out.hint = result.hint.clone();
-        out.next_retry_ms = result.retry_in_ms.map(|ms| at.saturating_add_unsigned(ms));
-    } else if let Some(why) = why.filter(|why| waits(why.cause)) {
-        out.progress = Progress::Waiting;
-        out.detail = why.text.clone();
-    } else {
-        out.progress = Progress::Running;
-    }
-    let beat = node.heartbeat.as_ref().map(|(beat, _)| &beat.activity);
-    if let Some(Activity::Running { stage: running, attempt, progress, percent, .. }) = beat
-        && *running == stage
-        && out.progress != Progress::Waiting
-    {
-        // a new run has begun since the newest result
-        if *attempt > out.attempt {
-            out.progress = if out.attempt > 0 { out.progress } else { Progress::Running };
-            out.attempt = *attempt;
-        }
-        if let Some(text) = progress.as_ref().filter(|_| out.progress == Progress::Running) {
-            out.detail = text.clone();
-        }
-        out.percent = *percent;
-    }
-    out
-}
-
-/// Whether a cause lies outside of the node: it could go on, but may not or cannot be heard.
-fn waits(cause: Cause) -> bool {
-    matches!(
-        cause,
-        Cause::AwaitingPeers
-            | Cause::AwaitingDependency
-            | Cause::AwaitingPermit
-            | Cause::AwaitingCanary
-            | Cause::AwaitingMembership
-            | Cause::AwaitingOperation
-            | Cause::Paused
-            | Cause::Held
-            | Cause::Unreachable
-            | Cause::Refused
-    )
 }

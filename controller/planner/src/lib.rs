@@ -16,7 +16,10 @@ mod digests;
 mod gates;
 pub mod input;
 mod jobs;
+mod looks;
 mod membership;
+mod neighbours;
+mod node_steps;
 mod observe;
 mod operations;
 mod permits;
@@ -32,10 +35,10 @@ pub use input::*;
 pub use predict::predict;
 
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::job::Job;
 use straas_schemas::view::TopologyView;
-use straas_schemas::{Assignment, CommandId, ComponentId, JobId, NodeId};
+use straas_schemas::{Assignment, CommandId, ComponentId, Digest, JobId, NodeId, TopologyId};
 
 /// What has to be.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -64,8 +67,16 @@ pub struct Plan {
     pub forget_components: Vec<ComponentId>,
     /// Every open job with its DAG; one that stands final is to be ended.
     pub jobs: Vec<Job>,
+    /// By topology that has to do with this one: a fingerprint of what it uses of this one. With
+    /// another one it has to be looked at.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub shown: BTreeMap<TopologyId, Digest>,
     /// The topology is deleted and nothing of it is left: forget it.
     pub forget_topology: bool,
+    /// Nodes whose service is to be looked at once more: the facts are to be no older than this, Unix ms.
+    pub looks: BTreeMap<NodeId, i64>,
+    /// Names of the facts that plans of this topology look at; others change nothing.
+    pub facts: BTreeSet<String>,
     /// When time alone will change this plan, Unix ms.
     pub look_again_ms: Option<i64>,
 }
@@ -157,7 +168,7 @@ pub enum Quarantined {
 pub fn view(input: &PlanInput) -> TopologyView {
     let desired = desired::nodes(input);
     let known = observe::Known::new(input, &desired);
-    let picture = picture::Picture::new(&known, gates::Gates::new(&known));
+    let picture = picture::Picture::new(&known, gates::Gates::new(&known)).explained();
     view::topology(&picture, &jobs::jobs(&picture))
 }
 
@@ -167,10 +178,12 @@ pub fn plan(input: &PlanInput) -> Plan {
     let desired = desired::nodes(input);
     let known = observe::Known::new(input, &desired);
     let picture = picture::Picture::new(&known, gates::Gates::new(&known));
+    let picture = if input.jobs.is_empty() { picture } else { picture.explained() };
     let jobs = jobs::jobs(&picture);
     let gone = departures::gone(&known);
     let gates = &picture.gates;
-    let due = [observe::silence_changes(&known), gates.operations.due_ms];
+    let looks = looks::Looks::new(&known, gates);
+    let due = [observe::silence_changes(&known), gates.operations.due_ms, looks.due_ms, gates.rosters.due_ms()];
     Plan {
         add_nodes: known.missing.clone(),
         hosts: desired::hosts(&known, &gates.permits.replaced),
@@ -180,9 +193,12 @@ pub fn plan(input: &PlanInput) -> Plan {
         reverts: gates.targets.reverts(),
         rolled_out: jobs::rolled_out(&picture, &jobs),
         forget_components: departures::components(&known),
+        shown: neighbours::shown(&known, gates),
         forget_topology: input.topology.deleting && gone.len() == known.unwanted.len(),
         // of a topology that goes as a whole the nodes stay recorded, so that the job can show them
         forget_nodes: if input.topology.deleting { Vec::new() } else { gone },
+        looks: looks.wished,
+        facts: looks::facts(input.components.iter()),
         look_again_ms: due.into_iter().flatten().min(),
         jobs,
         assignments: picture.into_changed(),

@@ -29,7 +29,7 @@
 
 use crate::observe::{Known, applied, confirmed, newcomer, opened, serves, works};
 use crate::permits::goes_last;
-use crate::{Component, Host, Node, desired};
+use crate::{Component, Host, Node, desired, looks};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::{Gate, NodeId, Outcome, Stage};
@@ -48,6 +48,8 @@ pub struct Steps<'a> {
     pub may_go: BTreeSet<&'a NodeId>,
     /// Why the next step is not taken, in words; empty if none is due.
     pub held_up: String,
+    /// Until when a look is waited for, Unix ms.
+    pub look_ms: Option<i64>,
 }
 
 /// The nodes of one role, and the set that all of them held before this step.
@@ -71,7 +73,14 @@ pub fn steps<'a>(known: &Known<'a>, component: &'a Component, role: &str) -> Ste
     let last = |node: &Node| disruption.is_some_and(|d| goes_last(node, d));
     role.departures(&mut out, last);
     if out.may_go.is_empty() {
-        role.next(&mut out, last);
+        // who leads decides how a member leaves
+        let outdated = if role.has_leavers() { looks::outdated(known, component) } else { None };
+        if let Some((node, until)) = outdated {
+            out.held_up = format!("the members change when {} was looked at again", node.name);
+            out.look_ms = Some(until);
+        } else {
+            role.next(&mut out, last);
+        }
     }
     role.doors(&mut out);
     out
@@ -99,6 +108,10 @@ fn empty(node: &Node) -> bool {
 impl<'a> Role<'_, 'a> {
     fn wanted(&self, node: &Node) -> bool {
         self.known.wanted.contains_key(&node.id)
+    }
+
+    fn has_leavers(&self) -> bool {
+        self.members(&self.base).any(|n| !self.wanted(n))
     }
 
     /// The set that is in use. In the middle of a step two are, one node apart: then whether that
@@ -141,10 +154,10 @@ impl<'a> Role<'_, 'a> {
         self.known.broken(node) || !serves(node)
     }
 
-    /// A leaver that does not work, or that does not know of a member: nobody configures it anew,
-    /// so its host goes first and it is left out then.
+    /// A leaver that does not work, or that does not know of a member, or was not configured with
+    /// what it knows: nobody configures it anew, so its host goes first and it is left out then.
     fn unasked(&self, node: &Node) -> bool {
-        let knows = |view: &BTreeSet<_>| view.is_superset(&self.base);
+        let knows = |view: &BTreeSet<_>| view.is_superset(&self.base) && applied(node);
         self.dead(node) || (self.base.contains(&node.id) && !self.views.get(&node.id).is_some_and(knows))
     }
 
@@ -166,7 +179,8 @@ impl<'a> Role<'_, 'a> {
                 // it was left out, or never let in: the others must be through with that
                 let small = self.base.len() <= SMALL;
                 let through = |n: &Node| if small { self.has(n, &self.base) } else { self.settled(n, &self.base) };
-                let mut rest = self.members(&self.base).filter(|n| self.wanted(n) && !self.dead(n));
+                // of few nobody can be spared, whether it is heard of or not
+                let mut rest = self.members(&self.base).filter(|n| self.wanted(n) && (small || !self.dead(n)));
                 // two need each other to work, and the other one may still follow who leaves
                 rest.all(through) && (small || self.majority(&self.base, &[]))
                     || self.views.is_empty()
@@ -270,7 +284,7 @@ impl<'a> Role<'_, 'a> {
 
 /// The job that added a node to a component that worked already; empty if it was not known.
 pub fn joined_by(node: &Node) -> Option<&str> {
-    node.assignment.as_ref()?.context.pointer("/node/joined")?.as_str()
+    node.assignment.as_ref()?.context.get("node")?.get("joined")?.as_str()
 }
 
 /// Whether a node was added to a component that worked already.

@@ -2,10 +2,10 @@
 //!
 //! Never here: what follows from it. This is the input, indexed.
 
-use crate::desired::{self, Wanted};
-use crate::{Component, Host, NewNode, Node, PlanInput, digests};
+use crate::desired::{self, Desired, Wanted};
+use crate::{Component, Foreign, Host, NewNode, Node, PlanInput, Topology, digests};
 use std::collections::{BTreeMap, BTreeSet};
-use straas_schemas::heartbeat::ServiceStatus;
+use straas_schemas::heartbeat::{Activity, ServiceStatus};
 use straas_schemas::report::Facts;
 use straas_schemas::{ComponentId, Gate, Lifecycle, NodeId, Outcome, Stage};
 
@@ -15,14 +15,16 @@ pub struct Known<'a> {
     pub input: &'a PlanInput,
     /// Nodes that have to exist.
     pub desired: &'a [Wanted<'a>],
-    /// The same by id.
+    /// The same by id, with those of other topologies.
     pub wanted: BTreeMap<&'a NodeId, &'a Wanted<'a>>,
-    /// Recorded nodes by id.
+    /// Recorded nodes by id, with those of other topologies.
     pub recorded: BTreeMap<&'a NodeId, &'a Node>,
     /// Wanted nodes that are not recorded.
     pub missing: Vec<NewNode>,
     /// Recorded nodes that are not wanted.
     pub unwanted: Vec<&'a Node>,
+    /// The same in other topologies.
+    leaving: Vec<&'a Node>,
     by_component: BTreeMap<&'a ComponentId, Vec<&'a Wanted<'a>>>,
     served: BTreeSet<&'a ComponentId>,
 }
@@ -40,21 +42,36 @@ pub enum Silence {
     Unreachable,
 }
 
+/// A component that another one depends on.
+#[derive(Clone, Copy)]
+pub struct Dependency<'a> {
+    /// The component.
+    pub component: &'a Component,
+    /// What it is called where it is depended on.
+    pub name: &'a str,
+    /// Its topology, if that is another one.
+    pub home: Option<&'a Topology>,
+}
+
 impl<'a> Known<'a> {
     /// Indexes the input.
-    pub fn new(input: &'a PlanInput, desired: &'a [Wanted<'a>]) -> Self {
-        let recorded: BTreeMap<_, _> = input.nodes.iter().map(|n| (&n.id, n)).collect();
-        let wanted: BTreeMap<_, _> = desired.iter().map(|w| (&w.node.id, w)).collect();
+    pub fn new(input: &'a PlanInput, desired: &'a Desired<'a>) -> Self {
+        let foreign = || input.neighbours.iter().flat_map(|n| &n.nodes);
+        let all = || desired.own.iter().chain(&desired.foreign);
+        let recorded: BTreeMap<_, _> = input.nodes.iter().chain(foreign()).map(|n| (&n.id, n)).collect();
+        let wanted: BTreeMap<_, _> = all().map(|w| (&w.node.id, w)).collect();
         let mut by_component: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for wanted in desired {
+        for wanted in all() {
             by_component.entry(&wanted.component.id).or_default().push(wanted);
         }
+        let missing = desired.own.iter().filter(|w| !recorded.contains_key(&w.node.id));
         Self {
-            missing: desired.iter().filter(|w| !recorded.contains_key(&w.node.id)).map(|w| w.node.clone()).collect(),
+            missing: missing.map(|w| w.node.clone()).collect(),
             unwanted: input.nodes.iter().filter(|n| !wanted.contains_key(&n.id)).collect(),
-            served: input.nodes.iter().filter(|n| serves(n)).map(|n| &n.component).collect(),
+            leaving: foreign().filter(|n| !wanted.contains_key(&n.id)).collect(),
+            served: input.nodes.iter().chain(foreign()).filter(|n| serves(n)).map(|n| &n.component).collect(),
             input,
-            desired,
+            desired: &desired.own,
             wanted,
             recorded,
             by_component,
@@ -68,12 +85,12 @@ impl<'a> Known<'a> {
 
     /// The wanted nodes of a component that are recorded.
     pub fn recorded_of(&self, id: &ComponentId) -> impl Iterator<Item = &'a Node> {
-        self.of_component(id).iter().filter_map(|w| self.recorded.get(&w.node.id).copied())
+        self.of_component(id).iter().filter_map(|w| w.recorded)
     }
 
     /// Recorded nodes of a component that are not wanted.
     pub fn leavers<'s>(&'s self, id: &'s ComponentId) -> impl Iterator<Item = &'a Node> + 's {
-        self.unwanted.iter().copied().filter(move |n| n.component == *id)
+        self.unwanted.iter().chain(&self.leaving).copied().filter(move |n| n.component == *id)
     }
 
     /// Whether no node of a component that is not wanted has a host any more.
@@ -87,40 +104,51 @@ impl<'a> Known<'a> {
         self.served.contains(id)
     }
 
-    /// The component of an id.
+    /// The component of an id, of this topology.
     pub fn component(&self, id: &ComponentId) -> Option<&'a Component> {
         self.input.components.iter().find(|c| c.id == *id)
     }
 
     /// The components that `component` depends on.
-    pub fn dependencies(&self, component: &Component) -> impl Iterator<Item = &'a Component> {
-        self.input.components.iter().filter(|c| component.depends_on.contains(&c.name))
+    pub fn dependencies(&self, component: &'a Component) -> impl Iterator<Item = Dependency<'a>> {
+        let own = self.input.components.iter().filter(|c| component.depends_on.contains(&c.name));
+        let own = own.map(|component| Dependency { component, name: &component.name, home: None });
+        let neighbours = &self.input.neighbours;
+        let foreign = component.foreign.iter().filter_map(|foreign| {
+            let neighbour = neighbours.iter().find(|n| n.component.id == foreign.component)?;
+            Some(Dependency { component: &neighbour.component, name: &foreign.name, home: Some(&neighbour.topology) })
+        });
+        own.chain(foreign)
     }
 
-    /// The components that depend on `component`, through others as well.
-    pub fn dependents(&self, component: &Component) -> Vec<&'a Component> {
-        let mut out: Vec<&'a Component> = Vec::new();
-        let mut names = vec![component.name.as_str()];
-        while let Some(name) = names.pop() {
-            for other in self.input.components.iter().filter(|c| c.depends_on.iter().any(|d| d == name)) {
-                if other.id != component.id && !out.iter().any(|c| c.id == other.id) {
-                    out.push(other);
-                    names.push(&other.name);
+    /// A component of another topology that it depends on and of which nothing is known.
+    pub fn lost(&self, component: &'a Component) -> Option<&'a Foreign> {
+        let known = |foreign: &Foreign| self.input.neighbours.iter().any(|n| n.component.id == foreign.component);
+        component.foreign.iter().find(|foreign| !known(foreign))
+    }
+
+    /// The components that depend on `component`, through others as well, with the topology of
+    /// those that are not of this one.
+    pub fn dependents(&self, component: &Component) -> Vec<(&'a Component, Option<&'a Topology>)> {
+        let own = self.input.components.iter().map(|c| (c, None));
+        let all = own.chain(self.input.neighbours.iter().map(|n| (&n.component, Some(&n.topology))));
+        let all: Vec<(&Component, Option<&Topology>)> = all.collect();
+        let home = self.input.neighbours.iter().find(|n| n.component.id == component.id).map(|n| &n.topology);
+        let mut out: Vec<(&'a Component, Option<&'a Topology>)> = Vec::new();
+        let mut open = vec![(component, home)];
+        while let Some((on, home)) = open.pop() {
+            let direct = |(other, at): &&(&Component, Option<&Topology>)| {
+                let same = at.map(|t| &t.id) == home.map(|t| &t.id);
+                (same && other.depends_on.contains(&on.name)) || other.foreign.iter().any(|f| f.component == on.id)
+            };
+            for (other, at) in all.iter().filter(direct) {
+                if other.id != component.id && !out.iter().any(|(c, _)| c.id == other.id) {
+                    out.push((other, *at));
+                    open.push((other, *at));
                 }
             }
         }
         out
-    }
-
-    /// The address of a node's host.
-    pub fn address(&self, id: &NodeId) -> Option<&'a str> {
-        self.recorded.get(id).and_then(|n| n.address.as_deref())
-    }
-
-    /// Whether a node's service was seen to work. Unlike "settled" this does not wait for the node
-    /// to confirm its newest generation.
-    pub fn works(&self, id: &NodeId) -> bool {
-        self.recorded.get(id).is_some_and(|node| works(node))
     }
 
     /// How long a node has been silent.
@@ -225,9 +253,32 @@ pub fn service(node: &Node) -> (ServiceStatus, Option<&Facts>) {
     newest.map_or((ServiceStatus::Unknown, None), |(_, status, facts)| (status, facts))
 }
 
-/// Whether the newest heartbeat says this of the service.
+/// A stop of the services that failed.
+pub struct Unstopped<'a> {
+    /// How many times.
+    pub attempt: u32,
+    /// Why, in the script's words.
+    pub reason: &'a str,
+    /// When it is tried again, Unix ms.
+    pub next_ms: i64,
+}
+
+/// Whether the node says that it cannot stop its services, as its last assignment wants.
+pub fn unstopped(node: &Node) -> Option<Unstopped<'_>> {
+    let (beat, at) = node.heartbeat.as_ref()?;
+    let current = node.assignment.as_ref().is_some_and(|a| a.generation == beat.generation);
+    let Activity::Retrying { attempt, in_ms, reason, .. } = &beat.activity else { return None };
+    let failed = Unstopped { attempt: *attempt, reason, next_ms: at.saturating_add_unsigned(*in_ms) };
+    (current && stopped(node)).then_some(failed)
+}
+
+/// Whether the node says this of the service: by its newest heartbeat, or by a `validate` that was
+/// reported after it and found that it works.
 pub fn says(node: &Node, status: ServiceStatus) -> bool {
-    node.heartbeat.as_ref().is_some_and(|(beat, _)| beat.service == status)
+    let Some((beat, at)) = &node.heartbeat else { return false };
+    let validated = node.stages.get(&Stage::Validate);
+    let works = validated.is_some_and(|(r, since)| r.outcome == Outcome::Succeeded && since > at);
+    status == if works { ServiceStatus::Active } else { beat.service }
 }
 
 /// When silence alone will change the plan.

@@ -45,6 +45,10 @@ pub struct Need<'a> {
     pub operation: &'a Operation,
     /// How it stands.
     pub progress: Progress,
+    /// Which try that is, from 1; 0 before the first.
+    pub attempt: u32,
+    /// When the next try is due, Unix ms.
+    pub due_ms: Option<i64>,
     /// Where it would run.
     executor: Option<&'a Node>,
     args: BTreeMap<String, String>,
@@ -87,16 +91,19 @@ impl<'a> Operations<'a> {
         // one that worked once has what it needs
         let Some(meta) = desired::meta(component).filter(|_| !known.served(&component.id)) else { return };
         for dependency in known.dependencies(component) {
-            let of = meta.dependencies.iter().find(|d| d.kind == dependency.kind);
+            let on = dependency.component;
+            let of = meta.dependencies.iter().find(|d| d.kind == on.kind);
             let Some(operation) = of.and_then(|d| d.operation.as_ref()) else { continue };
             let mut need = Need {
-                key: format!("prepare {}/{}", component.id, dependency.id),
+                key: format!("prepare {}/{}", component.id, on.id),
                 operation,
                 progress: Progress::Done,
-                executor: executor(known, &dependency.id, None),
+                attempt: 0,
+                due_ms: None,
+                executor: executor(known, &on.id, None),
                 args: fill(operation, known, component, None),
             };
-            let idle = known.of_component(&dependency.id).iter().find(|w| !w.stopped() && !known.works(&w.node.id));
+            let idle = known.of_component(&on.id).iter().find(|w| !w.stopped() && !w.works());
             let wait = idle.map(|w| format!("component {} does not work yet ({})", dependency.name, w.node.name));
             self.judge(known, &mut need, newest, wait);
             self.prepare.entry(&component.id).or_default().push(need);
@@ -123,7 +130,7 @@ impl<'a> Operations<'a> {
             let Some(operation) = operation else { continue };
             let executor = executor(known, &component.id, Some(node));
             let args = fill(operation, known, component, Some(node));
-            let mut need = Need { key, operation, progress: Progress::Done, executor, args };
+            let mut need = Need { key, operation, progress: Progress::Done, attempt: 0, due_ms: None, executor, args };
             let not_yet = (joins && !known.well(node)).then(|| format!("{} does not work yet", node.name));
             let wait = not_yet.or_else(|| busy.as_ref().map(|other| format!("the same is done for {other} first")));
             if self.judge(known, &mut need, newest, wait) {
@@ -146,6 +153,7 @@ impl<'a> Operations<'a> {
         wait: Option<String>,
     ) -> bool {
         let last = newest.get(need.key.as_str());
+        need.attempt = last.map_or(0, |run| run.attempt);
         let attempt = match last {
             None => 1,
             Some(run) if run.standing == CommandStanding::Succeeded => return false,
@@ -160,6 +168,7 @@ impl<'a> Operations<'a> {
             let due = run.ended_ms.unwrap_or(known.input.now_ms).saturating_add(pause);
             if due > known.input.now_ms {
                 self.due_ms = Some(self.due_ms.map_or(due, |other| other.min(due)));
+                need.due_ms = Some(due);
                 need.progress =
                     Progress::Failed(format!("{} {}: {}", need.operation.command, run.standing.name(), run.reason));
                 return false;
@@ -207,7 +216,11 @@ fn fill(
     component: &Component,
     node: Option<&Node>,
 ) -> BTreeMap<String, String> {
-    let mut words = vec![("{topology}", known.input.topology.name.clone()), ("{component}", component.name.clone())];
+    let mut words = vec![
+        ("{topology}", known.input.topology.name.clone()),
+        ("{component}", component.name.clone()),
+        ("{component_id}", component.id.to_string()),
+    ];
     if let Some(node) = node {
         words.push(("{node}", node.name.clone()));
         words.push(("{ordinal}", node.ordinal.to_string()));

@@ -83,7 +83,7 @@ fn asked(node: &Node) -> Option<(Stage, &Digest)> {
 
 /// Whether a node's facts say that it goes last.
 pub fn goes_last(node: &Node, disruption: &Disruption) -> bool {
-    let facts = node.heartbeat.as_ref().map(|(beat, _)| &beat.facts);
+    let facts = service(node).1;
     let holds = |(name, value): (&String, &serde_json::Value)| facts.is_some_and(|f| f.get(name) == Some(value));
     !disruption.last_fact.is_empty() && disruption.last_fact.iter().all(holds)
 }
@@ -100,7 +100,7 @@ impl<'a> Permits<'a> {
             let asking: Vec<&Node> = known.recorded_of(&component.id).filter(asking).collect();
             let of_component = known.of_component(&component.id);
             let replacing = of_component.iter().filter_map(|w| {
-                let node = known.recorded.get(&w.node.id).copied()?;
+                let node = w.recorded?;
                 (node.host.is_up() && w.wish.replacements > node.host_number).then_some(node)
             });
             let replacing: Vec<&Node> = replacing.collect();
@@ -188,14 +188,19 @@ impl<'k, 'a> Budget<'k, 'a> {
         let steps = rosters.steps.iter().filter(|((id, _), _)| *id == component.id.as_str());
         let steps: Vec<_> = steps.map(|(_, steps)| steps).collect();
         let member = |n: &&Node| n.host.is_up() && (held(n) || steps.iter().any(|s| s.current.contains(&n.id)));
-        let nodes: Vec<&Node> =
-            known.recorded_of(&component.id).chain(known.leavers(&component.id).filter(member)).collect();
+        // who is no member yet has no part in what the members keep up
+        let outside = |n: &Node| {
+            let role = rosters.steps.get(&(component.id.as_str(), n.role.as_str()));
+            role.is_some_and(|s| !s.current.contains(&n.id)) && !held(n)
+        };
+        let insiders = known.recorded_of(&component.id).filter(|n| !outside(n));
+        let nodes: Vec<&Node> = insiders.chain(known.leavers(&component.id).filter(member)).collect();
         let wanted = known.of_component(&component.id);
         let stopped = |n: &Node| known.wanted.get(&n.id).is_some_and(|w: &&Wanted<'_>| w.stopped());
         // where everybody is to stand still there is nothing that the others could keep up
         let all_stopped = wanted.iter().all(|w| w.stopped());
         // a member that joins must work before the others come back and need its vote
-        let small = steps.iter().all(|s| s.current.len() <= SMALL);
+        let small = !steps.is_empty() && steps.iter().all(|s| s.current.len() <= SMALL);
         let arriving = |n: &Node| !small && joined(n) && !serves(n) && steps.iter().any(|s| s.current.contains(&n.id));
         let out = |n: &&&Node| {
             held(n)
@@ -246,7 +251,9 @@ impl<'k, 'a> Budget<'k, 'a> {
         }
         let through = |n: &Node| (confirmed(n) && drafted.stable.contains(&n.id)) || drafted.kept.contains(&n.id);
         let pending = |n: &&Node| works(n) && !through(n) && !goes_last(n, self.disruption) && !self.known.broken(n);
-        self.others(node).filter(pending).map(|n| n.name.clone()).collect()
+        // who leaves is not configured anew: waiting for it would be for ever
+        let stays = |n: &&Node| self.known.wanted.contains_key(&n.id);
+        self.others(node).filter(stays).filter(pending).map(|n| n.name.clone()).collect()
     }
 }
 
@@ -259,21 +266,22 @@ fn let_in(known: &Known<'_>, node: &Node) -> bool {
 }
 
 /// Which nodes of a component, or of one that depends on it, show that they are not settled.
-fn unsettled(known: &Known<'_>, component: &Component) -> Vec<String> {
+pub fn unsettled(known: &Known<'_>, component: &Component) -> Vec<String> {
     let mut out = Vec::new();
-    for one in known.dependents(component).into_iter().chain([component]) {
+    for (one, home) in known.dependents(component).into_iter().chain([(component, None)]) {
         let Some(disruption) = desired::meta(one).map(|m| &m.disruption) else { continue };
         if disruption.settled.is_empty() {
             continue;
         }
         // what a node that is down said last is of no use: it could never be mended
+        let of = home.map_or_else(String::new, |topology| format!(" of topology {}", topology.name));
         let tells = |n: &&Node| serves(n) && known.reachable(n) && !known.broken(n);
         for node in known.recorded_of(&one.id).filter(tells) {
             let (ServiceStatus::Active, Some(facts)) = service(node) else { continue };
             for (name, value) in &disruption.settled {
                 match facts.get(name) {
-                    Some(shown) if shown != value => out.push(format!("{} ({name} = {shown})", node.name)),
-                    None if !facts.is_empty() => out.push(format!("{} (says nothing of {name})", node.name)),
+                    Some(shown) if shown != value => out.push(format!("{}{of} ({name} = {shown})", node.name)),
+                    None if !facts.is_empty() => out.push(format!("{}{of} (says nothing of {name})", node.name)),
                     Some(_) | None => {}
                 }
             }

@@ -30,11 +30,13 @@ impl<'a> Picture<'a> {
                 this.expected.insert(id, digests::effective(assignment, node));
             }
         }
-        for wanted in known.desired {
-            let cause = why::wanted(&this, wanted);
-            this.causes.insert(&wanted.node.id, cause);
-        }
         this
+    }
+
+    /// With why each wanted node is where it is: jobs and views show that, a plan alone does not.
+    pub fn explained(mut self) -> Self {
+        self.causes = self.known.desired.iter().map(|w| (&w.node.id, why::wanted(&self, w))).collect();
+        self
     }
 
     /// Why a wanted node is where it is.

@@ -37,7 +37,7 @@ pub fn predict(now: &PlanInput, wished: &PlanInput) -> DryRun {
     for wanted in known.desired {
         let (node, component) = (&wanted.node, wanted.component);
         let mut why = Vec::new();
-        let recorded = known.recorded.get(&node.id);
+        let recorded = wanted.recorded;
         let new_host = match recorded {
             None => Some("is new"),
             Some(n) if n.host_number < wanted.wish.replacements => {
@@ -168,6 +168,11 @@ fn changes(now: &PlanInput, wished: &PlanInput) -> Vec<String> {
             }
         };
         differs("version", &before.target.version, &after.target.version);
+        let needs = |c: &Component| {
+            let names = c.depends_on.iter().chain(c.foreign.iter().map(|f| &f.name));
+            names.cloned().collect::<Vec<_>>().join(" ")
+        };
+        differs("depends on", &needs(before), &needs(after));
         differs("scripts", short(&before.target.scripts), short(&after.target.scripts));
         for group in &after.groups {
             if let Some(old) = before.groups.iter().find(|g| g.name == group.name) {

@@ -12,8 +12,8 @@ use crate::observe::{Known, newcomer, opened};
 use crate::{Component, Node};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use straas_schemas::NodeId;
 use straas_schemas::metadata::Membership;
+use straas_schemas::{ComponentId, NodeId};
 
 /// A node as others know it.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Peer<'a> {
     pub last_address: Option<&'a str>,
     /// The name that stays when its host is replaced.
     pub alias: Option<String>,
+    /// As recorded.
+    pub recorded: Option<&'a Node>,
 }
 
 /// The nodes of one role of a component, as others are told of them.
@@ -61,10 +63,18 @@ pub struct Rosters<'a> {
 }
 
 impl<'a> Rosters<'a> {
+    /// Until when a step waits for a look at most, Unix ms.
+    pub fn due_ms(&self) -> Option<i64> {
+        self.steps.values().filter_map(|steps| steps.look_ms).min()
+    }
+
     /// Draws them up.
     pub fn new(known: &Known<'a>) -> Self {
         let mut this = Self { rosters: BTreeMap::new(), steps: BTreeMap::new(), listed: BTreeMap::new() };
-        for component in known.input.components.iter().filter(|c| !c.removed) {
+        let foreign = known.input.components.iter().flat_map(|c| &c.foreign);
+        let foreign: BTreeSet<&ComponentId> = foreign.map(|f| &f.component).collect();
+        let foreign = known.input.neighbours.iter().map(|n| &n.component).filter(|c| foreign.contains(&c.id));
+        for component in known.input.components.iter().chain(foreign).filter(|c| !c.removed) {
             let meta = desired::meta(component);
             let roles: BTreeSet<&str> = component.groups.iter().map(|g| g.role.as_str()).collect();
             for role in roles {
@@ -98,7 +108,7 @@ impl<'a> Rosters<'a> {
     }
 
     fn list(&self, known: &Known<'a>, component: &'a Component) -> Vec<Peer<'a>> {
-        let fresh = |p: &Peer<'_>| known.recorded.get(p.id).is_none_or(|n| newcomer(n));
+        let fresh = |p: &Peer<'_>| p.recorded.is_none_or(newcomer);
         let served = known.served(&component.id);
         let mut roles: Vec<&str> = Vec::new();
         for group in &component.groups {
@@ -114,9 +124,9 @@ impl<'a> Rosters<'a> {
 /// Members may come and go in any number.
 fn free<'a>(known: &Known<'a>, component: &'a Component, role: &str) -> Roster<'a> {
     let of_role = known.of_component(&component.id).iter().filter(|w| w.node.role == role);
-    let everybody: Vec<Peer<'a>> = of_role.map(|w| peer(known, w)).collect();
+    let everybody: Vec<Peer<'a>> = of_role.map(|w| peer(w)).collect();
     let complete = everybody.iter().all(|p| p.address.is_some());
-    let listed = |p: &&Peer<'a>| complete || known.recorded.get(p.id).is_some_and(|n| opened(n));
+    let listed = |p: &&Peer<'a>| complete || p.recorded.is_some_and(opened);
     Roster { peers: everybody.iter().filter(listed).cloned().collect(), everybody }
 }
 
@@ -125,9 +135,10 @@ fn members<'a>(known: &Known<'a>, component: &'a Component, role: &str, steps: &
     let of_role = known.of_component(&component.id).iter().filter(|w| w.node.role == role);
     let mut out: Vec<(usize, Peer<'a>)> = Vec::new();
     let place = |group: &str| component.groups.iter().position(|g| g.name == group).unwrap_or(usize::MAX);
-    out.extend(of_role.map(|w| (place(&w.node.group), peer(known, w))));
-    let leavers = known.unwanted.iter().filter(|n| n.component == component.id && n.role == role);
-    out.extend(leavers.map(|n| (place(&n.group), leaver(known, component, n))));
+    out.extend(of_role.map(|w| (place(&w.node.group), peer(w))));
+    let leavers = known.leavers(&component.id).filter(|n| n.role == role);
+    let zone = of_zone(known, component);
+    out.extend(leavers.map(|n| (place(&n.group), leaver(zone, component, n))));
     out.retain(|(_, p)| steps.current.contains(p.id));
     // where a node stands does not change when it is no longer wanted
     out.sort_by_key(|(place, p)| (*place, p.ordinal, p.id));
@@ -135,24 +146,25 @@ fn members<'a>(known: &Known<'a>, component: &'a Component, role: &str, steps: &
 }
 
 /// A wanted node as others know it.
-pub fn peer<'a>(known: &Known<'a>, wanted: &'a Wanted<'a>) -> Peer<'a> {
+pub fn peer<'a>(wanted: &'a Wanted<'a>) -> Peer<'a> {
     let node = &wanted.node;
-    let recorded = known.recorded.get(&node.id).copied();
-    let alias = wanted.group.cname.then(|| alias(known, &node.name));
+    let recorded = wanted.recorded;
+    let alias = wanted.group.cname.then(|| alias(&wanted.home.zone, &node.name));
     Peer {
         id: &node.id,
         name: &node.name,
         role: &node.role,
         ordinal: node.ordinal,
-        address: known.address(&node.id),
+        address: recorded.and_then(|n| n.address.as_deref()),
         last_address: recorded.and_then(|n| last_address(n, alias.as_deref())),
         alias,
+        recorded,
     }
 }
 
-fn leaver<'a>(known: &Known<'a>, component: &Component, node: &'a Node) -> Peer<'a> {
+fn leaver<'a>(zone: &str, component: &Component, node: &'a Node) -> Peer<'a> {
     let cname = component.groups.iter().any(|g| g.name == node.group && g.cname);
-    let alias = cname.then(|| alias(known, &node.name));
+    let alias = cname.then(|| alias(zone, &node.name));
     Peer {
         id: &node.id,
         name: &node.name,
@@ -161,11 +173,18 @@ fn leaver<'a>(known: &Known<'a>, component: &Component, node: &'a Node) -> Peer<
         address: node.address.as_deref(),
         last_address: last_address(node, alias.as_deref()),
         alias,
+        recorded: Some(node),
     }
 }
 
-fn alias(known: &Known<'_>, name: &str) -> String {
-    format!("{name}.{}.straas", known.input.topology.zone)
+fn alias(zone: &str, name: &str) -> String {
+    format!("{name}.{zone}.straas")
+}
+
+/// The zone that a component's nodes are in.
+fn of_zone<'a>(known: &Known<'a>, component: &Component) -> &'a str {
+    let foreign = known.input.neighbours.iter().find(|n| n.component.id == component.id);
+    foreign.map_or(&known.input.topology.zone, |n| &n.topology.zone)
 }
 
 /// The address of a node's host, or of its last: its own last assignment remembers.

@@ -144,7 +144,7 @@ type Pair<'a> = (&'a Wanted<'a>, &'a Node);
 
 fn wave<'a>(known: &Known<'a>, component: &'a Component, rollout: &'a Rollout) -> Wave<'a> {
     let nodes = known.of_component(&component.id).iter();
-    let nodes: Vec<Pair<'a>> = nodes.filter_map(|w| Some((*w, *known.recorded.get(&w.node.id)?))).collect();
+    let nodes: Vec<Pair<'a>> = nodes.filter_map(|w| Some((*w, w.recorded?))).collect();
     let (before, after) = (&rollout.before, &component.target);
     let nothing_new =
         (&before.version, &before.config, &before.scripts) == (&after.version, &after.config, &after.scripts);
@@ -163,8 +163,11 @@ fn wave<'a>(known: &Known<'a>, component: &'a Component, rollout: &'a Rollout) -
         return wave;
     }
     let mut picked = BTreeSet::new();
-    if known.served(&component.id) && !nothing_new && rollout.canary {
-        picked = canaries(known, component, &nodes, &mut wave);
+    if known.served(&component.id) && rollout.canary {
+        // scripts of single nodes are on trial on each of these for itself
+        let own = |(w, _): &&Pair<'a>| !nothing_new || w.wish.target.is_some();
+        let concerned: Vec<Pair<'a>> = nodes.iter().filter(own).copied().collect();
+        picked = canaries(known, component, &concerned, nothing_new, &mut wave);
     }
     let on_trial = wave.phase == RolloutPhase::Canary;
     if rollout.paused {
@@ -192,24 +195,26 @@ fn wave<'a>(known: &Known<'a>, component: &'a Component, rollout: &'a Rollout) -
     wave
 }
 
-/// Whether the nodes that go first are still on trial, who they are, and which are chosen now.
+/// Whether the nodes that go first are still on trial, who they are, and which are chosen now. `own`
+/// if these nodes get scripts of their own.
 fn canaries<'a>(
     known: &Known<'a>,
     component: &'a Component,
     nodes: &[Pair<'a>],
+    own: bool,
     wave: &mut Wave<'a>,
 ) -> BTreeSet<&'a NodeId> {
     let mut picked = BTreeSet::new();
-    let roles: BTreeSet<&str> = nodes.iter().map(|(w, _)| w.node.role.as_str()).collect();
-    let alone = roles.len() == nodes.len();
+    let trials: BTreeSet<_> = nodes.iter().map(|(w, _)| trial_of(w, own)).collect();
+    let alone = trials.len() == nodes.len();
     let everybody = nodes.iter().all(|(w, n)| n.assignment.is_none() || arrived(n, w));
     if everybody && !alone {
         return picked;
     }
     let disruption = desired::meta(component).map(|meta| &meta.disruption);
     let last = |node: &Node| disruption.is_some_and(|d| goes_last(node, d));
-    for role in roles {
-        let able = |(w, n): &&Pair<'a>| w.node.role == role && !w.stopped() && serves(n);
+    for trial in trials {
+        let able = |(w, n): &&Pair<'a>| trial_of(w, own) == trial && !w.stopped() && serves(n);
         let able: Vec<&Node> = nodes.iter().filter(able).map(|(_, node)| *node).collect();
         let has = |node: &&&'a Node| nodes.iter().any(|(w, n)| n.id == node.id && arrived(n, w));
         let trying: Vec<&Node> = able.iter().filter(has).copied().collect();
@@ -227,15 +232,20 @@ fn canaries<'a>(
         let of_it = |n: &&Node| wave.failing.iter().any(|f| f.node.id == n.id);
         if trying.iter().all(of_it) {
             let first = wave.failing.iter().find(|f| trying.iter().any(|n| n.id == f.node.id));
-            wave.revert = first.map(|f| revert(component, wave.rollout, f));
+            wave.revert = first.map(|f| revert(component, wave.rollout, trial.1, f));
         }
         wave.canaries.extend(trying);
     }
     picked
 }
 
-fn revert(component: &Component, rollout: &Rollout, failing: &Failing<'_>) -> Revert {
-    let (before, after) = (&rollout.before, &component.target);
+/// What is tried on a node: one works for all of its role, unless they get scripts of their own.
+fn trial_of<'a>(wanted: &'a Wanted<'a>, own: bool) -> (&'a str, Which<'a>) {
+    (&wanted.node.role, if own { aim(wanted) } else { Which::Target })
+}
+
+fn revert(component: &Component, rollout: &Rollout, which: Which<'_>, failing: &Failing<'_>) -> Revert {
+    let (before, after) = (&rollout.before, target(component, which));
     let mut quarantine = Vec::new();
     if before.version != after.version {
         quarantine.push(Quarantined::Version { kind: component.kind.clone(), version: after.version.clone() });
@@ -265,7 +275,12 @@ fn failing(node: &Node) -> Option<Failing<'_>> {
     results.peek()?;
     let expected = digests::effective(assignment, node);
     let result = results.find(|r| expected.get(&r.stage) == Some(&r.digest))?;
-    let line = result.output_tail.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or(&result.reason);
+    let line = result
+        .output_tail
+        .lines()
+        .rev()
+        .find(|l| !l.trim().is_empty() && !l.starts_with("@straas "))
+        .unwrap_or(&result.reason);
     let text = format!("{} failed {} times: {}", result.stage, result.attempt, line.trim());
     Some(Failing { node, text })
 }

@@ -74,14 +74,14 @@ fn component(picture: &Picture<'_>, component: &Component, creating: bool) -> Co
         scripts: component.target.scripts.clone(),
         rollout: picture.gates.targets.wave(component).map(|wave| rollout(picture, component, wave)),
         status,
-        depends_on: component.depends_on.clone(),
+        depends_on: component.depends_on.iter().chain(component.foreign.iter().map(|f| &f.name)).cloned().collect(),
         nodes,
     }
 }
 
 fn wanted(picture: &Picture<'_>, wanted: &Wanted<'_>) -> NodeView {
     let cause = picture.why(wanted);
-    if let Some(node) = picture.known.recorded.get(&wanted.node.id) {
+    if let Some(node) = wanted.recorded {
         return observed(picture, node, wanted.component, cause);
     }
     let node = &wanted.node;
@@ -156,8 +156,7 @@ fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why)
 #[allow(clippy::cast_possible_truncation)] // a component has at most some thousand nodes
 fn rollout(picture: &Picture<'_>, component: &Component, wave: &Wave<'_>) -> RolloutView {
     let of_component = picture.known.of_component(&component.id);
-    let done =
-        |w: &&&Wanted<'_>| picture.known.recorded.get(&w.node.id).is_some_and(|n| arrived(n, w) && picture.settled(n));
+    let done = |w: &&&Wanted<'_>| w.recorded.is_some_and(|n| arrived(n, w) && picture.settled(n));
     let failing = wave.failures();
     let reverted = wave.rollout.reverted.as_ref().map(|r| r.reason.clone());
     RolloutView {

@@ -5,7 +5,7 @@
 
 use crate::desired::{self, Wanted};
 use crate::gates::Block;
-use crate::observe::Silence;
+use crate::observe::{Silence, unstopped};
 use crate::operations::Progress;
 use crate::permits::Grant;
 use crate::picture::Picture;
@@ -26,6 +26,10 @@ pub fn deleting(picture: &Picture<'_>, node: &Node) -> Why {
     if let Some(text) = departures::kept_by(picture.known, &picture.gates, node) {
         return why(Cause::AwaitingOperation, format!("{} leaves: {text}", node.name), &[]);
     }
+    if let Host::Failed(error) = &node.host {
+        let text = format!("the host of {} could not be removed; it is tried again", node.name);
+        return why(Cause::Deleting, text, &[("error", error.clone())]);
+    }
     let host = if node.host == Host::Absent { "is gone" } else { "is being removed" };
     why(Cause::Deleting, format!("{} {host}", node.name), &[])
 }
@@ -36,9 +40,9 @@ pub fn unknown() -> Why {
 }
 
 /// Why a wanted node is where it is.
-pub fn wanted(picture: &Picture<'_>, wanted: &Wanted<'_>) -> Why {
+pub fn wanted<'a>(picture: &Picture<'a>, wanted: &Wanted<'a>) -> Why {
     let (node, component) = (&wanted.node, wanted.component);
-    let Some(observed) = picture.known.recorded.get(&node.id).copied() else {
+    let Some(observed) = wanted.recorded else {
         return sizeless(node, component).unwrap_or_else(|| spawning(&node.name));
     };
     if observed.host == Host::Absent
@@ -48,7 +52,7 @@ pub fn wanted(picture: &Picture<'_>, wanted: &Wanted<'_>) -> Why {
     }
     host(observed)
         .or_else(|| silent(picture, observed))
-        .or_else(|| unreadable(node, component))
+        .or_else(|| unreadable(picture, node, component))
         .or_else(|| refused(picture, observed))
         .or_else(|| another_host(picture, observed))
         .unwrap_or_else(|| stage(picture, wanted, observed))
@@ -64,8 +68,9 @@ fn sizeless(node: &NewNode, component: &Component) -> Option<Why> {
     Some(why(Cause::SpawnFailed, text, &[("error", problem)]))
 }
 
-fn unreadable(node: &NewNode, component: &Component) -> Option<Why> {
-    let problem = desired::nature(component, &component.target, &node.role).err()?;
+fn unreadable<'a>(picture: &Picture<'a>, node: &NewNode, component: &'a Component) -> Option<Why> {
+    let lost = || picture.known.lost(component).map(|f| format!("nothing is known of {}, which it depends on", f.name));
+    let problem = desired::nature(component, &component.target, &node.role).err().or_else(lost)?;
     Some(why(Cause::AwaitingAgent, format!("it keeps what it has: {problem}"), &[("error", problem)]))
 }
 
@@ -122,12 +127,24 @@ fn stage(picture: &Picture<'_>, wanted: &Wanted<'_>, node: &Node) -> Why {
         return cause;
     }
     if picture.settled(node) {
+        // it holds everything and asks all the same: to put right what somebody changed on its host
+        if picture.gates.permits.grants.contains_key(&node.id)
+            && let Some(cause) = gated(picture, node, wanted.component, Stage::Config)
+        {
+            return cause;
+        }
         let what = if wanted.stopped() { "its service is stopped, as wanted" } else { "its service works" };
         let text = format!("it holds generation {} and {what}", node.converged_generation);
         return match joining(picture, node) {
             Some(cause) => cause,
             None => why(Cause::Converged, text, &[]),
         };
+    }
+    if let Some(failed) = unstopped(node) {
+        let next = failed.next_ms.to_string();
+        let evidence =
+            [("attempt", failed.attempt.to_string()), ("reason", failed.reason.to_owned()), ("next_retry_ms", next)];
+        return why(Cause::Retrying, format!("its service cannot be stopped: {}", failed.reason), &evidence);
     }
     let current = picture.current(node);
     if let Some(stage) = current {

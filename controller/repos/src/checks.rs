@@ -13,7 +13,7 @@ use straas_schemas::metadata::{Catalog, ComponentMeta, Membership, Operation, Si
 /// Verbs with time limits of their own besides the stages.
 const VERBS: [&str; 3] = ["start", "stop", "remove"];
 /// What may stand in braces in an operation's arguments.
-const PLACEHOLDERS: [&str; 5] = ["node", "ordinal", "role", "topology", "component"];
+const PLACEHOLDERS: [&str; 6] = ["node", "ordinal", "role", "topology", "component", "component_id"];
 
 /// Everything about a component type that its shape does not say, as (pointer, message).
 pub(crate) fn check(meta: &ComponentMeta, catalog: &Catalog) -> Vec<(String, String)> {

@@ -1,11 +1,12 @@
 //! The script repo: what runs on nodes, and which stage depends on which of its files.
 //!
 //! ```text
-//!  install     cmd/{role}/{version}/install.sh (or default/, or apt)      cmd/lib
-//!  pre_config  pre_config/{role}                                          pre_config/lib
-//!  config      cmd/{role}/{version}/runpuppet.sh (or default/)            cmd/lib  puppet/modules/{kind,role, theirs}
-//!  validate    cmd/{role}/{version}/validate.sh (or default/)             cmd/lib
+//!  install     install.sh (or apt)   cmd/lib
+//!  pre_config  pre_config/{role}     pre_config/lib
+//!  config      runpuppet.sh          cmd/lib  puppet/modules/{straas,kind,role, theirs}
+//!  validate    validate.sh           cmd/lib
 //! ```
+//! A `.sh` is the first of `cmd/{role}/{version}/`, `cmd/{role}/default/` and `cmd/default/` that there is.
 //! A stage's digest is made of git object ids, which cover content, names and modes: a commit that
 //! changes one module changes `config` of that component and nothing else. Never looks at facts,
 //! contexts or configurations; those are the planner's inputs.
@@ -26,6 +27,8 @@ use straas_schemas::{Digest, Stage};
 const DIGESTS_MAX: usize = 1024;
 /// Most modules that one component's module may need, directly or not.
 const MODULES_MAX: usize = 64;
+/// The Puppet module that every component's may use without naming it, as `cmd/lib` is for scripts.
+const SHARED_MODULE: &str = "straas";
 
 type Key = (CommitId, [String; 3]);
 
@@ -221,10 +224,12 @@ impl Scripts<'_> {
         ))
     }
 
-    /// The path of a script: the version's own, else the default one.
+    /// The path of a script: the version's own, else the role's default, else everybody's.
     fn verb(&self, file: &str) -> Result<Option<String>> {
-        for folder in [self.version, "default"] {
-            let path = format!("cmd/{}/{folder}/{file}", self.role);
+        let role = self.role;
+        let folders = [format!("cmd/{role}/{}", self.version), format!("cmd/{role}/default"), "cmd/default".to_owned()];
+        for folder in folders {
+            let path = format!("{folder}/{file}");
             if entry_in(&self.top, &path)?.is_some() {
                 return Ok(Some(path));
             }
@@ -232,11 +237,11 @@ impl Scripts<'_> {
         Ok(None)
     }
 
-    /// The Puppet modules of this role: the type's, the role's, and those that their
+    /// The Puppet modules of this role: the type's, the role's, everybody's, and those that their
     /// `metadata.json` names, as far as they are in the repository.
     fn modules(&self) -> Result<BTreeSet<String>> {
         let mut found = BTreeSet::new();
-        let mut open = vec![self.kind.to_owned(), self.role.to_owned()];
+        let mut open = vec![self.kind.to_owned(), self.role.to_owned(), SHARED_MODULE.to_owned()];
         while let Some(module) = open.pop() {
             if segment_fault(&module).is_some() || found.contains(&module) || found.len() >= MODULES_MAX {
                 continue;

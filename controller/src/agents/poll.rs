@@ -1,5 +1,6 @@
 //! The long poll: answers as soon as there is a newer assignment than the one the node has, or a
-//! guest command that it does not have, or one of its commands is to be ended.
+//! guest command that it does not have, or one of its commands is to be ended, or its service is to
+//! be looked at.
 //!
 //! Something else than newer (a lower generation after a database was put back, the same generation
 //! with other content) is what the agent refuses and reports. It is told so at the end of its wait:
@@ -52,7 +53,8 @@ pub async fn poll(
     let (slot, said) = loop {
         let slot = watch.borrow_and_update().clone();
         let said = say(&slot, &request);
-        if last || slot.incarnation != identity.incarnation || newer(&slot) || !said.is_empty() {
+        let look = request.generation > 0 && slot.look > request.look;
+        if last || look || slot.incarnation != identity.incarnation || newer(&slot) || !said.is_empty() {
             break (slot, said);
         }
         let again = slot.orders.again_ms(&request.commands, now_ms()).filter(|_| request.generation > 0);
@@ -62,7 +64,7 @@ pub async fn poll(
             changed = watch.changed() => changed.map_err(|_| gone())?,
             () = &mut over => last = true,
             () = later(again) => {}
-            () = stopping.requested() => return Ok(answer(None, &Said::default(), false)),
+            () = stopping.requested() => return Ok(answer(None, &Said::default(), 0, false)),
         }
     };
     if slot.incarnation != identity.incarnation {
@@ -72,8 +74,9 @@ pub async fn poll(
         app.fleet.told(node, &said.ids(), now_ms());
     }
     let renew = identity.renew_at_ms <= now_ms();
+    let look = if slot.look > request.look { slot.look } else { 0 };
     let offer = if has(&request, &slot) { None } else { slot.offer.map(|offer| offer.document) };
-    Ok(answer(offer.as_deref(), &said, renew))
+    Ok(answer(offer.as_deref(), &said, look, renew))
 }
 
 fn say(slot: &Slot, request: &PollRequest) -> Said {
@@ -114,7 +117,7 @@ fn has(request: &PollRequest, slot: &Slot) -> bool {
 }
 
 /// A `PollAnswer`, put together from bytes that were made once per assignment.
-fn answer(document: Option<&[u8]>, said: &Said, renew: bool) -> Response {
+fn answer(document: Option<&[u8]>, said: &Said, look: u64, renew: bool) -> Response {
     let document = document.unwrap_or(b"null");
     let mut body = BytesMut::with_capacity(document.len() + 40);
     body.put_slice(b"{\"assignment\":");
@@ -125,6 +128,9 @@ fn answer(document: Option<&[u8]>, said: &Said, renew: bool) -> Response {
         body.put_slice(&serde_json::to_vec(&said.commands).unwrap_or_default());
         body.put_slice(b",\"cancel\":");
         body.put_slice(&serde_json::to_vec(&said.cancel).unwrap_or_default());
+    }
+    if look > 0 {
+        body.put_slice(format!(",\"look\":{look}").as_bytes());
     }
     body.put_slice(if renew { b",\"renew\":true}" } else { b",\"renew\":false}" });
     ([(header::CONTENT_TYPE, "application/json")], body.freeze()).into_response()

@@ -24,7 +24,9 @@ const TIMEOUT_S: u32 = 600;
 pub async fn queue(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
     let mut commands = Vec::with_capacity(plan.operations.len());
     for wish in &plan.operations {
-        let Some(node) = input.nodes.iter().find(|node| node.id == wish.node) else { continue };
+        // it may run in another topology, on a component that one of this topology depends on
+        let others = input.neighbours.iter().flat_map(|other| &other.nodes);
+        let Some(node) = input.nodes.iter().chain(others).find(|node| node.id == wish.node) else { continue };
         let timeout_s = timeout(app, input, &node.component, &wish.command).await;
         commands.push(record(input, wish, (&node.component, &node.name), timeout_s));
     }
@@ -88,7 +90,9 @@ fn record(
 
 /// What the command itself says, in the scripts that the node's component has.
 async fn timeout(app: &App, input: &PlanInput, component: &ComponentId, command: &str) -> u32 {
-    let Some(component) = input.components.iter().find(|c| c.id == *component) else { return TIMEOUT_S };
+    let others = input.neighbours.iter().map(|other| &other.component);
+    let component = input.components.iter().chain(others).find(|c| c.id == *component);
+    let Some(component) = component else { return TIMEOUT_S };
     let (scripts, commit) = (app.scripts.clone(), component.target.scripts.clone());
     let path = format!("guestcmds/{command}.json");
     let read = blocking(move || scripts.read(&CommitId::parse(&commit)?, &path)).await;

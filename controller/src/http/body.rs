@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use straas_schemas::Fault;
 use straas_schemas::change::{ComponentPatch, FlexupRequest, RolloutOptions, SyncRequest};
 use straas_schemas::metadata::Catalog;
-use straas_schemas::topology::{ComponentRequest, TopologyRequest, faults};
+use straas_schemas::topology::{ComponentRequest, Elsewhere, TopologyRequest, elsewhere, faults};
 
 /// Most faults reported of one body: nobody mends more in one go.
 const FAULTS_MAX: usize = 100;
@@ -44,6 +44,17 @@ pub fn json(bytes: &[u8]) -> Result<Document, ApiError> {
     read.map(|(value, faults)| Document { value, faults })
 }
 
+impl Document {
+    /// What it calls components of other topologies, as a topology request or as one for one more
+    /// component, and the zone it names.
+    pub fn elsewhere(&self) -> (Vec<String>, String) {
+        let alone = serde_json::json!({ "components": [self.value] });
+        let names = elsewhere(&self.value).into_iter().chain(elsewhere(&alone)).map(str::to_owned).collect();
+        let zone = self.value.get("availability_zone").and_then(Value::as_str).unwrap_or_default();
+        (names, zone.to_owned())
+    }
+}
+
 fn shape(validator: Option<&Validator>, body: &Value) -> Vec<Fault> {
     let Some(validator) = validator else {
         return vec![Fault::at("", "the controller has no schema for this body")];
@@ -72,13 +83,13 @@ fn checked<T: serde::de::DeserializeOwned>(body: Value, mut found: Vec<Fault>) -
     serde_json::from_value(body).map_err(|error| ApiError::invalid("", &error.to_string()))
 }
 
-/// A topology request without faults.
+/// A topology request without faults; `others` are the components of other topologies that it names.
 ///
 /// # Errors
 /// 422 with all faults of shape and of meaning.
-pub fn topology(body: Document, catalog: &Catalog) -> Result<TopologyRequest, ApiError> {
+pub fn topology(body: Document, catalog: &Catalog, others: &Elsewhere) -> Result<TopologyRequest, ApiError> {
     let mut found = shape(TOPOLOGY.as_ref(), &body.value);
-    found.extend(faults(&body.value, catalog));
+    found.extend(faults(&body.value, catalog, others));
     found.extend(body.faults);
     checked(body.value, found)
 }
@@ -87,11 +98,16 @@ pub fn topology(body: Document, catalog: &Catalog) -> Result<TopologyRequest, Ap
 ///
 /// # Errors
 /// 422 with all faults of shape and of meaning.
-pub fn component(body: Document, mut beside: Vec<Value>, catalog: &Catalog) -> Result<ComponentRequest, ApiError> {
+pub fn component(
+    body: Document,
+    mut beside: Vec<Value>,
+    catalog: &Catalog,
+    others: &Elsewhere,
+) -> Result<ComponentRequest, ApiError> {
     let mut found = shape(COMPONENT.as_ref(), &body.value);
     let at = format!("/components/{}", beside.len());
     beside.push(body.value.clone());
-    let whole = faults(&serde_json::json!({ "components": beside }), catalog).into_iter();
+    let whole = faults(&serde_json::json!({ "components": beside }), catalog, others).into_iter();
     // those of the others were told when they were asked for, or came with a newer catalog
     let own = |fault: Fault| Some(Fault::at(fault.pointer.strip_prefix(&at)?, fault.message.clone()));
     found.extend(whole.filter_map(own).filter(|fault| fault.pointer.is_empty() || fault.pointer.starts_with('/')));
@@ -149,7 +165,8 @@ pub fn sync(body: Document) -> Result<SyncRequest, ApiError> {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DependenciesRequest {
-    /// The names of all components that must work first; absent to be told only.
+    /// The names of all components that must work first, `topology/component` of those of other
+    /// topologies; absent to be told only.
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub depends_on: Option<Vec<String>>,

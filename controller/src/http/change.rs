@@ -7,7 +7,9 @@
 //!
 //! Never here: what a request means; that is said by the edit.
 
+use super::audit;
 use super::auth::Caller;
+use super::elsewhere;
 use super::jobs::new_job;
 use super::problem::ApiError;
 use super::topologies::{accepted, own};
@@ -169,7 +171,7 @@ pub async fn look(app: &App, caller: &Caller, id: &ComponentId, dry_run: bool) -
         configs: app.configs.clone(),
         scripts: app.scripts.clone(),
         job: new_job(JobKind::Change, &snapshot.topology, None, String::new()).id,
-        author: caller.tenant.clone(),
+        author: caller.name.clone(),
         snapshot,
         component,
         dry_run,
@@ -191,11 +193,16 @@ pub async fn decide(situation: Situation, edit: Arc<impl Edit>) -> Result<Decide
     decided.await.map_err(Error::from)?
 }
 
-/// Writes a decision; `false` if the component was changed since it was looked at.
+/// Writes a decision over what was wanted `before`; `false` if the component was changed since it was looked at.
 ///
 /// # Errors
 /// The database's.
-pub async fn write(app: &App, component: &ComponentRecord, then: &Then) -> Result<bool, ApiError> {
+pub async fn write(
+    app: &App,
+    before: &ComponentSpec,
+    component: &ComponentRecord,
+    then: &Then,
+) -> Result<bool, ApiError> {
     let expected = component.revision;
     let written = match then {
         Then::Begin(job) => app.store.change_component(component, expected, Some(job)).await,
@@ -206,12 +213,15 @@ pub async fn write(app: &App, component: &ComponentRecord, then: &Then) -> Resul
     };
     match written {
         Ok(()) => {
+            audit::changed(format!("component {}", component.name), json!(before), json!(component.spec));
             if let Then::Begin(job) | Then::TakeBack(_, Some(job)) = then {
                 tracing::info!(component = %component.name, job = %job.id, "{}", job.detail);
             }
             app.wake.wake(&component.topology);
             Ok(true)
         }
+        // another topology is in the way, nobody who was faster: the same again would be refused again
+        Err(error @ StoreError::Conflict { what: "dependency", .. }) => Err(error.into()),
         Err(StoreError::Conflict { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -238,7 +248,7 @@ pub async fn change(
             return Ok(Json(forecast).into_response());
         }
         let Some((component, wanted)) = change else { return Ok(unchanged(&about)) };
-        if write(app, &component, &wanted.then).await? {
+        if write(app, &situation.component.spec, &component, &wanted.then).await? {
             return answer(app, about, &component, wanted.then).await;
         }
     }
@@ -280,6 +290,7 @@ pub async fn forecast(app: &App, now: Snapshot, changes: Vec<(ComponentRecord, W
         notes.extend(wanted.notes);
         wished.components.iter_mut().filter(|c| c.id == component.id).for_each(|c| *c = component.clone());
     }
+    elsewhere::complete(app, &mut wished).await?;
     let mut forecast = snapshot::forecast(app, now, wished, given).await?;
     forecast.changes.extend(notes);
     Ok(forecast)

@@ -6,6 +6,7 @@
 use super::auth::Caller;
 use super::body;
 use super::change::{Situation, Then, Wanted, change, look};
+use super::elsewhere::refuse_needed;
 use super::extract::{Body, Path, Query};
 use super::flex::resize;
 use super::problem::ApiError;
@@ -151,6 +152,7 @@ pub async fn remove(
         if !depend.is_empty() {
             return Err(ApiError::conflict(&format!("{} depend on {name}; remove them first", depend.join(", "))));
         }
+        refuse_needed(&situation.snapshot, Some(&situation.component.id))?;
         if others().all(|other| other.spec.removed) {
             return Err(ApiError::conflict(&format!("{name} is all that the topology has; delete the topology")));
         }

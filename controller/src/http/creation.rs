@@ -1,9 +1,11 @@
 //! From a request for a topology, or for one more component, to records: every default filled in,
 //! every field where it belongs, and nothing begun that is known to fail.
 
+use super::audit;
 use super::auth::Caller;
 use super::body;
 use super::change::quarantined;
+use super::elsewhere::{self, Found, Place};
 use super::extract::{Body, Path, Query};
 use super::jobs::new_job;
 use super::problem::ApiError;
@@ -36,8 +38,11 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let body = body::json(&bytes)?;
     let (CatalogView { catalog, commit, .. }, scripts) = offered(&app).await?;
-    let request = body::topology(body, &catalog)?;
-    let (topology, components) = records(&request, &catalog, &caller, [commit.as_str(), &scripts]);
+    let (names, zone) = body.elsewhere();
+    let place = Place { tenant: &caller.tenant, zone: &zone, own: None };
+    let found = elsewhere::resolve(&app, &place, &names).await?;
+    let request = body::topology(body, &catalog, &found.kinds())?;
+    let (topology, components) = records(&request, &catalog, &caller, [commit.as_str(), &scripts], &found);
     let taken = || {
         let message = format!("there is a topology {}@{} already", request.name, request.availability_zone);
         ApiError::taken("/name", &message)
@@ -50,13 +55,15 @@ pub async fn create(
     }
     let notes = notes(app.hosts.kind(), &components);
     let job = new_job(JobKind::Create, &topology, None, detail(format!("create topology {}", topology.name), &notes));
-    let snapshot = Snapshot {
+    let mut snapshot = Snapshot {
         topology: topology.clone(),
         components: components.clone(),
         nodes: Vec::new(),
         jobs: vec![job.clone()],
         operations: Vec::new(),
+        neighbours: Vec::new(),
     };
+    elsewhere::complete(&app, &mut snapshot).await?;
     if query.dry_run {
         let plan = snapshot::imagined(&app, snapshot).await?;
         let steps = plan.jobs.iter().flat_map(|job| &job.steps).map(|step| step.id.clone()).collect();
@@ -65,11 +72,14 @@ pub async fn create(
     }
     // whatever can fail for the request's sake comes before anything is written
     let jobs = snapshot::imagined(&app, snapshot).await?.jobs;
+    let wanted: BTreeMap<_, _> = components.iter().map(|component| (&component.name, &component.spec)).collect();
     match app.store.create_topology(&topology, &components, &job).await {
         Err(StoreError::Duplicate { .. }) => return Err(taken()),
         other => other?,
     }
     tracing::info!(topology = %topology.name, job = %job.id, "topology is to be created");
+    audit::about(&topology.id);
+    audit::changed(format!("topology {}", topology.name), Value::Null, json!(wanted));
     // The record first: a branch without one would be nobody's. If it cannot be made now, the
     // reconcile loop makes it before anything else.
     if let Err(error) = apply::make_branch(&app, &topology.branch, &topology.config_commit).await {
@@ -95,7 +105,8 @@ pub async fn add(
     let body = body::json(&bytes)?;
     let (view, scripts) = offered(&app).await?;
     let now = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
-    let request = body::component(body, outline(&now), &view.catalog)?;
+    let found = elsewhere::resolve(&app, &Place::from(&topology), &body.elsewhere().0).await?;
+    let request = body::component(body, outline(&now), &view.catalog, &found.kinds())?;
     if now.components.len() >= COMPONENTS_MAX {
         return Err(ApiError::conflict(&format!("a topology has at most {COMPONENTS_MAX} components")));
     }
@@ -104,12 +115,12 @@ pub async fn add(
         topology: topology.id.clone(),
         name: request.name.clone(),
         position: now.components.iter().map(|c| c.position + 1).max().unwrap_or(0),
-        spec: spec(&request, &view.catalog, ["", &scripts]),
+        spec: spec(&request, &view.catalog, ["", &scripts], &found),
         revision: 1,
     };
     free(&app, &component, "").await?;
     // the branch may be older than the type or its version
-    let (configs, branch, author) = (app.configs.clone(), topology.branch.clone(), caller.tenant.clone());
+    let (configs, branch, author) = (app.configs.clone(), topology.branch.clone(), caller.name.clone());
     let (kind, version) = (component.spec.kind.clone(), component.spec.want.version.clone());
     let adopted = blocking(move || {
         configs.adopt_version(&branch, &kind, &version, &version, &view.commit, &author, !query.dry_run)
@@ -123,6 +134,7 @@ pub async fn add(
         let mut wished = now.clone();
         wished.components.push(component.clone());
         wished.jobs.push(job);
+        elsewhere::complete(&app, &mut wished).await?;
         let given = Given::from([(component.id, adopted.effective)]);
         let mut forecast = snapshot::forecast(&app, now, wished, given).await?;
         forecast.changes.extend(notes);
@@ -136,6 +148,7 @@ pub async fn add(
         other => other?,
     }
     tracing::info!(topology = %topology.name, component = %component.name, job = %job.id, "component is to be added");
+    audit::changed(format!("component {}", component.name), Value::Null, json!(component.spec));
     app.wake.wake(&topology.id);
     let snapshot = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
     accepted(&app, component.id.0, snapshot, &job).await
@@ -198,6 +211,7 @@ fn records(
     catalog: &Catalog,
     caller: &Caller,
     [config, scripts]: [&str; 2],
+    found: &Found,
 ) -> (TopologyRecord, Vec<ComponentRecord>) {
     let topology = TopologyRecord {
         id: TopologyId(Uuid::now_v7().to_string()),
@@ -214,7 +228,7 @@ fn records(
         topology: topology.id.clone(),
         name: component.name.clone(),
         position,
-        spec: spec(component, catalog, [config, scripts]),
+        spec: spec(component, catalog, [config, scripts], found),
         revision: 1,
     };
     let components = (0..).zip(&request.components).map(component).collect();
@@ -222,7 +236,8 @@ fn records(
 }
 
 /// The request with every default filled in; it was checked against the same catalog.
-fn spec(request: &ComponentRequest, catalog: &Catalog, [config, scripts]: [&str; 2]) -> ComponentSpec {
+fn spec(request: &ComponentRequest, catalog: &Catalog, [config, scripts]: [&str; 2], found: &Found) -> ComponentSpec {
+    let (depends_on, foreign) = found.split(request.depends_on.names());
     let meta = catalog.get(&request.kind);
     let default_of =
         |pick: fn(&straas_schemas::metadata::ComponentMeta) -> &String| meta.map(pick).cloned().unwrap_or_default();
@@ -259,7 +274,8 @@ fn spec(request: &ComponentRequest, catalog: &Catalog, [config, scripts]: [&str;
     };
     ComponentSpec {
         kind: request.kind.clone(),
-        depends_on: request.depends_on.names().into_iter().map(str::to_owned).collect(),
+        depends_on,
+        foreign,
         want: Want {
             version: request.version.clone().unwrap_or_else(|| default_of(|m| &m.default_version)),
             config: config.to_owned(),

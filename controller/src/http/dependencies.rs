@@ -3,6 +3,7 @@
 use super::auth::Caller;
 use super::body;
 use super::change::{Situation, Wanted, change, look};
+use super::elsewhere::{self, Found, Place};
 use super::extract::{Body, Path, Query};
 use super::problem::ApiError;
 use super::topologies::{Mutation, view};
@@ -10,17 +11,18 @@ use crate::app::App;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use straas_schemas::job::JobKind;
-use straas_schemas::view::{ComponentView, Standing};
-use straas_schemas::{ComponentId, Fault};
-use straas_store::{ComponentRecord, ComponentSpec};
+use straas_schemas::view::{ComponentView, Standing, TopologyView};
+use straas_schemas::{ComponentId, Fault, TopologyId};
+use straas_store::{ComponentRecord, ComponentSpec, Neighbour as StoredNeighbour};
 
 /// A component and its neighbours.
-#[derive(Serialize)]
-struct Dependencies {
+#[derive(Serialize, JsonSchema)]
+pub struct Dependencies {
     id: ComponentId,
     name: String,
     /// Those that must work first.
@@ -30,13 +32,16 @@ struct Dependencies {
 }
 
 /// A component on the other end of a dependency.
-#[derive(Serialize)]
-struct Neighbour {
+#[derive(Serialize, JsonSchema)]
+pub struct Neighbour {
     id: ComponentId,
     name: String,
     #[serde(rename = "type")]
     kind: String,
     status: Standing,
+    /// Its topology, if that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topology: Option<TopologyId>,
     /// The type of the one that depends cannot run without.
     required: bool,
 }
@@ -54,7 +59,9 @@ pub async fn dependencies(
     let situation = look(&app, &caller, &id, true).await?;
     let wanted = if bytes.is_empty() { None } else { body::dependencies(body::json(&bytes)?)?.depends_on };
     let Some(wanted) = wanted else { return told(&app, &situation).await };
-    change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| set(situation, spec, &wanted)).await
+    let found = elsewhere::resolve(&app, &Place::from(&situation.snapshot.topology), &wanted).await?;
+    let edit = move |situation: &Situation, spec: &mut ComponentSpec| set(situation, spec, &wanted, &found);
+    change(&app, &caller, query.dry_run, &id.clone(), id.0, edit).await
 }
 
 async fn told(app: &App, situation: &Situation) -> Result<Response, ApiError> {
@@ -70,27 +77,65 @@ async fn told(app: &App, situation: &Situation) -> Result<Response, ApiError> {
         name: other.name.clone(),
         kind: other.kind.clone(),
         status: other.status,
+        topology: None,
         required,
     };
     let of = |wanted: &dyn Fn(&ComponentView) -> Option<bool>| {
         topology.components.iter().filter_map(|other| Some(neighbour(other, wanted(other)?))).collect()
     };
-    let answer = Dependencies {
+    let mut answer = Dependencies {
         id: id.clone(),
         name: name.clone(),
         depends_on: of(&|other| spec.depends_on.contains(&other.name).then(|| required(&spec.kind, &other.kind))),
         dependents: of(&|other| other.depends_on.contains(name).then(|| required(&other.kind, &spec.kind))),
     };
+    let mut views: BTreeMap<&TopologyId, TopologyView> = BTreeMap::new();
+    for StoredNeighbour { topology, component, .. } in &situation.snapshot.neighbours {
+        let needed = spec.foreign.iter().find(|foreign| foreign.component == component.id);
+        if needed.is_none() && !component.spec.foreign.iter().any(|foreign| foreign.component == *id) {
+            continue;
+        }
+        if !views.contains_key(&topology.id) {
+            // gone meanwhile: then it is not told of
+            let Some(found) = view(app, &topology.id).await? else { continue };
+            views.insert(&topology.id, found);
+        }
+        let found = views.get(&topology.id).and_then(|view| view.components.iter().find(|c| c.id == component.id));
+        let Some(found) = found else { continue };
+        let (list, name, required) = match needed {
+            Some(foreign) => (&mut answer.depends_on, foreign.name.clone(), required(&spec.kind, &found.kind)),
+            None => {
+                let name = format!("{}/{}", topology.name, component.name);
+                (&mut answer.dependents, name, required(&found.kind, &spec.kind))
+            }
+        };
+        list.push(Neighbour { name, topology: Some(topology.id.clone()), ..neighbour(found, required) });
+    }
     Ok(Json(answer).into_response())
 }
 
-fn set(situation: &Situation, spec: &mut ComponentSpec, wanted: &[String]) -> Result<Option<Wanted>, ApiError> {
+fn set(
+    situation: &Situation,
+    spec: &mut ComponentSpec,
+    wanted: &[String],
+    found: &Found,
+) -> Result<Option<Wanted>, ApiError> {
     let meta = situation.meta()?;
     let all = &situation.snapshot.components;
     let name = &situation.component.name;
     let mut faults = Vec::new();
     let mut seen = BTreeSet::new();
+    let (own, foreign) = found.split(wanted.iter().map(String::as_str));
     for (index, other) in wanted.iter().enumerate() {
+        if let Some(found) = found.get(other) {
+            let message = match found {
+                Err(message) => message.to_owned(),
+                Ok((spec, _)) if !seen.insert(&spec.name) => format!("{} is named twice", spec.name),
+                Ok(_) => continue,
+            };
+            faults.push(Fault::at(format!("/depends_on/{index}"), message));
+            continue;
+        }
         let fault = match all.iter().find(|component| component.name == *other) {
             None => format!("no component {:?} in this topology", other.chars().take(40).collect::<String>()),
             Some(_) if other == name => "a component cannot depend on itself".to_owned(),
@@ -101,7 +146,9 @@ fn set(situation: &Situation, spec: &mut ComponentSpec, wanted: &[String]) -> Re
         };
         faults.push(Fault::at(format!("/depends_on/{index}"), fault));
     }
-    let kinds: BTreeSet<&str> = all.iter().filter(|c| wanted.contains(&c.name)).map(|c| c.spec.kind.as_str()).collect();
+    let kinds = all.iter().filter(|c| wanted.contains(&c.name)).map(|c| c.spec.kind.as_str());
+    let abroad = wanted.iter().filter_map(|name| Some(found.get(name)?.ok()?.1));
+    let kinds: BTreeSet<&str> = kinds.chain(abroad).collect();
     for needed in meta.dependencies.iter().filter(|d| d.required && !kinds.contains(d.kind.as_str())) {
         let message = format!("{} needs a component of type {} to depend on", meta.kind, needed.kind);
         faults.push(Fault::at("/depends_on", message));
@@ -109,10 +156,10 @@ fn set(situation: &Situation, spec: &mut ComponentSpec, wanted: &[String]) -> Re
     if !faults.is_empty() {
         return Err(ApiError::faults(faults));
     }
-    if spec.depends_on == wanted {
+    if (&spec.depends_on, &spec.foreign) == (&own, &foreign) {
         return Ok(None);
     }
-    spec.depends_on = wanted.to_vec();
+    (spec.depends_on, spec.foreign) = (own, foreign);
     // the job takes the place of that of a rollout under way, so it carries that one on
     if let Some(rollout) = &mut spec.rollout {
         rollout.job = situation.job.clone();

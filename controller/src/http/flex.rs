@@ -6,7 +6,7 @@
 
 use super::auth::Caller;
 use super::body;
-use super::change::{Situation, Then, Wanted, change};
+use super::change::{Situation, Then, Wanted, change, look};
 use super::extract::{Body, Path, Query};
 use super::problem::ApiError;
 use super::topologies::Mutation;
@@ -15,6 +15,7 @@ use crate::wanted;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -33,8 +34,11 @@ pub async fn up(
     Query(query): Query<Mutation>,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
+    let id = ComponentId(id);
+    // whose it is comes first: what is wrong with a body is nobody else's to learn
+    drop(look(&app, &caller, &id, true).await?);
     let request = body::flexup(body::json(&bytes)?)?;
-    change(&app, &caller, query.dry_run, &ComponentId(id.clone()), id, move |situation, spec| {
+    change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| {
         grow(situation, spec, &request).map(Some)
     })
     .await
@@ -53,7 +57,7 @@ fn grow(situation: &Situation, spec: &mut ComponentSpec, request: &FlexupRequest
 }
 
 /// Query of a flexdown.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Down {
     /// Only show what would be done.

@@ -9,6 +9,7 @@ use crate::clock::now_ms;
 use crate::snapshot;
 use axum::extract::State;
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 use straas_schemas::job::{Job, JobKind, JobStanding};
@@ -69,7 +70,7 @@ pub fn picture(record: &JobRecord, planned: &[Job]) -> Job {
 /// The caller's job of this id.
 pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<JobRecord, ApiError> {
     let found = app.store.job(&JobId(id.to_owned())).await?;
-    found.filter(|job| job.tenant == caller.tenant).ok_or_else(|| ApiError::not_found("job", id))
+    found.filter(|job| caller.may(&job.tenant)).ok_or_else(|| ApiError::not_found("job", id))
 }
 
 /// A job as it stands now.
@@ -84,7 +85,7 @@ pub async fn current(app: &App, record: &JobRecord) -> Result<Job, ApiError> {
 }
 
 /// Query of the list of jobs.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobsQuery {
     limit: Option<u32>,
@@ -94,6 +95,9 @@ pub struct JobsQuery {
     /// Only those that have not ended.
     #[serde(default)]
     open: bool,
+    /// Everybody's, for who may see them.
+    #[serde(default)]
+    all_tenants: bool,
 }
 
 /// `GET /v1.0/jobs`
@@ -103,8 +107,8 @@ pub async fn list(
     Query(query): Query<JobsQuery>,
 ) -> Result<Json<Page<Job>>, ApiError> {
     let page = topologies::ListQuery { limit: query.limit, marker: query.marker }.page();
-    let filter =
-        JobFilter { tenant: Some(caller.tenant), topology: query.topology.map(TopologyId), open_only: query.open };
+    let tenant = caller.listed(query.all_tenants)?.map(str::to_owned);
+    let filter = JobFilter { tenant, topology: query.topology.map(TopologyId), open_only: query.open };
     let mut records = app.store.jobs(&filter, &page).await?;
     let next = cut(&mut records, &page, |job| job.id.as_str());
     let mut items = Vec::with_capacity(records.len());

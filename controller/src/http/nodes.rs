@@ -12,6 +12,7 @@ use crate::wanted;
 use axum::extract::State;
 use axum::response::Response;
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 use straas_schemas::NodeId;
@@ -20,7 +21,7 @@ use straas_schemas::view::{NodeView, Page, Why};
 use straas_store::{ComponentSpec, HostPhase, NodeSnapshot, PageRequest};
 
 /// Query of the list of nodes.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodesQuery {
     /// Only nodes of this topology.

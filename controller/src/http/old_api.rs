@@ -21,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use straas_schemas::command::COMMAND_OUTPUT_BYTES_MAX;
 use straas_schemas::view::{Page, TopologyView};
-use straas_schemas::{ComponentId, FileRef};
+use straas_schemas::{ComponentId, Digest, FileRef};
 use straas_store::{CommandRecord, NodeRecord, PageRequest};
 use tokio::time::Instant;
 
@@ -34,13 +34,13 @@ const SUBMIT: (&str, &str) = ("storm-cmd/submit-jar", "nimbus");
 pub async fn list(
     state: State<Arc<App>>,
     caller: Extension<Caller>,
-    query: Query<topologies::ListQuery>,
+    query: Query<topologies::TopologiesQuery>,
 ) -> Result<Json<Page<TopologyView>>, ApiError> {
     topologies::list(state, caller, query).await
 }
 
 /// Query of a topology by its name.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Zone {
     #[serde(default)]
@@ -76,7 +76,7 @@ pub async fn show(
 /// A guest command as it was asked for.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct OldCommand {
+pub struct OldCommand {
     /// `group/name`.
     command: String,
     /// An object, or a text that holds one.
@@ -133,7 +133,7 @@ async fn result(app: &App, record: CommandRecord) -> Result<Response, ApiError> 
 }
 
 /// Query of a jar: what to do with it.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jar {
     main_class: String,
@@ -142,6 +142,9 @@ pub struct Jar {
     /// Comes first among the arguments, as most main classes want it.
     #[serde(default)]
     topology_name: Option<String>,
+    /// The SHA-256 of the body in hex: a jar that arrives otherwise is refused.
+    #[serde(default)]
+    sha256: Option<Digest>,
 }
 
 /// `POST /straas/stormjar/{component_id}?main_class=…`: the body is the jar.
@@ -158,7 +161,7 @@ pub async fn stormjar(
     let hears = |node: &&NodeRecord| app.fleet.polls(&node.id);
     let node = nodes.iter().find(hears).or(nodes.first()).cloned();
     let node = node.ok_or_else(|| ApiError::conflict("this component has no nimbus node to submit a jar to"))?;
-    let (sha256, size) = uploads::take_in(&app.config.data_dir, request.into_body()).await?;
+    let (sha256, size) = uploads::take_in(&app.config.data_dir, jar.sha256.as_ref(), request.into_body()).await?;
     let name = format!("{}.jar", &sha256.as_str()[..16]);
     let words: Vec<_> = jar.topology_name.into_iter().chain(jar.args).collect();
     let mut args = json!({ "jar": name, "class": jar.main_class });

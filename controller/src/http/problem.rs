@@ -118,6 +118,11 @@ impl ApiError {
         error
     }
 
+    /// 429.
+    pub fn too_many(detail: &str) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many at once", detail)
+    }
+
     /// 503.
     pub fn unavailable(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again later", detail)
@@ -147,7 +152,7 @@ impl IntoResponse for ApiError {
         let mut response = (status, Json(*self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_S));
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -160,6 +165,10 @@ impl IntoResponse for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match &error {
+            StoreError::Conflict { what: "dependency", id } => Self::conflict(&format!(
+                "a dependency between topologies is in the way (component {id}): one side of it is being removed, or \
+                 has just begun to depend on the other; look at it again"
+            )),
             StoreError::Duplicate { .. } | StoreError::Conflict { .. } => Self::conflict(&error.to_string()),
             StoreError::NotFound { what, id } => Self::not_found(what, id),
             StoreError::Unavailable(_) => {

@@ -121,7 +121,7 @@ async fn carry_out(
     let mut decided = first;
     for _ in 0..TRIES_MAX {
         let Some((record, wanted)) = decided.change else { return Ok(None) };
-        if write(app, &record, &wanted.then).await? {
+        if write(app, &decided.situation.component.spec, &record, &wanted.then).await? {
             return Ok(wanted.then.job());
         }
         decided = decide(look(app, caller, component, false).await?, Arc::new(edit(order.clone()))).await?;

@@ -70,7 +70,7 @@ async fn steer(parts: Parts, turn: Steering) -> Result<Response, ApiError> {
         }
         let done = match change {
             None => true,
-            Some((component, wanted)) => write(&app, &component, &wanted.then).await?,
+            Some((component, wanted)) => write(&app, &situation.component.spec, &component, &wanted.then).await?,
         };
         if done {
             let job = own(&app, &caller, &id).await?;

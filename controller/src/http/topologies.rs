@@ -1,6 +1,8 @@
 //! Topologies: list, show, delete; and what all lists and mutations have in common.
 
+use super::audit;
 use super::auth::Caller;
+use super::elsewhere::refuse_needed;
 use super::extract::{Path, Query};
 use super::jobs::{new_job, picture};
 use super::problem::ApiError;
@@ -10,7 +12,9 @@ use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use std::sync::Arc;
 use straas_schemas::TopologyId;
 use straas_schemas::job::{Job, JobKind};
@@ -18,7 +22,7 @@ use straas_schemas::view::{Accepted, DryRun, Page, TopologyView};
 use straas_store::{JobRecord, PageRequest, Snapshot, TopologyRecord};
 
 /// Query of a mutation.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mutation {
     /// Only show what would be done.
@@ -27,7 +31,7 @@ pub struct Mutation {
 }
 
 /// Query of a list.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
     pub limit: Option<u32>,
@@ -66,7 +70,9 @@ pub fn answer(id: String, planned: &[Job], job: &JobRecord) -> Response {
 /// The caller's topology of this id.
 pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<TopologyRecord, ApiError> {
     let found = app.store.topology(&TopologyId(id.to_owned())).await?;
-    found.filter(|t| t.tenant == caller.tenant).ok_or_else(|| ApiError::not_found("topology", id))
+    let own = found.filter(|t| caller.may(&t.tenant)).ok_or_else(|| ApiError::not_found("topology", id))?;
+    audit::about(&own.id);
+    Ok(own)
 }
 
 /// The picture of a topology.
@@ -74,14 +80,25 @@ pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, Ap
     Ok(snapshot::view(app, id).await?)
 }
 
+/// Query of the list of topologies.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TopologiesQuery {
+    limit: Option<u32>,
+    marker: Option<String>,
+    /// Everybody's, for who may see them.
+    #[serde(default)]
+    all_tenants: bool,
+}
+
 /// `GET /v1.0/topologies`
 pub async fn list(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<TopologiesQuery>,
 ) -> Result<Json<Page<TopologyView>>, ApiError> {
-    let page = query.page();
-    let mut records = app.store.topologies(Some(&caller.tenant), &page).await?;
+    let page = ListQuery { limit: query.limit, marker: query.marker }.page();
+    let mut records = app.store.topologies(caller.listed(query.all_tenants)?, &page).await?;
     let next = cut(&mut records, &page, |t| t.id.as_str());
     let mut items = Vec::with_capacity(records.len());
     for record in records {
@@ -108,10 +125,12 @@ pub async fn delete(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let record = own(&app, &caller, &id).await?;
+    let missing = || ApiError::not_found("topology", &id);
+    refuse_needed(&app.store.snapshot(&record.id).await?.ok_or_else(missing)?, None)?;
     let mut job = new_job(JobKind::Delete, &record, None, format!("delete topology {}", record.name));
     if query.dry_run {
         let Some(input) = snapshot::take(&app, &record.id).await? else {
-            return Err(ApiError::not_found("topology", &id));
+            return Err(missing());
         };
         let nodes = input.nodes.iter().map(|n| (n.name.clone(), vec!["is removed with its host".to_owned()])).collect();
         let steps =
@@ -120,9 +139,10 @@ pub async fn delete(
     }
     if app.store.delete_topology(&record.id, &job).await? {
         tracing::info!(topology = %record.name, job = %job.id, "topology is to be deleted");
+        audit::changed(format!("topology {}", record.name), json!({ "deleting": false }), json!({ "deleting": true }));
     }
     app.wake.wake(&record.id);
-    let snapshot = app.store.snapshot(&record.id).await?.ok_or_else(|| ApiError::not_found("topology", &id))?;
+    let snapshot = app.store.snapshot(&record.id).await?.ok_or_else(missing)?;
     // deleting twice answers with the job that is at it
     if let Some(open) = snapshot.jobs.iter().find(|open| open.kind == JobKind::Delete) {
         job = open.clone();

@@ -4,10 +4,10 @@ use super::Given;
 use crate::error::chain;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use straas_planner::{Component, Group, Knowledge, NodeWish, Reverted, Rollout, Target};
+use straas_planner::{Component, Foreign, Group, Knowledge, NodeWish, Reverted, Rollout, Target};
 use straas_repos::{CommitId, ConfigRepo, ScriptRepo};
 use straas_schemas::config::Effective;
-use straas_schemas::metadata::Catalog;
+use straas_schemas::metadata::{Catalog, ComponentMeta};
 use straas_schemas::{Lifecycle, NodeId};
 use straas_store::{ComponentRecord, ComponentSpec, GroupSpec, NodeSpec, Want};
 
@@ -18,6 +18,8 @@ pub(super) struct Library {
     pub(super) catalog: Arc<Catalog>,
     pub(super) given: Given,
     pub(super) known: BTreeMap<Edition, Result<Knowledge, String>>,
+    /// Only the metadata is asked for.
+    pub(super) brief: bool,
 }
 
 /// Everything that decides what a node of a component is made of.
@@ -32,7 +34,7 @@ pub(super) struct Edition {
 
 impl Library {
     pub(super) fn component(&mut self, record: ComponentRecord) -> Component {
-        let ComponentSpec { kind, depends_on, want, rollout, removed } = record.spec;
+        let ComponentSpec { kind, depends_on, foreign, want, rollout, removed } = record.spec;
         let group = |g: &GroupSpec| Group {
             name: g.name.clone(),
             role: g.role.clone(),
@@ -70,11 +72,20 @@ impl Library {
             target: self.target(&kind, &want, None, given),
             kind,
             depends_on,
+            foreign: foreign.into_iter().map(|f| Foreign { component: f.component, name: f.name }).collect(),
             groups,
             rollout,
             wishes,
             removed,
         }
+    }
+
+    /// A component of another topology: of what the repos know its metadata is enough.
+    pub(super) fn neighbour(&mut self, record: ComponentRecord) -> Component {
+        self.brief = true;
+        let component = self.component(record);
+        self.brief = false;
+        component
     }
 
     /// What `want` makes of nodes; `scripts` are those of one node, if not the component's; `given`
@@ -87,6 +98,11 @@ impl Library {
             scripts: scripts.unwrap_or(&want.scripts).to_owned(),
             roles: want.groups.iter().map(|group| group.role.clone()).collect(),
         };
+        if self.brief {
+            let meta = self.meta(kind).cloned();
+            let known = meta.map(|meta| Knowledge { meta, config: Effective::default(), scripts: BTreeMap::new() });
+            return Target { version: edition.version, config: edition.config, scripts: edition.scripts, known };
+        }
         let known = match self.known.get(&edition).filter(|_| given.is_none()) {
             Some(known) => known.clone(),
             None => self.read(&edition, given),
@@ -97,11 +113,15 @@ impl Library {
         Target { version: edition.version, config: edition.config, scripts: edition.scripts, known }
     }
 
+    fn meta(&self, kind: &str) -> Result<&ComponentMeta, String> {
+        self.catalog.get(kind).ok_or_else(|| format!("the catalog has no component type {kind}"))
+    }
+
     fn read(&self, edition: &Edition, given: Option<&Effective>) -> Result<Knowledge, String> {
         let Edition { kind, version, config, scripts, roles } = edition;
         let commit = |text: &str| CommitId::parse(text).map_err(|e| chain(&e));
         let (config, scripts) = (commit(config)?, commit(scripts)?);
-        let meta = self.catalog.get(kind).ok_or_else(|| format!("the catalog has no component type {kind}"))?;
+        let meta = self.meta(kind)?;
         let config = match given {
             Some(given) => given.clone(),
             None => (*self.configs.effective(&config, kind, version).map_err(|e| chain(&e))?).clone(),

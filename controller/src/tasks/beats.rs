@@ -7,12 +7,12 @@
 
 use crate::app::App;
 use crate::error::chain;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus};
 use straas_schemas::report::Facts;
-use straas_schemas::{NodeId, Stage};
+use straas_schemas::{NodeId, Stage, TopologyId};
 use straas_store::HEARTBEAT_BATCH_MAX;
 use tokio::sync::Notify;
 
@@ -25,10 +25,13 @@ struct Essence {
     asks: Option<Ask>,
     service: ServiceStatus,
     doing: (u8, Option<Stage>, u32, Option<String>, Option<u8>),
-    mode: Facts,
+    facts: Facts,
+    /// The newest wish for a look that it has fulfilled, Unix ms.
+    looked: u64,
 }
 
-fn essence(beat: &Heartbeat) -> Essence {
+/// `read`: the facts that plans look at, if that is known.
+fn essence(beat: &Heartbeat, at_ms: i64, look: u64, read: Option<&BTreeSet<String>>) -> Essence {
     let doing = match &beat.activity {
         Activity::Idle => (0, None, 0, None, None),
         Activity::Fetching { what } => (1, None, 0, Some(what.clone()), None),
@@ -38,8 +41,9 @@ fn essence(beat: &Heartbeat) -> Essence {
         Activity::Retrying { stage, attempt, .. } => (3, Some(*stage), *attempt, None, None),
         Activity::Gated { stage, .. } => (4, Some(*stage), 0, None, None),
     };
-    // facts that are words are what orders a roll; counters move all the time
-    let mode = beat.facts.iter().filter(|(_, v)| v.is_string()).map(|(k, v)| (k.clone(), v.clone())).collect();
+    // counters move all the time
+    let facts = beat.facts.iter().filter(|(name, _)| read.is_none_or(|read| read.contains(*name)));
+    let looked = beat.looked_ago_ms.map(|ago| at_ms.saturating_sub_unsigned(ago).max(0).unsigned_abs());
     Essence {
         incarnation: beat.incarnation,
         generation: beat.generation,
@@ -47,7 +51,8 @@ fn essence(beat: &Heartbeat) -> Essence {
         asks: beat.asks.clone(),
         service: beat.service,
         doing,
-        mode,
+        facts: facts.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        looked: looked.filter(|looked| *looked >= look).map_or(0, |_| look),
     }
 }
 
@@ -61,6 +66,8 @@ type Last = HashMap<NodeId, (Essence, i64)>;
 #[derive(Default)]
 pub struct Beats {
     waiting: Mutex<HashMap<NodeId, (i64, Heartbeat)>>,
+    /// The facts that plans of a topology look at.
+    read: Mutex<HashMap<TopologyId, BTreeSet<String>>>,
     notify: Notify,
 }
 
@@ -74,6 +81,19 @@ impl Beats {
         }
         drop(waiting);
         self.notify.notify_one();
+    }
+
+    /// Notes which facts plans of a topology look at: others wake nobody.
+    pub fn read(&self, topology: &TopologyId, facts: &BTreeSet<String>) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if read.get(topology) != Some(facts) {
+            read.insert(topology.clone(), facts.clone());
+        }
+    }
+
+    /// Forgets a topology.
+    pub fn forget(&self, topology: &TopologyId) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).remove(topology);
     }
 
     fn take(&self) -> Vec<(NodeId, i64, Heartbeat)> {
@@ -109,10 +129,13 @@ async fn write(app: &App, batch: &[(NodeId, i64, Heartbeat)], last: &mut Last) {
     app.metrics.beats_written(batch.len());
     let silence = i64::from(app.config.timing.suspect_after_ms);
     for (node, at, beat) in batch {
-        let now = essence(beat);
         let Some(slot) = app.fleet.get(node) else {
             last.remove(node);
             continue;
+        };
+        let now = {
+            let read = app.beats.read.lock().unwrap_or_else(PoisonError::into_inner);
+            essence(beat, *at, slot.look, read.get(&slot.topology))
         };
         // that a node is heard again after a silence is news, whatever it says
         let same = last.get(node).is_some_and(|(before, then)| *before == now && at - then < silence);

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use straas_planner::plan;
-use straas_schemas::TopologyId;
+use straas_schemas::{Digest, TopologyId};
 use tokio::time::{Instant, sleep_until};
 
 /// Every topology is looked at so often even if nothing happened: heals a wake-up that was missed.
@@ -17,9 +17,14 @@ const SWEEP: Duration = Duration::from_secs(60);
 /// Wait before looking again after the store or a repo failed.
 const AFTER_ERROR: Duration = Duration::from_secs(2);
 
+/// What each topology was seen to show to others that have to do with it. Whoever finds something
+/// else there wakes them; that a controller begins with nothing wakes them once for nothing.
+type Shown = BTreeMap<TopologyId, BTreeMap<TopologyId, Digest>>;
+
 /// Runs until the controller stops.
 pub async fn run(app: Arc<App>) {
     let mut timers: BTreeMap<TopologyId, Instant> = BTreeMap::new();
+    let mut shown = Shown::new();
     let mut sweep = Instant::now() + SWEEP;
     let mut stopping = app.stopping.clone();
     loop {
@@ -42,7 +47,7 @@ pub async fn run(app: Arc<App>) {
                 return;
             }
             timers.remove(&id);
-            match look(&app, &id).await {
+            match look(&app, &id, &mut shown).await {
                 Ok(Some(wait)) => drop(timers.insert(id.clone(), Instant::now() + wait)),
                 Ok(None) => {}
                 Err(error) => {
@@ -60,12 +65,29 @@ async fn sweep_all(app: &App) -> Result<(), Error> {
     app.wake_all().await
 }
 
-async fn look(app: &Arc<App>, id: &TopologyId) -> Result<Option<Duration>, Error> {
-    let Some(input) = snapshot::take(app, id).await? else { return Ok(None) };
+async fn look(app: &Arc<App>, id: &TopologyId, shown: &mut Shown) -> Result<Option<Duration>, Error> {
+    let Some(input) = snapshot::take(app, id).await? else {
+        show(app, id, BTreeMap::new(), shown);
+        return Ok(None);
+    };
     let begun = std::time::Instant::now();
     let plan = plan(&input);
     app.metrics.planned(begun.elapsed());
+    show(app, id, plan.shown.clone(), shown);
     apply::carry_out(app, &input, &plan).await?;
     let wait = plan.look_again_ms.map(|at| at.saturating_sub(now_ms()).max(1));
     Ok(wait.map(|ms| Duration::from_millis(ms.unsigned_abs())))
+}
+
+/// Has the topologies looked at for which something of this one changed.
+fn show(app: &App, id: &TopologyId, now: BTreeMap<TopologyId, Digest>, shown: &mut Shown) {
+    let before = shown.remove(id).unwrap_or_default();
+    for other in now.keys().chain(before.keys()) {
+        if now.get(other) != before.get(other) {
+            app.wake.wake(other);
+        }
+    }
+    if !now.is_empty() {
+        shown.insert(id.clone(), now);
+    }
 }

@@ -11,7 +11,9 @@
 //! Never here: decisions. The store does not know what a stage or a gate means; it keeps what the
 //! planner decided and what agents reported, and refuses what would contradict a compare-and-swap.
 
+mod audit;
 mod commands;
+mod identity;
 mod input;
 mod memory;
 pub mod records;
@@ -19,7 +21,9 @@ mod sql;
 
 pub mod conformance;
 
+pub use audit::*;
 pub use commands::*;
+pub use identity::*;
 pub use memory::MemoryStore;
 pub use records::*;
 pub use sql::SqlStore;
@@ -86,7 +90,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Everything the controller keeps in a database.
 #[async_trait]
-pub trait Store: CommandStore {
+pub trait Store: CommandStore + IdentityStore + AuditStore {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;
 
@@ -94,6 +98,10 @@ pub trait Store: CommandStore {
 
     /// Records a topology, its components and the job that creates it.
     /// `Duplicate` if the name is taken in its zone by a topology that still exists.
+    ///
+    /// Here and wherever a component is written: `Conflict` of a `dependency` if it is to depend on
+    /// a component of another topology that is gone or going, or if that topology depends on this
+    /// one already, over however many others.
     async fn create_topology(
         &self,
         topology: &TopologyRecord,
@@ -107,7 +115,8 @@ pub trait Store: CommandStore {
     /// Topologies by id, of one tenant or of all, after `page.after`.
     async fn topologies(&self, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<TopologyRecord>>;
     /// Marks a topology as to be deleted, supersedes its open jobs, records the job.
-    /// Marking one twice is `Ok(false)` and records nothing; `NotFound` if there is none.
+    /// Marking one twice is `Ok(false)` and records nothing; `NotFound` if there is none, `Conflict`
+    /// of a `dependency` while components of other topologies depend on some of it.
     async fn delete_topology(&self, id: &TopologyId, job: &JobRecord) -> Result<bool>;
     /// Removes a topology with everything that belongs to it (components, nodes, assignments,
     /// results, heartbeats, tokens; events and jobs stay) and ends its open jobs as succeeded at
@@ -122,6 +131,8 @@ pub trait Store: CommandStore {
     /// and raises the revision by one. With a job: supersedes the component's open jobs that it
     /// takes the place of ([`superseded_by`]) and records it.
     /// `Conflict` otherwise, and if the topology is being deleted: read again and decide anew.
+    /// `Conflict` of a `dependency` also for a component that is to be removed while components of
+    /// other topologies depend on it.
     async fn change_component(&self, component: &ComponentRecord, expected: u64, job: Option<&JobRecord>)
     -> Result<()>;
     /// As [`Store::change_component`], and ends the open job `cancelled` as such, at `at_ms`, in the same moment.
@@ -148,6 +159,12 @@ pub trait Store: CommandStore {
     async fn release(&self, what: &str, key: &str) -> Result<bool>;
     /// One component.
     async fn component(&self, id: &ComponentId) -> Result<Option<ComponentRecord>>;
+    /// The component of a name in a topology.
+    async fn component_by_name(&self, topology: &TopologyId, name: &str) -> Result<Option<ComponentRecord>>;
+    /// Components with their topologies and nodes, by id, as of one moment; those that are gone are left out.
+    async fn neighbours(&self, ids: &[ComponentId]) -> Result<Vec<Neighbour>>;
+    /// Whether `from` is `to`, or components of it depend on `to`, over however many other topologies.
+    async fn leads_to(&self, from: &TopologyId, to: &TopologyId) -> Result<bool>;
     /// Everything the planner needs of one topology, as of one moment.
     async fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>>;
 

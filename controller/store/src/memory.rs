@@ -6,14 +6,17 @@
 //! is what the suite is worth.
 
 mod agents;
+mod audit;
 mod commands;
+mod identity;
+mod neighbours;
 mod topologies;
 
 use crate::input::{broken, check_generation, clean};
 use crate::{
-    ComponentRecord, EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostRecord, JobEnd, JobFilter, JobRecord, NewEvent,
-    NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoreError,
-    StoredAssignment, TopologyRecord,
+    ComponentRecord, EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostRecord, JobEnd, JobFilter, JobRecord, Neighbour,
+    NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, Result, Snapshot, Store,
+    StoreError, StoredAssignment, TopologyRecord,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -40,6 +43,8 @@ struct Tables {
     event_seq: i64,
     quarantine: BTreeMap<(String, String), QuarantineRecord>,
     guest: commands::Guest,
+    people: identity::People,
+    audit: Vec<crate::AuditRecord>,
 }
 
 #[derive(Debug)]
@@ -185,6 +190,21 @@ impl Store for MemoryStore {
 
     async fn component(&self, id: &ComponentId) -> Result<Option<ComponentRecord>> {
         Ok(self.tables().components.get(id).cloned())
+    }
+
+    async fn component_by_name(&self, topology: &TopologyId, name: &str) -> Result<Option<ComponentRecord>> {
+        let tables = self.tables();
+        Ok(tables.components.values().find(|c| c.topology == *topology && c.name == name).cloned())
+    }
+
+    async fn neighbours(&self, ids: &[ComponentId]) -> Result<Vec<Neighbour>> {
+        let tables = self.tables();
+        let ids: BTreeSet<_> = ids.iter().collect();
+        Ok(ids.into_iter().filter_map(|id| tables.neighbour(id)).collect())
+    }
+
+    async fn leads_to(&self, from: &TopologyId, to: &TopologyId) -> Result<bool> {
+        Ok(self.tables().leads_to(from, to))
     }
 
     async fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>> {

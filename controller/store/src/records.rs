@@ -58,6 +58,9 @@ pub struct ComponentSpec {
     pub kind: String,
     /// Names of components of the same topology that come first.
     pub depends_on: Vec<String>,
+    /// Components of other topologies of the tenant that come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Vec<ForeignSpec>,
     /// What is wanted of it.
     pub want: Want,
     /// The change that is under way, until every node has it.
@@ -66,6 +69,17 @@ pub struct ComponentSpec {
     /// It is to be removed.
     #[serde(default)]
     pub removed: bool,
+}
+
+/// A component of another topology that comes first. It is meant by its id; the name is for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForeignSpec {
+    /// Its topology.
+    pub topology: TopologyId,
+    /// The component.
+    pub component: ComponentId,
+    /// `topology/component`, or `topology@zone/component` if that is in another zone.
+    pub name: String,
 }
 
 /// Everything of a component that a request can change.
@@ -264,6 +278,20 @@ pub struct Snapshot {
     pub jobs: Vec<JobRecord>,
     /// The newest try of each of its operations, by key.
     pub operations: Vec<CommandRecord>,
+    /// Components of other topologies, by id: those that its own depend on, and those that depend
+    /// on its own, through others as well.
+    pub neighbours: Vec<Neighbour>,
+}
+
+/// A component of another topology.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Neighbour {
+    /// Its topology.
+    pub topology: TopologyRecord,
+    /// The component.
+    pub component: ComponentRecord,
+    /// Its nodes by id.
+    pub nodes: Vec<NodeSnapshot>,
 }
 
 /// Something that failed its canaries and that nobody should get any more.

@@ -35,6 +35,10 @@ pub struct Agent {
     converged: u64,
     /// The stage that fails, if one does.
     pub fails: Option<Stage>,
+    /// What its service shows.
+    pub facts: Facts,
+    /// It says that its service goes on while it waits for a permit.
+    pub serves_on: bool,
     /// The digest that failed last, and how often in a row.
     failed: (Option<Digest>, u32),
     /// What it enrolled with.
@@ -117,6 +121,8 @@ impl Agent {
             done: BTreeMap::new(),
             converged: 0,
             fails: None,
+            facts: Facts::new(),
+            serves_on: false,
             failed: (None, 0),
             token: token.to_owned(),
         })
@@ -151,6 +157,7 @@ impl Agent {
             generation: self.assignment.as_ref().map_or(0, |a| a.generation),
             digest: self.assignment.as_ref().map(Assignment::content_digest),
             commands: Vec::new(),
+            look: 0,
             wait_ms,
         }
     }
@@ -229,7 +236,7 @@ impl Agent {
             output_bytes: 0,
             retry_in_ms: (!good).then_some(60_000),
             produced: (stage == Stage::PreConfig).then(|| Digest::sha256(b"site.pp")),
-            facts: Facts::new(),
+            facts: self.facts.clone(),
         }
     }
 
@@ -265,10 +272,15 @@ impl Agent {
             converged: settled,
             activity: Activity::Idle,
             asks: self.asks(),
-            service: if settled { ServiceStatus::Active } else { ServiceStatus::Unknown },
+            service: if settled || (self.serves_on && self.converged > 0) {
+                ServiceStatus::Active
+            } else {
+                ServiceStatus::Unknown
+            },
             stages: BTreeMap::new(),
-            facts: Facts::new(),
+            facts: self.facts.clone(),
             drift: None,
+            looked_ago_ms: None,
             ledger_writable: true,
             outbox: 0,
             vitals: Vitals::default(),

@@ -296,6 +296,16 @@ async fn the_configuration_from_the_command_line() {
     cli.run("component list demo").await.says(0, &["zk", "zookeeper"]);
     cli.run("component show demo nothing").await.says(3, &["demo has no component nothing; it has: zk"]);
     cli.run("component dependencies demo zk").await.says(0, &["(none)"]);
+    cli.run("component add demo kf --type kafka --depends-on zk --size 1 --dry-run")
+        .await
+        .says(0, &["kf/config", "demo-kf-1"]);
+    cli.run("component add demo kf --type kafka").await.says(4, &["needs", "zookeeper"]);
+    cli.run("component add demo st --type storm --role supervisor").await.says(4, &["is not ROLE=NUMBER"]);
+    cli.run("component add demo").await.says(2, &["--type"]);
+    cli.run("component depend demo zk --on zk").await.says(4, &["cannot depend on itself"]);
+    cli.run("component depend demo zk --on nobody").await.says(4, &["nobody"]);
+    cli.run("component depend demo zk --nothing").await.says(0, &["it is so already"]);
+    cli.run("component depend demo zk").await.says(2, &["--on"]);
     cli.run("component flexup demo zk --count 2 --dry-run").await.says(0, &["demo-zk-2"]);
     cli.run("component flexdown demo zk").await.says(4, &["at least one stays"]);
     cli.run("component configure demo zk --dry-run").await.says(0, &["nothing was changed"]);
@@ -307,6 +317,10 @@ async fn the_configuration_from_the_command_line() {
     cli.run("command run zk-cmd/nothing --node demo-zk-1").await.says(4, &["no such guest command"]);
     cli.run("command run zk-cmd/list-namespace").await.says(2, &["--node"]);
     cli.run("command list").await.says(0, &["(none)"]);
+    cli.run("command show nothing").await.says(3, &["nothing", "straas command list"]);
+    cli.run("command cancel nothing").await.says(3, &["nothing", "straas command list"]);
+    cli.run("command submit-jar demo zk /nowhere.jar --class a.B").await.says(1, &["cannot read /nowhere.jar"]);
+    cli.run("command submit-jar demo zk /etc/hostname --class a.B").await.says(4, &["no nimbus node"]);
     for noun in
         ["component", "config", "config tag", "script sync", "command run", "guestcmd", "quarantine", "component test"]
     {

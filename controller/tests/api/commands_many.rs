@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use straas_schemas::command::{
     COMMAND_OUTPUT_BYTES_MAX, COMMAND_PIECE_BYTES_MAX, COMMANDS_WAITING_MAX, CommandOutcome,
 };
+use straas_schemas::report::ReportBody;
 
 #[tokio::test]
 async fn a_batch_goes_in_steps_and_stops_at_its_errors() {
@@ -72,6 +73,33 @@ async fn a_batch_goes_in_steps_and_stops_at_its_errors() {
 }
 
 #[tokio::test]
+async fn a_batch_is_cancelled_as_a_whole() {
+    let rig = Rig::start().await;
+    let (topology, mut agents) = working(&rig, 3).await;
+    let body = json!({ "command": "assist-cmd/list", "concurrency": 1 });
+    let answer = rig.post(&format!("/straas/v1.0/topologies/{topology}/commands"), &body).await;
+    let place = answer.header("location").to_owned();
+    let batch = answer.json();
+    let id = |at: usize| batch["commands"][at]["id"].as_str().expect("an id").to_owned();
+    let runs = agents.iter().position(|agent| batch["commands"][0]["node"] == agent.node.as_str()).expect("an agent");
+    order(&agents[runs], &[]).await;
+    poll(&agents[runs], &[&id(0)], 0).await;
+    until(&rig, &id(0), "running").await;
+    let cancelled = rig.post(&format!("{place}/cancel"), &json!({})).await;
+    assert_eq!(cancelled.status, 202, "{}", cancelled.text());
+    // what waits never begins; what runs is told to end
+    assert_eq!(cancelled.json()["counts"], json!({ "cancelled": 2, "running": 1 }));
+    for at in [1, 2] {
+        until(&rig, &id(at), "cancelled").await;
+    }
+    assert_eq!(poll(&agents[runs], &[&id(0)], 0).await.cancel, [id(0).into()]);
+    agents[runs].report(end(&id(0), CommandOutcome::Cancelled)).await;
+    assert!(rig.get(&format!("{place}?wait=60s")).await["ended_ms"].is_i64());
+    rig.post(&format!("{place}/cancel"), &json!({})).await.problem(409);
+    rig.post("/straas/v1.0/batches/nothing/cancel", &json!({})).await.problem(404);
+}
+
+#[tokio::test]
 async fn output_is_streamed_live_to_a_slow_reader_and_resumed() {
     let rig = Rig::start().await;
     let (_, mut agents) = working(&rig, 1).await;
@@ -122,6 +150,34 @@ async fn output_is_streamed_live_to_a_slow_reader_and_resumed() {
     drop(unread);
     let shown = show(&rig, &id).await;
     assert!(shown["output"].as_str().is_some_and(|output| output.len() >= kept - 3));
+}
+
+#[tokio::test]
+async fn an_end_that_overtakes_the_last_output_is_shown_after_it() {
+    let rig = Rig::start().await;
+    let (_, mut agents) = working(&rig, 1).await;
+    let agent = &mut agents[0];
+    let id = ask(&rig, agent, list()).await;
+    let mut stream = Stream::open(&rig, &format!("/straas/v1.0/commands/{id}/events"), None).await;
+    order(agent, &[]).await;
+    let mut over = end(&id, CommandOutcome::Failed);
+    if let ReportBody::Command(end) = &mut over {
+        end.output_bytes = 10;
+    }
+    agent.report(over).await;
+    until(&rig, &id, "failed").await;
+    let piece = agent.path(&format!("commands/{id}/output?offset=0"));
+    let path = format!("/straas/v1.0/commands/{id}?wait=60s");
+    // asked for before the last output comes
+    let (waited, sent) = tokio::join!(rig.get(&path), agent.ask(Method::POST, &piece, b"last words".to_vec()));
+    assert_eq!(sent.json()["next"], 10);
+    assert_eq!((&waited["state"], &waited["output"]), (&json!("failed"), &json!("last words")));
+    let mut heard = String::new();
+    while let Some(event) = stream.next().await {
+        assert!(event.data["state"] != "failed" || heard == "last words", "the end after {heard:?}");
+        heard.push_str(event.data["text"].as_str().unwrap_or_default());
+    }
+    assert_eq!(heard, "last words");
 }
 
 #[tokio::test]
@@ -233,6 +289,7 @@ async fn the_old_routes_answer() {
     let jar = format!("/straas/stormjar/{component}?main_class=a.B");
     rig.call(Method::POST, &jar, b"jar".to_vec()).await.problem(409);
     rig.call(Method::POST, &format!("/straas/stormjar/{component}"), b"jar".to_vec()).await.problem(400);
+    assert!(!rig.data().join("uploads").read_dir().expect("a folder").flatten().any(|_| true), "nothing is kept");
 }
 
 /// Run by hand: `cargo test --release -p straas-controller --test api command_speed -- --ignored --nocapture`.

@@ -5,7 +5,9 @@
 // measuring prints; so does looking at what the command line says (SHOW=1)
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod access;
 mod agent;
+mod audit;
 mod bad_input;
 mod changes;
 mod cli;
@@ -13,11 +15,13 @@ mod commands;
 mod commands_many;
 mod configurations;
 mod database;
+mod elsewhere;
 mod hosts;
 mod identity;
 mod life;
 mod logs;
 mod neighbours;
+mod people;
 mod providers;
 mod reports;
 mod rig;

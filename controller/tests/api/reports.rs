@@ -1,9 +1,11 @@
 //! What agents ask for and send: polls, reports, heartbeats, files. Each is bounded and idempotent.
 
-use crate::agent::{Agent, ask, tls};
+use crate::agent::{Agent, ask, live, tls};
 use crate::rig::{PATIENCE, Rig, TOPOLOGIES};
 use http::Method;
 use serde_json::{Value, json};
+use straas_schemas::heartbeat::Heartbeat;
+use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::report::{ReportBody, ReportRequest};
 use straas_schemas::{Digest, Outcome, Stage};
 
@@ -46,6 +48,37 @@ async fn a_poll_waits_for_something_newer_and_for_nothing_else() {
         "{}",
         answer.text()
     );
+}
+
+#[tokio::test]
+async fn a_service_is_looked_at_once_more_when_a_neighbour_has_come_back() {
+    let rig = Rig::start().await;
+    let id = rig.create("demo", 3).await;
+    let mut agents = rig.enrolled(&id, 3).await;
+    live(&rig, &mut agents, &id, "ACTIVE").await;
+    let ask = async |agent: &Agent, look, wait_ms| -> PollAnswer {
+        let answer = agent.post("poll", &PollRequest { look, ..agent.poll_body(wait_ms) }).await;
+        serde_json::from_slice(&answer.body).expect("a poll answer")
+    };
+    // what it knows is older than the others' success
+    let agent = &mut agents[0];
+    agent.facts.insert("mode".into(), "follower".into());
+    let beat = Heartbeat { looked_ago_ms: Some(3_600_000), ..agent.heartbeat_body() };
+    assert_eq!(agent.post("heartbeat", &beat).await.status, 204);
+    let told = ask(agent, 0, 60_000).await;
+    assert!(told.look > 0 && told.assignment.is_none(), "{told:?}");
+    // who has heard of it is not told again, whoever has not is: after a start of the agent
+    assert_eq!(ask(agent, told.look, 50).await.look, 0);
+    assert_eq!(ask(agent, 0, 50).await.look, told.look);
+    // what is fresh is fresh enough, and facts that nobody decides by are no reason
+    let beat = Heartbeat { looked_ago_ms: Some(0), ..agent.heartbeat_body() };
+    assert_eq!(agent.post("heartbeat", &beat).await.status, 204);
+    let other = &mut agents[1];
+    other.facts.insert("znodes".into(), 7.into());
+    let beat = Heartbeat { looked_ago_ms: Some(3_600_000), ..other.heartbeat_body() };
+    assert_eq!(other.post("heartbeat", &beat).await.status, 204);
+    assert_eq!(ask(&agents[0], told.look, 200).await.look, 0);
+    assert_eq!(ask(&agents[1], 0, 200).await.look, 0);
 }
 
 #[tokio::test]

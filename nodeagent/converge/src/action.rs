@@ -198,6 +198,8 @@ pub enum Event {
         /// How.
         result: Box<CommandResult>,
     },
+    /// The controller wants to know how the service is now.
+    Look,
     /// Time has passed.
     Tick,
 }

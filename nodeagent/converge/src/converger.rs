@@ -19,6 +19,7 @@ use crate::action::{Action, Event, Now, RunId, RunOrder};
 use crate::backoff;
 use crate::commands::Commands;
 use crate::ledger::{Ledger, LedgerChange};
+use crate::look::Looks;
 use crate::outbox;
 use crate::outlook::{Outlook, ended_as, outlook};
 use crate::status::Told;
@@ -55,11 +56,16 @@ pub struct Converger {
     pub(crate) fetch: Fetch,
     /// Not before this time, at this digest.
     pub(crate) due: BTreeMap<Stage, (Digest, i64)>,
+    /// Since when a stage has been saying "not yet" at this digest.
+    pub(crate) waits: BTreeMap<Stage, (Digest, i64)>,
     pub(crate) monitor_at: i64,
+    pub(crate) looks: Looks,
     /// The service is to be started again because `validate` found it down.
     pub(crate) restart_at: Option<i64>,
     /// Failures of start or stop in a row, and not before when.
     pub(crate) service_retry: (u32, i64),
+    /// Why the last of them failed.
+    pub(crate) service_failure: String,
     pub(crate) service: ServiceStatus,
     pub(crate) facts: Facts,
     /// The service was started, and `validate` has not found it working since.
@@ -146,9 +152,12 @@ impl Converger {
             any_scripts: boot.scripts,
             fetch: Fetch::default(),
             due: BTreeMap::new(),
+            waits: BTreeMap::new(),
             monitor_at: now.mono_ms,
+            looks: Looks::default(),
             restart_at: None,
             service_retry: (0, now.mono_ms),
+            service_failure: String::new(),
             service,
             settling: rebooted,
             drift_at: None,
@@ -213,6 +222,7 @@ impl Converger {
             Event::Acknowledged { seq } => self.acknowledged(seq, &mut out),
             Event::Commanded { orders, cancel } => self.commanded(now, orders, &cancel, &mut out),
             Event::Ended { run, command, result } => self.command_ended(now, run, &command, *result, &mut out),
+            Event::Look => self.look_wished(now),
             Event::Tick => {}
         }
         self.go_on(now, &mut out);

@@ -30,18 +30,36 @@ impl Converger {
         }
     }
 
-    fn stage_finished(&mut self, now: Now, run: &Run, stage: Stage, result: RunResult, out: &mut Vec<Action>) {
+    fn stage_finished(&mut self, now: Now, run: &Run, stage: Stage, mut result: RunResult, out: &mut Vec<Action>) {
         let Some(assignment) = &self.ledger.assignment else { return };
         let (timing, autonomy, generation) = (assignment.timing, assignment.autonomy, assignment.generation);
         let order = &run.order;
         let succeeded = result.outcome == Outcome::Succeeded;
+        if succeeded || stage == Stage::Config {
+            self.service_failure.clear();
+        } else if stage == Stage::Validate && result.outcome == Outcome::Failed && !self.service_failure.is_empty() {
+            // that it is down is what follows; why is what people look for
+            result.reason = format!("{} (before that: {})", result.reason, self.service_failure);
+        }
         let before = self.ledger.stages.get(&stage).filter(|record| record.digest == order.digest).cloned();
         let failures = match result.outcome {
             Outcome::Succeeded => 0,
             Outcome::Waiting => before.as_ref().map_or(0, |record| record.failures),
             Outcome::Failed => before.as_ref().map_or(0, |record| record.failures).saturating_add(1),
         };
-        let retry = backoff::retry_in_ms(&timing, result.outcome, failures);
+        let retry = match result.outcome {
+            Outcome::Succeeded => 0,
+            Outcome::Waiting => {
+                let since = self.waits.get(&stage).filter(|(of, _)| *of == order.digest).map(|(_, since)| *since);
+                let since = since.unwrap_or(now.mono_ms);
+                self.waits.insert(stage, (order.digest.clone(), since));
+                backoff::waiting(&timing, now.mono_ms - since, result.duration_ms)
+            }
+            Outcome::Failed => backoff::exponential(&timing, failures),
+        };
+        if result.outcome != Outcome::Waiting {
+            self.waits.remove(&stage);
+        }
         if succeeded {
             self.due.remove(&stage);
         } else {
@@ -49,7 +67,7 @@ impl Converger {
         }
         let configured = self.ledger.succeeded(Stage::Config).is_some();
         if stage == Stage::Validate {
-            self.monitor_at = now.mono_ms + backoff::validate_every_ms(&timing);
+            self.looked(now, &timing);
             self.service =
                 result.service.unwrap_or(if succeeded { ServiceStatus::Active } else { ServiceStatus::Inactive });
             if succeeded || !result.facts.is_empty() {
@@ -69,7 +87,9 @@ impl Converger {
             // a look that finds what was there before
             Outcome::Succeeded => stage == Stage::Validate && same,
             // "not yet" for the same reason, again and again: the heartbeat shows it
-            Outcome::Waiting => before.as_ref().is_some_and(|record| same && record.reason == result.reason),
+            Outcome::Waiting => {
+                before.as_ref().is_some_and(|record| same && same_words(&record.reason, &result.reason))
+            }
             Outcome::Failed => run.monitor && same,
         };
         let restarts = self.ledger.stages.get(&stage).map_or(run.restarts, |record| record.restarts);
@@ -139,12 +159,15 @@ impl Converger {
             self.settling = true;
             self.monitor_at = now.mono_ms;
             self.due.remove(&Stage::Validate);
+            self.service_failure.clone_from(&result.reason);
         } else if result.outcome == Outcome::Succeeded {
             head.halted = true;
             self.service = ServiceStatus::Inactive;
             self.service_retry = (0, now.mono_ms);
+            self.service_failure.clear();
         } else {
             let failures = self.service_retry.0.saturating_add(1);
+            self.service_failure.clone_from(&result.reason);
             self.service_retry = (failures, now.mono_ms + backoff::exponential(&timing, failures));
         }
         if head != self.ledger.head {
@@ -155,4 +178,10 @@ impl Converger {
             out.push(Action::Persist(changes));
         }
     }
+}
+
+/// Whether two reasons say the same but for numbers: "since 3 s" and "since 4 s" are no news.
+fn same_words(one: &str, other: &str) -> bool {
+    let letters = |c: &char| !c.is_ascii_digit();
+    one.chars().filter(letters).eq(other.chars().filter(letters))
 }

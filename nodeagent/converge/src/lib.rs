@@ -21,6 +21,7 @@ mod drift;
 mod finish;
 mod journal;
 mod ledger;
+mod look;
 mod offer;
 mod outbox;
 mod outlook;

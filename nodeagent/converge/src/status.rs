@@ -31,6 +31,8 @@ pub struct Status {
     pub stages: BTreeMap<Stage, StageSummary>,
     /// Facts as last reported.
     pub facts: Facts,
+    /// How long ago the service was last looked at, in ms.
+    pub looked_ago_ms: Option<u64>,
     /// What the newest look for drift found, if it still holds.
     pub drift: Option<DriftFound>,
     /// Reports waiting to be acknowledged.
@@ -45,6 +47,8 @@ pub(crate) struct Told {
     doing: (u8, Option<Stage>, u32, String),
     asks: Option<Ask>,
     service: ServiceStatus,
+    facts: Facts,
+    looks_granted: u32,
 }
 
 impl Converger {
@@ -69,6 +73,7 @@ impl Converger {
             service: self.service,
             stages: self.ledger.stages.iter().filter_map(summary).collect(),
             facts: self.facts.clone(),
+            looked_ago_ms: self.looks.ended_at.map(|at| u64::try_from(now.mono_ms - at).unwrap_or(0)),
             drift: self.drift(),
             outbox: u32::try_from(self.ledger.outbox.len()).unwrap_or(u32::MAX),
         }
@@ -92,6 +97,8 @@ impl Converger {
             doing,
             asks: self.asks(known.as_ref()),
             service: self.service,
+            facts: self.facts.clone(),
+            looks_granted: self.looks.granted,
         };
         if self.told.as_ref() != Some(&told) {
             self.told = Some(told);
@@ -110,6 +117,12 @@ impl Converger {
                 Lifecycle::Running => !self.ledger.head.start_owed && self.restart_at.is_none(),
                 Lifecycle::Stopped => self.ledger.head.halted,
             }
+    }
+
+    /// Whether the service has to be stopped and is not.
+    fn is_to_stop(&self) -> bool {
+        let wanted = self.ledger.assignment.as_ref().is_some_and(|a| a.lifecycle == Lifecycle::Stopped);
+        wanted && !self.ledger.head.halted
     }
 
     fn waits_at<'a>(&'a self, known: Option<&'a Outlook>) -> Option<(&'a Assignment, Stage, &'a Gate)> {
@@ -146,6 +159,10 @@ impl Converger {
                 return Activity::Fetching { what: self.fetch_what() };
             }
             Work::Idle => {}
+        }
+        if self.service_retry.0 > 0 && self.is_to_stop() {
+            let (attempt, in_ms) = (self.service_retry.0, until(self.service_retry.1));
+            return Activity::Retrying { stage: Stage::Validate, attempt, in_ms, reason: self.service_failure.clone() };
         }
         if let Some((_, stage, gate)) = self.waits_at(known) {
             let why = match gate {

@@ -10,6 +10,11 @@ if [ -z "${STRAAS_APT_LOCKED:-}" ] && command -v flock >/dev/null && ( : >>/run/
   exec flock -w 900 /run/straas-apt.lock /bin/sh -c "$STRAAS_INSTALL" straas-install "$@"
 fi
 
+# Where agents share a machine there may be packages that only they shall see (process mode).
+if [ -n "${STRAAS_PREFIX:-}" ] && [ -r "$STRAAS_PREFIX/etc/apt/straas.conf" ]; then
+  export APT_CONFIG="$STRAAS_PREFIX/etc/apt/straas.conf"
+fi
+
 missing() {
   for want; do
     name=${want%%=*} version=${want#*=}

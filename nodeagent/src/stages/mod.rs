@@ -97,11 +97,13 @@ pub async fn run(
 }
 
 impl Job<'_> {
-    /// `cmd/{role}/{version}/{name}`, or the role's default.
+    /// `cmd/{role}/{version}/{name}`, or the role's default, or everybody's.
     fn command(&self, name: &str) -> Option<PathBuf> {
         let assignment = self.frame.assignment;
-        let role = self.frame.place.scripts.join("cmd").join(&assignment.role);
-        [assignment.version.as_str(), "default"].iter().map(|dir| role.join(dir).join(name)).find(|p| p.is_file())
+        let all = self.frame.place.scripts.join("cmd");
+        let role = all.join(&assignment.role);
+        let folders = [role.join(&assignment.version), role.join("default"), all.join("default")];
+        folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
     }
 
     fn required(&self, name: &str) -> Result<Script, Box<RunResult>> {
@@ -109,7 +111,7 @@ impl Job<'_> {
         match self.command(name) {
             Some(program) => Ok(self.script(program, Vec::new())),
             None => Err(Box::new(failed(format!(
-                "the scripts have neither cmd/{role}/{version}/{name} nor cmd/{role}/default/{name}"
+                "the scripts have none of cmd/{role}/{version}/{name}, cmd/{role}/default/{name} and cmd/default/{name}"
             )))),
         }
     }

@@ -49,6 +49,8 @@ pub struct Shared {
     pub commanded: watch::Sender<u32>,
     pub faults: RefCell<Faults>,
     pub changed: tokio::sync::Notify,
+    /// Certificates that polls came with, in the order of their first.
+    pub certificates: RefCell<Vec<Vec<u8>>>,
     /// Requests by the last part of their path, `401`s by name.
     pub seen: RefCell<BTreeMap<String, u32>>,
 }
@@ -59,6 +61,10 @@ pub struct Faults {
     pub lost_acks: u32,
     pub forbidden: bool,
     pub renew: bool,
+    /// What is answered to every poll that has not heard of it.
+    pub look: u64,
+    /// How long certificates live; a day by default.
+    pub life: Option<time::Duration>,
     pub token_used: bool,
     /// Offers every command with every answer.
     pub offers_again: bool,
@@ -105,6 +111,7 @@ impl Controller {
             commanded: watch::Sender::new(0),
             faults: RefCell::default(),
             changed: tokio::sync::Notify::new(),
+            certificates: RefCell::default(),
             seen: RefCell::default(),
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -117,9 +124,10 @@ impl Controller {
                 let (shared, acceptor) = (Rc::clone(&of_task), acceptor.clone());
                 tokio::task::spawn_local(async move {
                     let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let known = stream.get_ref().1.peer_certificates().is_some();
+                    let known = stream.get_ref().1.peer_certificates().map(|chain| chain[0].to_vec());
                     let service = hyper::service::service_fn(|request| {
                         let shared = Rc::clone(&shared);
+                        let known = known.clone();
                         async move { Ok::<_, Infallible>(shared.answer(request, known).await) }
                     });
                     let _ = hyper::server::conn::http1::Builder::new()
@@ -163,14 +171,14 @@ impl Drop for Controller {
 }
 
 impl Shared {
-    async fn answer(&self, request: Request<Incoming>, known: bool) -> Response<Full<Bytes>> {
+    async fn answer(&self, request: Request<Incoming>, known: Option<Vec<u8>>) -> Response<Full<Bytes>> {
         let (head, body) = request.into_parts();
         let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
         let path = head.uri.path().to_owned();
         let parts: Vec<&str> = path.trim_start_matches("/agent/v1/").split('/').collect();
         let name = if parts.len() > 2 { parts[2] } else { parts[0] };
         *self.seen.borrow_mut().entry(name.to_owned()).or_default() += 1;
-        let response = if parts[0] != "enrol" && (!known || self.faults.borrow().forbidden) {
+        let response = if parts[0] != "enrol" && (known.is_none() || self.faults.borrow().forbidden) {
             status(StatusCode::FORBIDDEN)
         } else {
             match (head.method, name) {
@@ -180,7 +188,10 @@ impl Shared {
                     self.faults.borrow_mut().renew = false;
                     json(StatusCode::OK, &self.sign(&request.csr_pem))
                 }
-                (Method::POST, "poll") => self.poll(&body).await,
+                (Method::POST, "poll") => {
+                    self.came_with(known);
+                    self.poll(&body).await
+                }
                 (Method::POST, "reports") => self.report(&body),
                 (Method::POST, "heartbeat") => {
                     self.beats.borrow_mut().push(serde_json::from_slice(&body).unwrap());
@@ -212,7 +223,8 @@ impl Shared {
         let csr = CertificateSigningRequestParams::from_pem(csr_pem).unwrap();
         let mut params = CertificateParams::default();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        params.not_after = time::OffsetDateTime::now_utc() + time::Duration::days(1);
+        let life = self.faults.borrow().life.unwrap_or(time::Duration::days(1));
+        params.not_after = time::OffsetDateTime::now_utc() + life;
         let not_after_ms = params.not_after.unix_timestamp() * 1000;
         let certificate = params.signed_by(&csr.public_key, &self.issuer).unwrap();
         Certificate {
@@ -222,6 +234,13 @@ impl Shared {
             ca_pem: self.issuer.pem(),
             not_after_ms,
         }
+    }
+
+    /// Notes the certificate of a poll.
+    fn came_with(&self, certificate: Option<Vec<u8>>) {
+        let mut certificates = self.certificates.borrow_mut();
+        let new = certificate.filter(|certificate| !certificates.contains(certificate));
+        certificates.extend(new);
     }
 
     async fn poll(&self, body: &[u8]) -> Response<Full<Bytes>> {
@@ -235,7 +254,8 @@ impl Shared {
             loop {
                 let _ = commanded.borrow_and_update();
                 let (commands, cancel) = self.commands_for(&request);
-                if fresh(&news.borrow_and_update()) || !commands.is_empty() || !cancel.is_empty() {
+                let look = self.faults.borrow().look > request.look;
+                if look || fresh(&news.borrow_and_update()) || !commands.is_empty() || !cancel.is_empty() {
                     return (commands, cancel);
                 }
                 tokio::select! { _ = news.changed() => {} _ = commanded.changed() => {} }
@@ -244,7 +264,8 @@ impl Shared {
         let held = tokio::time::timeout(std::time::Duration::from_millis(request.wait_ms.into()), held).await;
         let (commands, cancel) = held.unwrap_or_default();
         let assignment = self.assignment.borrow().clone().filter(|a| fresh(&Some(a.clone())));
-        json(StatusCode::OK, &PollAnswer { assignment, commands, cancel, renew: self.faults.borrow().renew })
+        let (look, renew) = (self.faults.borrow().look, self.faults.borrow().renew);
+        json(StatusCode::OK, &PollAnswer { assignment, commands, cancel, look, renew })
     }
 
     fn commands_for(&self, request: &PollRequest) -> (Vec<CommandOrder>, Vec<CommandId>) {

@@ -28,7 +28,7 @@ pub const ROLE: [(&str, &str); 6] = [
         "#!/bin/sh\nif [ -e \"$STRAAS_PREFIX/up\" ]; then echo '@straas {\"facts\":{\"mode\":\"leader\"}}'; \
          echo '@straas {\"result\":{\"service\":\"active\"}}'; else echo '@straas {\"result\":{\"service\":\"inactive\"}}'; exit 1; fi\n",
     ),
-    ("cmd/demo/default/start.sh", "#!/bin/sh\necho start >> \"$STRAAS_PREFIX/ran\"\n: > \"$STRAAS_PREFIX/up\"\n"),
+    ("cmd/default/start.sh", "#!/bin/sh\necho start >> \"$STRAAS_PREFIX/ran\"\n: > \"$STRAAS_PREFIX/up\"\n"),
     ("cmd/demo/default/stop.sh", "#!/bin/sh\nrm -f \"$STRAAS_PREFIX/up\"\n"),
 ];
 

@@ -9,4 +9,5 @@ mod executor;
 mod ledger;
 mod packs;
 mod repo;
+mod waiting;
 mod weight;

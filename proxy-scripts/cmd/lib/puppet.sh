@@ -31,7 +31,7 @@ straas_puppet_apply() {
   options=(
     --detailed-exitcodes
     --modulepath "$STRAAS_SCRIPTS/puppet/modules:/usr/share/puppet/modules"
-    --confdir "$own/conf" --vardir "$own/var" --rundir "$own/run" --logdir "$own/log"
+    --confdir "$own/conf" --vardir "$own/var" --ssldir "$own/ssl" --rundir "$own/run" --logdir "$own/log"
     --certname "$STRAAS_NODE"      # else facter looks for the host's full name, in DNS if need be
     --facts_terminus yaml
     --hiera_config "$own/conf/hiera.yaml"

@@ -49,6 +49,13 @@ def run(feed_component_level_param, feed_node_level_param, do_other_operation):
     sys.exit(0)
 
 
+def namespace(context):
+    """What is this component's own in a store that it shares with others: its name for people, its id for good. A
+    component made again under an old name finds nothing of the old one's. Metadata says {component}-{component_id}."""
+    own = context["component"]
+    return f"{own['name']}-{own['id']}"
+
+
 class Options:
     """One section of the effective configuration, read key by key; what nobody read is a mistake, not a default."""
 

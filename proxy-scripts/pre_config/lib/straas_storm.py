@@ -9,7 +9,7 @@ Never: looks at the node or at other nodes; everything comes from the context.
 
 import re
 
-from straas_pre_config import NotYet, Options, Wrong
+from straas_pre_config import NotYet, Options, Wrong, namespace
 
 # What follows from the topology, or would open a way in: a configuration must not set it.
 RESERVED = re.compile(r"(storm\.local\.|storm\.zookeeper\.(servers|root|auth|ssl)|storm\.cluster\.|storm\.log4j2\.|"
@@ -60,10 +60,10 @@ def component_level(context, sections, role, heap_section):
     """What is the same on every node of a role."""
     nimbuses = addresses([peer for peer in context["peers"] if peer["role"] == "nimbus"], "nimbus")
     # In ZooKeeper every Storm has a subtree of its own; it makes it itself.
-    root = f"/storm-{context['component']['name']}"
+    root = f"/{namespace(context)}"
     settings = verbatim(context, "storm", "storm.", "topology.", "nimbus.thrift.", "task.")
     settings.update({"storm.zookeeper.servers": zookeepers(context), "storm.zookeeper.root": root,
-                     "transactional.zookeeper.root": f"{root}-transactional", "nimbus.seeds": nimbuses})
+                     "transactional.zookeeper.root": f"{root}/transactional", "nimbus.seeds": nimbuses})
     heap = Options(context, heap_section)
     log = Options(context, "log")
     sections["storm"] = {

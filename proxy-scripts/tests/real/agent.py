@@ -28,6 +28,16 @@ def check(right, text):
     print(f"ok    {text}", flush=True)
 
 
+def until(right, what):
+    """Waits until something is so, and says how long it took."""
+    began = time.monotonic()
+    while not right():
+        if time.monotonic() - began > ANSWER_S_MAX:
+            raise Failed(f"not in {ANSWER_S_MAX} s: {what}")
+        time.sleep(PAUSE_S)  # waits for: processes that are not ours
+    check(True, f"{what}, after {time.monotonic() - began:.1f} s")
+
+
 def puppet(value):
     """A value as Puppet code, as the agent renders it."""
     if isinstance(value, bool):
@@ -44,16 +54,27 @@ def puppet(value):
 class Component:
     """One component of the one topology: its type's metadata and configuration, its nodes."""
 
-    def __init__(self, work, name, kind, version, dependencies=()):
+    def __init__(self, work, name, kind, version, dependencies=(), ident=""):
         with open(f"{work}/config/metadata/{kind}.json", encoding="utf-8") as file:
             self.meta = json.load(file)
         self.work, self.name, self.kind, self.dependencies = work, name, kind, list(dependencies)
-        self.version, self.changes, self.nodes = version, {}, []
+        self.version, self.changes, self.nodes, self.id = version, {}, [], ident or f"c-{name}"
 
-    def add(self, role, ordinal, address):
-        """A node more."""
-        self.nodes.append(Node(self, role, ordinal, address))
+    def add(self, role, ordinal, address, host=None):
+        """A node more: in a directory of this machine, or on a host of its own."""
+        self.nodes.append(Node(self, role, ordinal, address, host))
         return self.nodes[-1]
+
+    def prepare(self):
+        """What a component asks of those it depends on before it is configured first, as the controller would."""
+        words = {"{topology}": "real", "{component}": self.name, "{component_id}": self.id}
+        wanted = {each["type"]: each.get("operation") for each in self.meta["dependencies"]}
+        for dependency, operation in ((each, wanted.get(each.kind)) for each in self.dependencies):
+            if operation:
+                arguments = dict(operation["args"])
+                for word, value in words.items():
+                    arguments = {name: text.replace(word, value) for name, text in arguments.items()}
+                dependency.nodes[0].ask(operation["command"], **arguments)
 
     def config(self):
         """The effective configuration, with what the scenario changed."""
@@ -77,12 +98,13 @@ class Component:
 class Node:
     """One node."""
 
-    def __init__(self, component, role, ordinal, address):
+    def __init__(self, component, role, ordinal, address, host=None):
         self.component, self.role, self.ordinal, self.address = component, role, ordinal, address
         self.name = f"{component.name}-{role}-{ordinal}"
-        self.prefix = f"{component.work}/nodes/{self.name}"
+        self.own = f"{component.work}/nodes/{self.name}"
+        self.prefix, self.inside = (self.own, []) if host is None else ("", host.inside)
         self.facts = {}
-        os.makedirs(f"{self.prefix}/work")
+        os.makedirs(f"{self.own}/work", exist_ok=True)  # a component made again has the places of the first
 
     def peer(self):
         """How others see it."""
@@ -96,7 +118,7 @@ class Node:
         return {
             "node": {"id": f"n-{self.name}", **self.peer(), "az": "az1", "prefix": self.prefix},
             "topology": {"id": "t-1", "name": "real", "tenant": "acme", "az": "az1"},
-            "component": {"id": f"c-{component.name}", "name": component.name, "type": component.kind, "version": component.version},
+            "component": {"id": component.id, "name": component.name, "type": component.kind, "version": component.version},
             "peers": sorted((n.peer() for n in component.nodes if n.role in known), key=lambda p: (p["role"], p["ordinal"])),
             "dependencies": {d.name: {"type": d.kind, "version": d.version, "nodes": [n.peer() for n in d.nodes]}
                              for d in component.dependencies},
@@ -106,24 +128,24 @@ class Node:
 
     def run(self, stage, script, **more):
         """Runs one script; (exit code, messages, all output)."""
-        with open(f"{self.prefix}/context.json", "w", encoding="utf-8") as file:
+        with open(f"{self.own}/context.json", "w", encoding="utf-8") as file:
             json.dump(self.context(), file)
         release, component = f"{self.component.work}/release", self.component
         environment = {
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "STRAAS_STAGE": stage,
-            "STRAAS_CONTEXT": f"{self.prefix}/context.json", "STRAAS_SCRIPTS": release, "STRAAS_NODE": self.name,
+            "STRAAS_CONTEXT": f"{self.own}/context.json", "STRAAS_SCRIPTS": release, "STRAAS_NODE": self.name,
             "STRAAS_ROLE": component.script_role(self.role), "STRAAS_VERSION": component.version,
-            "STRAAS_PREFIX": self.prefix, "STRAAS_WORK": f"{self.prefix}/work", "STRAAS_SITE_PP": f"{self.prefix}/site.pp", **more}
-        done = subprocess.run([f"{release}/{script}"], env=environment, cwd=f"{self.prefix}/work", stdin=subprocess.DEVNULL,
+            "STRAAS_PREFIX": self.prefix, "STRAAS_WORK": f"{self.own}/work", "STRAAS_SITE_PP": f"{self.own}/site.pp", **more}
+        done = subprocess.run([*self.inside, f"{release}/{script}"], env=environment, cwd=f"{self.own}/work", stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
         messages = [json.loads(line.removeprefix("@straas ")) for line in done.stdout.splitlines() if line.startswith("@straas ")]
         return done.returncode, messages, done.stdout
 
     def verb(self, stage, file, **more):
-        """Runs a script of the role: the version's own, else the default."""
-        folder = f"cmd/{self.component.script_role(self.role)}"
-        own = f"{folder}/{self.component.version}/{file}"
-        return self.run(stage, own if os.path.exists(f"{self.component.work}/release/{own}") else f"{folder}/default/{file}", **more)
+        """Runs a script of the role: the version's own, else the role's default, else everybody's."""
+        role, release = f"cmd/{self.component.script_role(self.role)}", f"{self.component.work}/release"
+        places = [f"{folder}/{file}" for folder in (f"{role}/{self.component.version}", f"{role}/default", "cmd/default")]
+        return self.run(stage, next(place for place in places if os.path.exists(f"{release}/{place}")), **more)
 
     def must(self, stage, file, **more):
         """Runs a script that must succeed; its messages."""
@@ -143,9 +165,25 @@ class Node:
 
     def configure(self, **more):
         """pre_config and config; the last progress text of the latter."""
-        with open(f"{self.prefix}/site.pp", "w", encoding="utf-8") as file:
+        with open(f"{self.own}/site.pp", "w", encoding="utf-8") as file:
             file.write(self.rendered())
         return [m["progress"]["text"] for m in self.must("config", "runpuppet.sh", **more) if "progress" in m][-1]
+
+    def told(self):
+        """The facts of a look at a node that is well."""
+        code, _, output = self.look(settled=True)
+        if code:
+            raise Failed(f"{self.name}: validate of a settled node ended with {code}:\n{output}")
+        return self.facts
+
+    def ctl(self, verb):
+        """What the control script says."""
+        path = f"{self.prefix}/etc/straas.d/{self.component.script_role(self.role)}"
+        return subprocess.run([*self.inside, path, verb], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def pid(self):
+        """The daemon's process id."""
+        return int(self.ctl("pid"))
 
     def drift(self):
         """What Puppet would change."""
@@ -173,12 +211,19 @@ class Node:
 
     def command(self, name, /, **arguments):
         """Runs a guest command; (exit code, its result, output)."""
-        path = f"{self.prefix}/args.json"
+        path = f"{self.own}/args.json"
         with open(path, "w", encoding="utf-8") as file:
             json.dump(arguments, file)
         more = {f"STRAAS_ARG_{key.upper()}": (str(value).lower() if isinstance(value, bool) else str(value)) for key, value in arguments.items()}
         code, messages, output = self.run("guestcmd", f"guestcmds/{name}", STRAAS_ARGS=path, **more)
         return code, next((m["result"] for m in messages if "result" in m), None), output
+
+    def ask(self, name, /, **arguments):
+        """Runs a guest command that must succeed; its result."""
+        code, result, output = self.command(name, **arguments)
+        if code:
+            raise Failed(f"{self.name}: {name} ended with {code}:\n{output}")
+        return result
 
     def memory_mib(self):
         """Resident memory of every process that has this node's directory on its command line: {what: MiB}."""

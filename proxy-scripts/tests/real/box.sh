@@ -42,7 +42,7 @@ done
 
 # --- what a node has checked out and is configured with: the project's, with the overlay on top
 mkdir -p "$work/release" "$work/config" "$work/lib"
-cp "$project/proxy-scripts/tests/real/agent.py" "$work/lib/"
+cp "$project"/proxy-scripts/tests/real/*.py "$work/lib/"
 cp -a "$project"/proxy-scripts/{cmd,pre_config} "$project/puppet" "$project/guestcmds" "$work/release/"
 cp -a "$project"/controller/repos/defaults/{metadata,app} "$work/config/"
 if [[ -n $overlay ]]; then

@@ -14,38 +14,10 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(sys.argv[1], "lib"))
-from agent import Component, check, scenario  # noqa: E402
+from agent import Component, check, scenario, until  # noqa: E402
+from storm_words import acked, arguments  # noqa: E402
 
 OLD, NEW = "2.7.1", "2.8.3"
-# A topology without code of its own: Flux is a program from Storm's own release that reads it from a file.
-WORDS = """name: words
-config:
-  topology.workers: 2
-  topology.component.resources.onheap.memory.mb: 32.0
-spouts:
-  - {id: words, className: org.apache.storm.testing.TestWordSpout, parallelism: 1}
-bolts:
-  - {id: count, className: org.apache.storm.testing.TestWordCounter, parallelism: 2}
-streams:
-  - {from: words, to: count, grouping: {type: FIELDS, args: [word]}}
-"""
-
-
-def counts(node):
-    """What a topology's components have done, by component."""
-    code, result, _ = node.command("storm-cmd/show", name="words")
-    return result["components"] if code == 0 else {}
-
-
-def processed(node, deadline_s=240):
-    """Waits until the bolt has acknowledged tuples; how many, and after how many seconds."""
-    began = time.monotonic()
-    while time.monotonic() - began < deadline_s:
-        acked = counts(node).get("count", {}).get("acked", 0)
-        if acked:
-            return acked, round(time.monotonic() - began)
-        time.sleep(1)
-    return 0, deadline_s
 
 
 def steps(work):
@@ -82,15 +54,11 @@ def steps(work):
     check(nimbus.rendered() == before and supervisors[0].facts, "nor does a further supervisor")
     storm.nodes.pop()
 
-    flux = f"/usr/lib/storm/{OLD}/flux/flux-core-{OLD}.jar"
-    with open(f"{work}/words.yaml", "w", encoding="utf-8") as file:
-        file.write(WORDS)
-    submit = {"jar": flux, "class": "org.apache.storm.flux.Flux", "args": f"--remote {work}/words.yaml"}
+    submit = arguments(work, OLD, 2)
     began = time.monotonic()
     code, result, output = nimbus.command("storm-cmd/submit-jar", **submit)
     check(code == 0, f"submitted in {time.monotonic() - began:.1f} s: {result}" if code == 0 else output)
-    acked, after = processed(nimbus)
-    check(acked > 0, f"{acked} tuples acknowledged {after} s after the submission: {counts(nimbus)}")
+    until(lambda: acked(nimbus), "tuples are acknowledged")
     check(len(nimbus.command("storm-cmd/list")[1]["topologies"]) == 1, "list names it")
     workers = {node.name: node.memory_mib() for node in supervisors}
     print(f"      {workers}")
@@ -117,11 +85,8 @@ def steps(work):
         check("changes applied" in node.configure(), f"{node.name}: upgraded to {NEW}")
         node.settle(("version", NEW))
         check(True, f"{node.name}: works {time.monotonic() - began:.1f} s after its upgrade began; facts {node.facts}")
-    began = time.monotonic()
-    emitted = counts(nimbus).get("count", {}).get("acked", 0)
-    while counts(nimbus).get("count", {}).get("acked", 0) <= emitted and time.monotonic() - began < 240:
-        time.sleep(1)
-    check(counts(nimbus)["count"]["acked"] > emitted, f"the topology goes on: {counts(nimbus)}")
+    before = acked(nimbus)
+    until(lambda: acked(nimbus) > before, "the topology goes on")
     check(not any(OLD in line for line in running()), "no process of the old version is left")
 
     for verb in ("deactivate", "activate"):
@@ -130,19 +95,14 @@ def steps(work):
     check(nimbus.command("storm-cmd/rebalance", name="words", wait_s=1, workers=1)[0] == 0, "rebalance")
     check(nimbus.command("storm-cmd/activate", name="nobody")[0] == 1, "a topology that is not there is refused")
     check(nimbus.command("storm-cmd/kill", name="words", wait_s=1)[1] == {"name": "words", "kill": True}, "kill")
-    began = time.monotonic()
-    while nimbus.command("storm-cmd/list")[1]["count"] and time.monotonic() - began < 120:
-        time.sleep(1)
+    until(lambda: nimbus.ask("storm-cmd/list")["count"] == 0, "it is gone")
     check(nimbus.command("storm-cmd/kill", name="words")[1] == {"name": "words", "kill": False}, "kill twice")
 
     # Of the one nimbus the disk is lost, and with it the code of a topology.
-    check(nimbus.command("storm-cmd/submit-jar", **{**submit, "jar": flux.replace(OLD, NEW)})[0] == 0, "submitted again")
+    check(nimbus.command("storm-cmd/submit-jar", **arguments(work, NEW, 2))[0] == 0, "submitted again")
     nimbus.must("remove", "remove.sh")
     nimbus.configure()
-    began = time.monotonic()
-    while "does not lead" not in (said := nimbus.look())[2] and time.monotonic() - began < 120:
-        time.sleep(1)
-    check("does not lead" in said[2], f"a nimbus without the code of a topology waits: {said[1]}")
+    until(lambda: "does not lead" in nimbus.look()[2], "a nimbus without the code of a topology waits")
     code, _, output = nimbus.command("storm-cmd/remove-corrupt-topologies")
     check(code == 0, "and leads" if code == 0 else output[-3000:])
     nimbus.settle(("leader", True), ("topologies", 0))

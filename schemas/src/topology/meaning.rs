@@ -12,9 +12,21 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most characters of a wrong name that are repeated to its sender.
 const SHOWN_MAX: usize = 40;
 
-/// Every fault of meaning in a topology request. Values of a wrong type are left to the schema.
+/// Components of other topologies, by what a request calls them: their type, or why they cannot be
+/// depended on.
+pub type Elsewhere = BTreeMap<String, Result<String, String>>;
+
+/// What a request calls components of other topologies: every name with a `/` in a `depends_on`.
 #[must_use]
-pub fn faults(body: &Value, catalog: &Catalog) -> Vec<Fault> {
+pub fn elsewhere(body: &Value) -> BTreeSet<&str> {
+    let all = array(body, "components").iter().take(COMPONENTS_MAX).flat_map(depends_on);
+    all.map(|(name, _)| name).filter(|name| name.contains('/')).collect()
+}
+
+/// Every fault of meaning in a topology request; `found` says what its names of components of other
+/// topologies ([`elsewhere`]) mean. Values of a wrong type are left to the schema.
+#[must_use]
+pub fn faults(body: &Value, catalog: &Catalog, found: &Elsewhere) -> Vec<Fault> {
     let mut out = Vec::new();
     check_name(&mut out, body, "", "name", "the topology's name", TOPOLOGY_NAME_MAX);
     check_name(&mut out, body, "", "availability_zone", "the availability zone", ZONE_NAME_MAX);
@@ -35,7 +47,7 @@ pub fn faults(body: &Value, catalog: &Catalog) -> Vec<Fault> {
         component_faults(&mut out, &mut groups, component, &at, catalog);
     }
     for (index, component) in components.iter().enumerate().take(COMPONENTS_MAX) {
-        dependency_faults(&mut out, component, index, components, &names, catalog);
+        dependency_faults(&mut out, component, index, components, &names, (catalog, found));
     }
     cycle_faults(&mut out, components, &names);
     out
@@ -224,14 +236,20 @@ fn dependency_faults(
     index: usize,
     all: &[Value],
     names: &BTreeMap<&str, usize>,
-    catalog: &Catalog,
+    (catalog, found): (&Catalog, &Elsewhere),
 ) {
     let at = format!("/components/{index}");
     let mut kinds = BTreeSet::new();
     for (name, below) in depends_on(component) {
-        match names.get(name) {
-            Some(other) => kinds.extend(text(&all[*other], "type")),
-            None => {
+        match (names.get(name), found.get(name)) {
+            (Some(other), _) => kinds.extend(text(&all[*other], "type")),
+            (None, Some(Ok(kind))) => drop(kinds.insert(kind)),
+            (None, Some(Err(message))) => out.push(Fault::at(format!("{at}{below}"), message.clone())),
+            (None, None) if name.contains('/') => {
+                let message = format!("no component {:?} in another topology", shown(name));
+                out.push(Fault::at(format!("{at}{below}"), message));
+            }
+            (None, None) => {
                 let message = format!("no component {:?} in this topology", shown(name));
                 out.push(Fault::at(format!("{at}{below}"), message));
             }

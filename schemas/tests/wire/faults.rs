@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 use straas_schemas::metadata::{Catalog, ComponentMeta};
-use straas_schemas::topology::faults;
+use straas_schemas::topology::{Elsewhere, elsewhere, faults};
 
 fn meta(kind: &str, odd: bool, needs: &[&str]) -> ComponentMeta {
     let needs: Vec<Value> = needs.iter().map(|n| json!({ "type": n, "required": true })).collect();
@@ -29,7 +29,7 @@ fn catalog() -> Catalog {
 
 /// Checks a body against the faults it must have: pointer and a part of the message.
 fn check(body: &Value, expected: &[(&str, &str)]) {
-    let found = faults(body, &catalog());
+    let found = faults(body, &catalog(), &Elsewhere::new());
     let fits = found.len() == expected.len()
         && expected.iter().all(|(at, text)| found.iter().any(|f| f.pointer == *at && f.message.contains(text)));
     assert!(fits, "{body}\nexpected {expected:#?}\nfound {found:#?}");
@@ -131,7 +131,7 @@ fn types_versions_flavors_and_roles() {
     check(&one(json!({ "name": "x", "type": "storm", "submodules": [submodule] })), &expected);
     // a sender's own text comes back in part only
     let long = "v".repeat(10_000);
-    let found = faults(&one(json!({ "name": "x", "type": long })), &catalog());
+    let found = faults(&one(json!({ "name": "x", "type": long })), &catalog(), &Elsewhere::new());
     assert!(found[0].message.len() < 200, "{}", found[0].message.len());
 }
 
@@ -211,7 +211,7 @@ fn whatever_is_sent_it_answers() {
                 json!({ "name": "a", "type": "kafka", "size": part, "depends_on": [part, "a"], "submodules": [part] });
             for components in [part.clone(), json!([component]), json!([known, component, part])] {
                 let body = json!({ "name": part, "availability_zone": part, "components": components });
-                let _ = faults(&body, &catalog());
+                let _ = faults(&body, &catalog(), &Elsewhere::new());
                 if depth == 0 {
                     parts.push(body);
                 }
@@ -221,7 +221,7 @@ fn whatever_is_sent_it_answers() {
     // thousands of names do not make thousands of faults
     let many = vec!["x"; 5_000];
     let body = of(json!(vec![json!({ "name": "a", "type": "storm", "depends_on": many }); 50]));
-    assert!(faults(&body, &catalog()).len() < 2_000);
+    assert!(faults(&body, &catalog(), &Elsewhere::new()).len() < 2_000);
 }
 
 #[test]
@@ -263,4 +263,20 @@ fn a_number_of_fault_domains_has_to_mean_something() {
     let below = "/components/0/submodules/0/min_num_of_fault_domain";
     check(&zk(json!({ "enable_fault_domain": true, "submodules": subs(alone.clone()) })), &[]);
     check(&zk(json!({ "submodules": subs(alone) })), &[(below, "no effect")]);
+}
+
+#[test]
+fn components_of_other_topologies_are_what_was_found() {
+    let body = of(json!([{ "name": "kafka", "type": "kafka", "depends_on": ["shared/zk"] }]));
+    assert_eq!(elsewhere(&body).into_iter().collect::<Vec<_>>(), ["shared/zk"]);
+    let with = |meaning: Result<String, String>| {
+        let found = faults(&body, &catalog(), &Elsewhere::from([("shared/zk".to_owned(), meaning)]));
+        found.into_iter().map(|fault| (fault.pointer, fault.message)).collect::<Vec<_>>()
+    };
+    assert_eq!(with(Ok("zookeeper".to_owned())), []);
+    let (at, needs) = ("/components/0/depends_on".to_owned(), "kafka needs a component of type zookeeper to depend on");
+    assert_eq!(with(Ok("storm".to_owned())), [(at.clone(), needs.to_owned())]);
+    let gone = with(Err("it goes".to_owned()));
+    assert_eq!(gone[0], (format!("{at}/0"), "it goes".to_owned()));
+    check(&body, &[("/components/0/depends_on/0", "in another topology"), ("/components/0/depends_on", needs)]);
 }

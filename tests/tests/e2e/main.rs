@@ -5,11 +5,24 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod batches;
 mod commands;
+mod component_test;
+mod drift;
 mod ensemble;
+mod failures;
+mod failures_table;
+mod failures_waves;
 mod footprint;
+mod foreign;
 mod interrupted;
 mod kafka_life;
+mod killed;
+mod killed_stories;
 mod mistakes;
+mod neighbours;
+mod steered;
 mod storm_life;
+mod stormjar;
+mod synced;
 mod zookeeper_life;

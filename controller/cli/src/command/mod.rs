@@ -1,5 +1,6 @@
 //! `straas command …`: run guest commands and look at those that ran.
 
+mod jar;
 mod live;
 mod run;
 
@@ -9,7 +10,7 @@ use crate::error::CliError;
 use crate::output::{duration, print, table, time, word};
 use crate::{find, routes};
 use clap::{ArgGroup, Args, Subcommand};
-use straas_schemas::command::CommandView;
+use straas_schemas::command::{BatchView, CommandView};
 use straas_schemas::view::Page;
 
 /// What to do with guest commands.
@@ -35,16 +36,20 @@ pub enum Verb {
         #[arg(short = 'n', long, default_value_t = 50)]
         limit: u32,
     },
-    /// Show a command with its output.
+    /// Show a command with its output, or a batch of commands.
     Show {
         /// Its id.
         command: String,
     },
-    /// End a command: one that waits never begins, one that runs is killed.
+    /// End a command or a whole batch: what waits never begins, what runs is killed.
     Cancel {
         /// Its id.
         command: String,
     },
+    /// Run the main class of a jar on a nimbus node of a Storm component.
+    ///
+    /// The jar is uploaded, up to 256 MiB, and checked by its hash.
+    SubmitJar(jar::Args),
 }
 
 /// What to run where.
@@ -102,17 +107,28 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             let page: Page<CommandView> = client.page(routes::COMMANDS, &[], &query, None).await?;
             print(global.format(), &page.items, |items| list(items))
         }
-        Verb::Show { command } => {
-            let view: CommandView = client.get(routes::COMMAND, &[&command]).await?;
-            print(global.format(), &view, show)
-        }
+        Verb::Show { command } => match client.get::<CommandView>(routes::COMMAND, &[&command]).await {
+            Err(missing) if Client::is_missing(&missing) => {
+                let batch = client.get::<BatchView>(routes::BATCH, &[&command]).await;
+                let batch = batch.map_err(|error| if Client::is_missing(&error) { missing } else { error })?;
+                print(global.format(), &batch, run::batch)
+            }
+            view => print(global.format(), &view?, show),
+        },
         Verb::Cancel { command } => {
-            let view: CommandView = client.call(Ask::new(routes::COMMAND_CANCEL, &[&command])).await?;
-            print(global.format(), &view, |v| {
-                let now = if v.standing.is_final() { word(&v.standing) } else { "is being ended".to_owned() };
-                format!("{} on {}: {now}", v.command, v.node_name)
-            })
+            match client.call::<CommandView>(Ask::new(routes::COMMAND_CANCEL, &[&command])).await {
+                Err(missing) if Client::is_missing(&missing) => {
+                    let batch = client.call::<BatchView>(Ask::new(routes::BATCH_CANCEL, &[&command])).await;
+                    let batch = batch.map_err(|error| if Client::is_missing(&error) { missing } else { error })?;
+                    print(global.format(), &batch, run::batch)
+                }
+                view => print(global.format(), &view?, |v| {
+                    let now = if v.standing.is_final() { word(&v.standing) } else { "is being ended".to_owned() };
+                    format!("{} on {}: {now}", v.command, v.node_name)
+                }),
+            }
         }
+        Verb::SubmitJar(args) => jar::run(&client, args, global).await,
     }
 }
 

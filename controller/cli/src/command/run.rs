@@ -7,27 +7,16 @@ use crate::error::CliError;
 use crate::guestcmd;
 use crate::output::{Format, print, table};
 use crate::{find, routes};
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
-use straas_schemas::command::{CommandBatchRequest, CommandRequest, CommandStanding, CommandView};
+use std::collections::BTreeSet;
+use straas_schemas::command::{BatchView, CommandBatchRequest, CommandRequest, CommandStanding, CommandView};
 
 /// Exit code of a command that had none of its own, as `env` and `timeout` have it.
 const NO_CODE: u8 = 125;
-/// One look at a batch waits at most so long for its end.
-const LOOK: &str = "30s";
-
-/// A command on many nodes.
-#[derive(Debug, Serialize, Deserialize)]
-struct Batch {
-    id: String,
-    command: String,
-    #[serde(default)]
-    ended_ms: Option<i64>,
-    #[serde(default)]
-    counts: BTreeMap<String, u32>,
-    commands: Vec<CommandView>,
-}
+/// Longest result in a table; `command show` has all of it.
+const SAID_MAX: usize = 100;
+/// One look at a batch waits at most so long for its end; what ended meanwhile is told then.
+const LOOK: &str = "2s";
 
 /// Carries it out.
 pub async fn run(client: &Client, order: Order, global: &Global) -> Result<(), CliError> {
@@ -55,13 +44,17 @@ async fn on_one(
         return print(global.format(), &begun, |c| format!("queued on {}: straas command show {}", c.node_name, c.id));
     }
     let shown = global.format() == Format::Table;
-    let ended = live::follow(client, begun.id.as_str(), shown).await?;
-    if !shown {
+    ended(client, &live::follow(client, begun.id.as_str(), shown).await?, global).await
+}
+
+/// The end of a command whose output was shown, or is to be printed with everything else.
+pub async fn ended(client: &Client, ended: &CommandView, global: &Global) -> Result<(), CliError> {
+    if global.format() != Format::Table {
         // with the output, which the stream's last picture has not
-        let whole: CommandView = client.get(routes::COMMAND, &[begun.id.as_str()]).await?;
+        let whole: CommandView = client.get(routes::COMMAND, &[ended.id.as_str()]).await?;
         print(global.format(), &whole, show)?;
     }
-    finish(&ended)
+    finish(ended)
 }
 
 /// The command's own exit code; what it did not say itself is said here.
@@ -105,29 +98,53 @@ async fn on_many(
         Some(name) => (routes::COMPONENT_COMMANDS, find::component(client, topology, name).await?.1.id.0),
         None => (routes::TOPOLOGY_COMMANDS, find::topology(client, topology).await?.id.0),
     };
-    let mut batch: Batch = client.call(Ask::new(route, &[id.as_str()]).body(&request)).await?;
-    while !order.no_wait && batch.commands.iter().any(|c| !c.standing.is_final()) && batch.ended_ms.is_none() {
-        batch = client.call(Ask::new(routes::BATCH, &[batch.id.as_str()]).with("wait", LOOK)).await?;
+    let mut now: BatchView = client.call(Ask::new(route, &[id.as_str()]).body(&request)).await?;
+    if order.no_wait {
+        return print(global.format(), &now, batch);
     }
-    print(global.format(), &batch, |batch| {
-        table(
-            &["node", "state", "result"],
-            batch.commands.iter().map(|c| vec![c.node_name.clone(), standing(c), said(c)]),
-        )
-    })?;
-    let bad = batch.commands.iter().filter(|c| c.standing != CommandStanding::Succeeded).count();
-    if bad == 0 || order.no_wait {
+    let mut told = BTreeSet::new();
+    while now.ended_ms.is_none() {
+        now = client.call(Ask::new(routes::BATCH, &[now.id.as_str()]).with("wait", LOOK)).await?;
+        let ended = now.commands.iter().filter(|c| c.standing.is_final());
+        for c in ended {
+            if told.insert(c.id.clone()) {
+                anstream::eprintln!("{}: {} ({} of {})", c.node_name, standing(c), told.len(), now.commands.len());
+            }
+        }
+    }
+    print(global.format(), &now, batch)?;
+    let bad = now.commands.iter().filter(|c| c.standing != CommandStanding::Succeeded).count();
+    if bad == 0 {
         return Ok(());
     }
-    Err(CliError::Job(format!("{} did not succeed on {bad} of {} nodes", batch.command, batch.commands.len())))
+    Err(CliError::Job {
+        text: format!("{} did not succeed on {bad} of {} nodes", now.command, now.commands.len()),
+        hint: Some("straas command show ID   (with the id of one of them: its output)".into()),
+    })
 }
 
+/// A command on many nodes.
+pub fn batch(batch: &BatchView) -> String {
+    let row = |c: &CommandView| vec![c.node_name.clone(), standing(c), said(c), c.id.to_string()];
+    let ended = if batch.ended_ms.is_some() { "ended" } else { "goes on" };
+    let counts: Vec<String> = batch.counts.iter().map(|(how, number)| format!("{number} {how}")).collect();
+    let (command, id) = (&batch.command, &batch.id);
+    let mut out = format!("batch of {command}: {ended}, {}  id {id}\n", counts.join(", "));
+    out.push_str(&table(&["node", "state", "result", "id"], batch.commands.iter().map(row)));
+    if batch.ended_ms.is_none() {
+        out.push_str(&format!("\nfollow it: straas command show {id}; end it: straas command cancel {id}"));
+    }
+    out
+}
+
+/// What came of a command, as much of it as fits beside others.
 fn said(c: &CommandView) -> String {
-    match &c.end {
+    let text = match &c.end {
         Some(end) if !end.reason.is_empty() => end.reason.clone(),
         Some(end) if !end.result.is_empty() => Value::Object(end.result.clone()).to_string(),
         _ => "-".to_owned(),
-    }
+    };
+    if text.chars().count() <= SAID_MAX { text } else { text.chars().take(SAID_MAX).chain(['…']).collect() }
 }
 
 /// The arguments in the types that the command's schema gives them.

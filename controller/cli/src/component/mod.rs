@@ -1,5 +1,6 @@
 //! `straas component …`: change running components; make and try new kinds of them.
 
+mod add;
 mod check;
 mod life;
 mod new;
@@ -111,8 +112,26 @@ pub enum Verb {
     Stop(Change),
     /// Restart its services, node by node as far as it can do without them.
     Restart(Change),
+    /// Add a component to a topology that is there.
+    Add(add::Args),
     /// What it depends on, and what depends on it.
     Dependencies(Which),
+    /// Change what it depends on.
+    ///
+    /// The components named are all that it depends on from then on; its nodes are given their
+    /// addresses, and what that changes is configured anew, node by node.
+    Depend {
+        #[command(flatten)]
+        which: Which,
+        /// A component of the same topology, or TOPOLOGY/COMPONENT of another; may be given more than once.
+        #[arg(long = "on", value_name = "COMPONENT", required_unless_present = "nothing")]
+        on: Vec<String>,
+        /// On nothing any more.
+        #[arg(long, conflicts_with = "on")]
+        nothing: bool,
+        #[command(flatten)]
+        how: How,
+    },
     /// Write the files of a new kind of component, ready to be filled in.
     New(new::Args),
     /// Look for mistakes in the files of components, before a node meets them.
@@ -145,6 +164,7 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
         Verb::New(args) => new::run(&args),
         Verb::Check(args) => check::run(&args, global),
         Verb::Test(args) => life::run(args, global).await,
+        Verb::Add(args) => add::run(args, global).await,
         other => running::run(other, global).await,
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::error::CliError;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use straas_schemas::ids::{COMPONENT_NAME_MAX, name_fault};
 
 /// What to write.
@@ -38,14 +38,25 @@ const FILES: [(&str, &str); 15] = [
     (".gitattributes", "* text=auto eol=lf\n"),
 ];
 
-/// Writes them.
+/// Writes them and says what to do with them.
 pub fn run(args: &Args) -> Result<(), CliError> {
-    if let Some(why) = name_fault("the type", &args.kind, COMPONENT_NAME_MAX) {
+    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.kind));
+    write(&args.kind, &dir)?;
+    let (at, kind) = (dir.display(), &args.kind);
+    anstream::println!(
+        "{} files are written to {at}\ncheck them:  straas component check {at}\ntry them:    straas component test {kind} --dir {at}",
+        FILES.len()
+    );
+    Ok(())
+}
+
+/// Writes them.
+pub fn write(kind: &str, dir: &Path) -> Result<(), CliError> {
+    if let Some(why) = name_fault("the type", kind, COMPONENT_NAME_MAX) {
         return Err(CliError::Input(why));
     }
-    let class = args.kind.replace('-', "_");
-    let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(&args.kind));
-    let filled = |text: &str| text.replace("@TYPE@", &args.kind).replace("@CLASS@", &class);
+    let class = kind.replace('-', "_");
+    let filled = |text: &str| text.replace("@TYPE@", kind).replace("@CLASS@", &class);
     let files: Vec<(PathBuf, String)> =
         FILES.iter().map(|(path, text)| (dir.join(filled(path)), filled(text))).collect();
     if let Some((there, _)) = files.iter().find(|(path, _)| path.exists()) {
@@ -60,10 +71,5 @@ pub fn run(args: &Args) -> Result<(), CliError> {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
         }
     }
-    let (at, kind) = (dir.display(), &args.kind);
-    anstream::println!(
-        "{} files are written to {at}\ncheck them:  straas component check {at}\ntry them:    straas component test {kind} --dir {at}",
-        files.len()
-    );
     Ok(())
 }

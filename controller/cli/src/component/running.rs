@@ -78,7 +78,14 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             let answer: Value = client.call(Ask::new(routes::DEPENDENCIES, &[id.as_str()]).body(&json!({}))).await?;
             print(global.format(), &answer, dependencies)
         }
-        Verb::New(_) | Verb::Check(_) | Verb::Test(_) => Err(CliError::Local("not of a running component".into())),
+        Verb::Depend { which, on, how, .. } => {
+            let id = one(&client, &which).await?.1.id;
+            let ask = Ask::new(routes::DEPENDENCIES, &[id.as_str()]).body(&json!({ "depends_on": on }));
+            mutation::send(&client, ask, how, global).await
+        }
+        Verb::New(_) | Verb::Check(_) | Verb::Test(_) | Verb::Add(_) => {
+            Err(CliError::Local("not of a running component".into()))
+        }
     }
 }
 

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use straas_repos::FileFault;
 
+/// The last lines of a tool that are told; the first of them explain the others.
+const LINES_MAX: usize = 5;
+
 /// The folders of a component.
 const PARTS: [&str; 7] = ["cmd", "pre_config", "puppet", "guestcmds", "metadata", "app", "service"];
 
@@ -28,7 +31,7 @@ pub fn files(dir: &Path) -> Result<Vec<(String, PathBuf)>, CliError> {
             let kind = entry.file_type()?;
             if kind.is_dir() {
                 open.push((path, entry.path()));
-            } else if kind.is_file() {
+            } else {
                 out.push((path, entry.path()));
             }
         }
@@ -39,6 +42,29 @@ pub fn files(dir: &Path) -> Result<Vec<(String, PathBuf)>, CliError> {
 
 fn fault(path: &str, message: String) -> FileFault {
     FileFault { file: path.to_owned(), line: None, pointer: String::new(), message }
+}
+
+/// Whether a file is a shell script, by its first line or its name.
+fn is_shell(path: &str, first: &str) -> bool {
+    first.starts_with("#!") && first.ends_with("sh") || path.ends_with(".sh")
+}
+
+/// What other programs say of one file.
+pub fn asked(path: &str, file: &Path, content: &[u8]) -> Vec<FileFault> {
+    let text = String::from_utf8_lossy(content);
+    let first = text.lines().next().unwrap_or_default();
+    let mut found = Vec::new();
+    if is_shell(path, first) {
+        found.extend(said(path, file, Command::new("bash").arg("-n").arg(file)));
+        let mut shellcheck = Command::new("shellcheck");
+        // what is sourced stands in the script repo, not beside this file
+        shellcheck.args(["--severity=warning", "--format=gcc", "-e", "SC1091,SC1090,SC2154", "-s", "bash"]).arg(file);
+        found.extend(said(path, file, &mut shellcheck));
+    } else if first.contains("python") {
+        let parse = "import ast,sys; ast.parse(open(sys.argv[1],encoding='utf-8').read(), sys.argv[1])";
+        found.extend(said(path, file, Command::new("python3").args(["-c", parse]).arg(file)));
+    }
+    found
 }
 
 /// What is wrong with one file as a program or as one of a pair.
@@ -65,18 +91,7 @@ pub fn faults(path: &str, file: &Path, content: &[u8]) -> Vec<FileFault> {
         found.push(fault(path, "begins with no #! line, so nothing can run it".into()));
     }
     if runs && !is_run(file) {
-        found.push(fault(path, "is not executable: chmod +x".into()));
-    }
-    let shell = first.starts_with("#!") && first.ends_with("sh") || path.ends_with(".sh");
-    if shell {
-        found.extend(said(path, Command::new("bash").arg("-n").arg(file)));
-        let mut shellcheck = Command::new("shellcheck");
-        // what is sourced stands in the script repo, not beside this file
-        shellcheck.args(["--severity=warning", "--format=gcc", "-e", "SC1091,SC1090,SC2154", "-s", "bash"]).arg(file);
-        found.extend(said(path, &mut shellcheck));
-    } else if first.contains("python") {
-        let parse = "import ast,sys; ast.parse(open(sys.argv[1],encoding='utf-8').read(), sys.argv[1])";
-        found.extend(said(path, Command::new("python3").args(["-c", parse]).arg(file)));
+        found.push(fault(path, format!("is not executable: chmod +x {path}")));
     }
     found
 }
@@ -88,16 +103,18 @@ fn with_json(file: &Path) -> PathBuf {
 }
 
 /// What a tool complains about; nothing if it is content or not there.
-fn said(path: &str, command: &mut Command) -> Option<FileFault> {
+fn said(path: &str, file: &Path, command: &mut Command) -> Option<FileFault> {
     let done = command.stdin(Stdio::null()).output().ok()?;
     if done.status.success() {
         return None;
     }
     let text = format!("{}{}", String::from_utf8_lossy(&done.stderr), String::from_utf8_lossy(&done.stdout));
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
-    let few = lines.iter().rev().take(5).rev().copied().collect::<Vec<_>>().join("; ");
+    let few = lines.iter().rev().take(LINES_MAX).rev().copied().collect::<Vec<_>>().join("; ");
+    // the file is named already, and where it is on this machine says nothing
+    let few = few.replace(&format!("{}: ", file.display()), "").replace(&format!("{}:", file.display()), "line ");
     let tool = command.get_program().to_string_lossy().into_owned();
-    Some(fault(path, format!("{tool}: {few}")))
+    Some(fault(path, format!("{tool} says: {few}")))
 }
 
 /// What Puppet's parser says of all manifests and templates; one run each, for a start takes a second.
@@ -111,7 +128,7 @@ pub fn puppet(dirs: &[PathBuf]) -> Result<Vec<FileFault>, CliError> {
         if !all.is_empty() {
             let mut command = Command::new("puppet");
             command.args([tool, "validate", "--color", "false"]).args(all);
-            found.extend(said("puppet", &mut command));
+            found.extend(said("puppet/modules", Path::new(""), &mut command));
         }
     }
     Ok(found)

@@ -92,7 +92,7 @@ impl LocalHosts {
             if inner.fabric.is_some() {
                 micro::make_disk(&dir, &spec, &record)?;
             } else {
-                process::make_disk(&dir, &spec, &record)?;
+                process::make_disk(&dir, &spec, &record, &inner.config.state_dir)?;
             }
             dir.write_record(&record)?;
             if let Some(hosts) = dir.path().parent() {

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::error::HostError;
 use crate::helper::ChrootTask;
 use crate::local::Progress;
+use crate::local::prune;
 use crate::local::sources::{SUITE, apt_settings, apt_sources};
 use crate::local::spawn::{Helper, Scratch};
 use crate::local::tools::{
@@ -91,18 +92,19 @@ impl Images {
         }
         let layer = self.cache.join(format!("agent-{}", short(hash)));
         self.once(&layer, |scratch| self.build_agent(scratch, &base, agent_deb, progress))?;
+        prune::prune(&self.cache, progress);
         Ok(vec![layer.join("upper"), base.join("upper")])
     }
 
     /// Builds a directory unless it exists: under a lock, in a scratch directory, renamed at the end.
     fn once(&self, target: &Path, build: impl FnOnce(&Path) -> Result<(), HostError>) -> Result<(), HostError> {
-        if target.exists() {
+        if prune::used(target).is_ok() {
             return Ok(());
         }
         let name = target.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let lock = lock_file(&self.cache.join(format!(".{name}.lock")))?;
         lock.lock().map_err(HostError::at("lock", target))?;
-        if target.exists() {
+        if prune::used(target).is_ok() {
             return Ok(());
         }
         let scratch = Scratch::make(&self.cache, &format!(".{name}.new"))?;
@@ -197,6 +199,7 @@ fn run_with_progress(what: &str, command: &mut Command, progress: &Progress) -> 
     Err(failed(what, &std::process::Output { status, stdout: Vec::new(), stderr: said }))
 }
 
-fn short(hash: Sha256) -> String {
+/// The first half of a digest: enough to tell apart what one machine keeps.
+pub fn short(hash: Sha256) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,6 +13,7 @@ use crate::error::HostError;
 use crate::helper::{StartTask, userdata_files};
 use crate::hosts::HostSpec;
 use crate::local::fabric::{BRIDGE, Fabric};
+use crate::local::prune;
 use crate::local::record::{HostDir, HostRecord};
 use crate::local::registry::{Known, delay_helper, running};
 use crate::local::spawn::Helper;
@@ -68,6 +69,7 @@ pub async fn start(helper: &Helper, fabric: &Fabric, known: &Known, number: u32)
             reason: format!("host {} was made from this image, and it is gone; destroy the host", record.id),
         });
     }
+    prune::pin(&record.lower, dir)?;
     let task = StartTask {
         dir: dir.path().to_owned(),
         name: record.name.clone(),

@@ -20,6 +20,8 @@ mod image;
 mod micro;
 mod packages;
 mod process;
+mod prune;
+mod shared_apt;
 mod sources;
 mod spawn;
 
@@ -141,11 +143,13 @@ impl LocalHosts {
     }
 
     /// Makes sure that the requested packages (`zookeeper=3.8.0*`) and all they need are in the
-    /// local apt repository. `None` in process mode: there the machine's own packages count.
+    /// local apt repository. `None` in process mode: there agents use the machine's own sources, and
+    /// beside them the packages of components, which are put before them here.
     /// What cannot be had is in [`PackageRepo::missing`]; the rest is there.
     pub async fn packages(&self, requests: &[String], progress: Progress) -> Result<Option<PackageRepo>, HostError> {
         if self.inner.fabric.is_none() {
-            return Ok(None);
+            let inner = Arc::clone(&self.inner);
+            return blocking(move || shared_apt::offer(&inner.config, &progress)).await.map(|()| None);
         }
         self.image(Arc::clone(&progress)).await?;
         let (inner, requests) = (Arc::clone(&self.inner), requests.to_vec());

@@ -2,7 +2,7 @@
 //!
 //! Each host is a directory (the agent's `prefix`) and a loopback address `127.77.0.x`, kept by a
 //! supervisor of our own so that it outlives the controller like a VM. Faults of the network cannot
-//! be made here, and packages are those of the machine: the driver says so.
+//! be made here, and packages are installed on the machine itself: the driver says so.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -19,6 +19,7 @@ use crate::hosts::HostSpec;
 use crate::local::proc::{Process, descendants, with_environment};
 use crate::local::record::{HostDir, HostRecord};
 use crate::local::registry::{Known, running};
+use crate::local::shared_apt;
 use crate::local::spawn::Helper;
 use crate::local::subnet::Subnet;
 use crate::local::tools::{make_dirs, write_atomic};
@@ -44,7 +45,7 @@ pub fn check_agent(binary: &Path) -> Result<(), HostError> {
 }
 
 /// Writes what userdata would write, below the prefix.
-pub fn make_disk(dir: &HostDir, spec: &HostSpec, record: &HostRecord) -> Result<(), HostError> {
+pub fn make_disk(dir: &HostDir, spec: &HostSpec, record: &HostRecord, state: &Path) -> Result<(), HostError> {
     let prefix = dir.prefix();
     let etc = prefix.join("etc/straas");
     for path in [&etc, &prefix.join("var/lib/straas"), &dir.at("log")] {
@@ -63,6 +64,13 @@ pub fn make_disk(dir: &HostDir, spec: &HostSpec, record: &HostRecord) -> Result<
     ];
     for (name, content, mode) in files {
         write_atomic(&etc.join(name), content.as_bytes(), mode)?;
+    }
+    // `install` then finds the packages of components, too.
+    let settings = shared_apt::settings(state);
+    if settings.is_file() {
+        let to = prefix.join(shared_apt::IN_PREFIX);
+        to.parent().map_or(Ok(()), make_dirs)?;
+        fs::copy(&settings, &to).map_err(HostError::at("copy apt's settings to", &to))?;
     }
     // The services of a node run as users of their own and must get through to their files, but
     // not to the agent's secrets.

@@ -79,9 +79,14 @@ impl HostDir {
         self.at("root")
     }
 
+    /// Where the host's record is.
+    pub fn record_path(&self) -> PathBuf {
+        self.at("host.json")
+    }
+
     /// Reads the host's record; `None` when it was never completed.
     pub fn record(&self) -> Result<Option<HostRecord>, HostError> {
-        let path = self.at("host.json");
+        let path = self.record_path();
         let record: Option<HostRecord> = read_json(&path)?;
         if let Some(record) = &record {
             let ours = self.0.file_name().is_some_and(|name| name == record.id.as_str());
@@ -95,7 +100,7 @@ impl HostDir {
 
     /// Writes the host's record.
     pub fn write_record(&self, record: &HostRecord) -> Result<(), HostError> {
-        write_json(&self.at("host.json"), record)
+        write_json(&self.record_path(), record)
     }
 
     /// Reads the last boot; `None` when there was none, or when it is unreadable (then the host

@@ -5,10 +5,28 @@
 //! because it was re-configured.
 
 use std::collections::BTreeMap;
+use straas_schemas::assignment::DriftPolicy;
+use straas_schemas::command::{CommandEnd, CommandOutcome};
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus, StageSummary, Vitals};
 use straas_schemas::report::{Facts, Report, ReportBody, StageResult};
 use straas_schemas::stage::effective_digest;
-use straas_schemas::{Assignment, Digest, Gate, Outcome, Stage};
+use straas_schemas::{Assignment, CommandId, Digest, Gate, Lifecycle, Outcome, Stage};
+
+/// What an agent runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    Stage(Stage),
+    Start,
+    Stop,
+}
+
+/// How far a guest command is, by the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    Queued,
+    Begun,
+    Ended,
+}
 
 /// Last run of a stage.
 #[derive(Clone, Debug)]
@@ -18,6 +36,8 @@ pub struct Record {
     pub produced: Option<Digest>,
     pub attempt: u32,
     pub facts: Facts,
+    /// What it configured was found changed on the host.
+    pub drifted: bool,
 }
 
 /// A host with an agent.
@@ -27,7 +47,7 @@ pub struct Agent {
     pub incarnation: u64,
     pub assignment: Option<Assignment>,
     pub records: BTreeMap<Stage, Record>,
-    pub running: Option<(Stage, Digest)>,
+    pub running: Option<(Task, Digest)>,
     pub outbox: Vec<Report>,
     pub seq: u64,
     pub beat: u64,
@@ -45,6 +65,17 @@ pub struct Agent {
     pub leader: bool,
     /// The truth: the peers that its configuration names.
     pub peers: Vec<String>,
+    /// The truth: what it is configured with cannot work.
+    pub insane: bool,
+    /// The service was stopped by order.
+    pub halted: bool,
+    /// The service is to be started before anything else.
+    pub start_owed: bool,
+    /// Starts of the agent.
+    pub starts: u32,
+    pub commands: BTreeMap<CommandId, Doing>,
+    /// What `validate` finds out beside the mode.
+    pub shows: Facts,
 }
 
 impl Agent {
@@ -64,11 +95,27 @@ impl Agent {
             assert_eq!(self.assignment.as_ref(), Some(offer), "generation {have} was given out with other content");
         }
         if offer.generation > have {
+            let was_stopped = self.assignment.is_some() && !self.to_run();
             self.assignment = Some(offer.clone());
-            let wanted = self.next();
-            if self.running.is_some() && self.running != wanted {
+            let configured = self.records.contains_key(&Stage::Config);
+            self.start_owed = self.to_run() && (self.start_owed || ((self.halted || was_stopped) && configured));
+            if !self.still_wanted() {
                 self.running = None; // killed
             }
+        }
+    }
+
+    /// Whether the services should run.
+    pub fn to_run(&self) -> bool {
+        self.assignment.as_ref().is_some_and(|a| a.lifecycle == Lifecycle::Running)
+    }
+
+    fn still_wanted(&self) -> bool {
+        match &self.running {
+            None => true,
+            Some((Task::Start, _)) => self.to_run(),
+            Some((Task::Stop, _)) => !self.to_run(),
+            Some((Task::Stage(stage), digest)) => self.next().as_ref() == Some(&(*stage, digest.clone())),
         }
     }
 
@@ -82,9 +129,12 @@ impl Agent {
     /// The next stage that is due.
     pub fn next(&self) -> Option<(Stage, Digest)> {
         let assignment = self.assignment.as_ref()?;
-        Stage::ALL.into_iter().find_map(|stage| {
+        let stages = if self.to_run() { &Stage::ALL[..] } else { &Stage::ALL[..2] };
+        let enforced = assignment.drift.is_some_and(|drift| drift.policy == DriftPolicy::Enforce);
+        stages.iter().copied().find_map(|stage| {
             let digest = self.effective(assignment, stage)?;
-            let done = |r: &Record| r.digest == digest && r.outcome == Some(Outcome::Succeeded);
+            let done =
+                |r: &Record| r.digest == digest && r.outcome == Some(Outcome::Succeeded) && !(r.drifted && enforced);
             (!self.records.get(&stage).is_some_and(done)).then_some((stage, digest))
         })
     }
@@ -96,39 +146,82 @@ impl Agent {
     fn allowed(&self, stage: Stage, digest: &Digest) -> bool {
         match self.gate(stage) {
             Some(Gate::Open) => true,
-            Some(Gate::Permit { granted }) => granted.as_ref() == Some(digest),
+            Some(Gate::Permit { granted }) => granted.as_ref() == Some(digest) || self.halted,
             Some(Gate::Closed { .. }) | None => false,
         }
     }
 
-    /// Begins the next stage if it may; returns which.
-    pub fn begin(&mut self) -> Option<Stage> {
-        if self.running.is_some() {
+    /// Begins what comes next if it may; returns what.
+    pub fn begin(&mut self) -> Option<Task> {
+        if self.running.is_some() || self.assignment.is_none() {
             return None;
         }
+        let may = self.next().is_some_and(|(stage, digest)| stage <= Stage::Config && self.allowed(stage, &digest));
+        if self.to_run() && self.start_owed && !(self.halted && may) {
+            self.halted = false;
+            return self.run(Task::Start);
+        }
+        self.nothing_to_stop();
+        if !self.to_run() && !self.halted {
+            self.active = false;
+            if let Some(record) = self.records.get_mut(&Stage::Validate) {
+                record.outcome = None;
+            }
+            return self.run(Task::Stop);
+        }
+        self.begin_stage().map(Task::Stage)
+    }
+
+    fn run(&mut self, task: Task) -> Option<Task> {
+        self.running = Some((task, Digest(String::new())));
+        Some(task)
+    }
+
+    /// What was never configured is stopped already.
+    fn nothing_to_stop(&mut self) {
+        if self.assignment.is_some() && !self.to_run() && !self.records.contains_key(&Stage::Config) {
+            self.halted = true;
+            self.seen = Some(false);
+        }
+    }
+
+    /// Whether installing another version disturbs the running one, as its gate says.
+    pub fn install_disturbs(&self) -> bool {
+        matches!(self.gate(Stage::Install), Some(Gate::Permit { .. }))
+    }
+
+    fn begin_stage(&mut self) -> Option<Stage> {
         let (stage, digest) = self.next().filter(|(stage, digest)| self.allowed(*stage, digest))?;
         let before = self.records.get(&stage).filter(|r| r.digest == digest && r.outcome != Some(Outcome::Succeeded));
         let attempt = before.map_or(1, |r| r.attempt + 1);
-        if stage == Stage::Config {
+        if stage == Stage::Config || (stage == Stage::Install && self.install_disturbs()) {
             self.disturbed |= self.active && !self.asked_while_down.contains(&digest);
-            self.active = false;
+        }
+        if stage == Stage::Config {
+            (self.active, self.halted, self.start_owed) = (false, false, false);
             let peers = self.assignment.as_ref().and_then(|a| a.context["peers"].as_array());
             let names = peers.into_iter().flatten().filter_map(|p| p["name"].as_str());
             self.peers = names.map(str::to_owned).collect();
+            self.insane = self.assignment.as_ref().is_some_and(cannot_work);
             // what was seen before says nothing about what is configured now
             self.records.remove(&Stage::Validate);
         }
         if stage != Stage::Validate {
-            let record = Record { digest: digest.clone(), outcome: None, produced: None, attempt, facts: Facts::new() };
+            let (digest, facts) = (digest.clone(), Facts::new());
+            let record = Record { digest, outcome: None, produced: None, attempt, facts, drifted: false };
             self.records.insert(stage, record);
         }
-        self.running = Some((stage, digest));
+        self.running = Some((Task::Stage(stage), digest));
         Some(stage)
     }
 
     /// The run ends. `works`: the service works if it was configured well.
-    pub fn finish(&mut self, outcome: Outcome, produced: Option<Digest>) -> Option<Stage> {
-        let (stage, digest) = self.running.take()?;
+    pub fn finish(&mut self, outcome: Outcome, produced: Option<Digest>) -> Option<Task> {
+        let (task, digest) = self.running.take()?;
+        let Task::Stage(stage) = task else {
+            self.finish_service(task, outcome == Outcome::Succeeded);
+            return Some(task);
+        };
         let before = self.records.get(&stage).filter(|r| r.digest == digest);
         let attempt = before.map_or(0, |r| r.attempt) + u32::from(stage == Stage::Validate || before.is_none());
         if stage == Stage::Config && outcome == Outcome::Succeeded {
@@ -139,13 +232,24 @@ impl Agent {
         }
         let facts = self.facts(stage, outcome);
         self.record(stage, digest, attempt.max(1), outcome, produced, facts);
-        Some(stage)
+        Some(task)
+    }
+
+    fn finish_service(&mut self, task: Task, succeeded: bool) {
+        if task == Task::Start {
+            (self.start_owed, self.halted, self.active) = (false, false, succeeded);
+        } else if succeeded {
+            (self.halted, self.disturbed, self.seen) = (true, false, Some(false));
+        }
+        self.confirm();
     }
 
     fn facts(&self, stage: Stage, outcome: Outcome) -> Facts {
         let mode = if self.leader { "leader" } else { "follower" };
         if (stage, outcome) == (Stage::Validate, Outcome::Succeeded) {
-            Facts::from([("mode".to_owned(), mode.into())])
+            let mut facts = self.shows.clone();
+            facts.insert("mode".to_owned(), mode.into());
+            facts
         } else {
             Facts::new()
         }
@@ -190,7 +294,8 @@ impl Agent {
             produced: produced.clone(),
             facts: facts.clone(),
         };
-        self.records.insert(stage, Record { digest, outcome: Some(outcome), produced, attempt, facts });
+        let record = Record { digest, outcome: Some(outcome), produced, attempt, facts, drifted: false };
+        self.records.insert(stage, record);
         self.report(ReportBody::Stage(result));
         self.confirm();
     }
@@ -198,7 +303,9 @@ impl Agent {
     /// Reports that everything is done, once per generation.
     pub fn confirm(&mut self) {
         let generation = self.generation();
-        if self.running.is_none() && self.next().is_none() && self.converged < generation {
+        self.nothing_to_stop();
+        let idle = self.running.is_none() && self.next().is_none() && !self.start_owed;
+        if idle && (self.to_run() || self.halted) && self.converged < generation {
             self.converged = generation;
             self.report(ReportBody::Converged { generation });
         }
@@ -207,7 +314,8 @@ impl Agent {
     /// A look at the settled service; reported when it differs from the last one.
     pub fn look(&mut self, works: bool) {
         let Some(record) = self.records.get(&Stage::Validate).cloned() else { return };
-        if self.running.is_some() || self.next().is_some_and(|(stage, _)| stage == Stage::Validate) && !works {
+        let rests = self.running.is_some() || !self.to_run() || self.start_owed || record.outcome.is_none();
+        if rests || self.next().is_some_and(|(stage, _)| stage == Stage::Validate) && !works {
             return;
         }
         self.saw(works);
@@ -216,7 +324,35 @@ impl Agent {
         if record.outcome != Some(outcome) && current.as_ref() == Some(&record.digest) {
             let facts = self.facts(Stage::Validate, outcome);
             self.record(Stage::Validate, record.digest, record.attempt + 1, outcome, None, facts);
+        } else if works {
+            // what it found is not worth a report: the heartbeat has it
+            let facts = self.facts(Stage::Validate, outcome);
+            self.records.entry(Stage::Validate).and_modify(|r| r.facts = facts);
         }
+    }
+
+    /// A look for drift found some.
+    pub fn drift(&mut self) {
+        let settled = self.running.is_none() && self.next().is_none() && self.to_run() && !self.start_owed;
+        if let Some(record) = self.records.get_mut(&Stage::Config).filter(|_| settled) {
+            record.drifted = true;
+        }
+    }
+
+    /// A guest command ends.
+    pub fn end_command(&mut self, id: &CommandId, outcome: CommandOutcome) {
+        self.commands.insert(id.clone(), Doing::Ended);
+        let failed = outcome != CommandOutcome::Succeeded;
+        self.report(ReportBody::Command(CommandEnd {
+            id: id.clone(),
+            outcome,
+            exit_code: Some(i32::from(failed)),
+            reason: if failed { "it said no".to_owned() } else { String::new() },
+            hint: None,
+            duration_ms: 5,
+            result: serde_json::Map::new(),
+            output_bytes: 0,
+        }));
     }
 
     fn report(&mut self, body: ReportBody) {
@@ -228,6 +364,16 @@ impl Agent {
     pub fn crash(&mut self) {
         self.running = None;
         self.seen = None;
+        self.starts += 1;
+        // an operation is idempotent: it runs again
+        self.commands.values_mut().filter(|doing| **doing == Doing::Begun).for_each(|doing| *doing = Doing::Queued);
+    }
+
+    /// The host goes down and comes up again: its service too, unless it was stopped by order.
+    pub fn reboot(&mut self) {
+        self.crash();
+        self.active = false;
+        self.start_owed |= self.to_run() && !self.halted && self.records.contains_key(&Stage::Config);
     }
 
     pub fn heartbeat(&mut self) -> Heartbeat {
@@ -244,8 +390,8 @@ impl Agent {
             self.asked_while_down.push(ask.digest.clone());
         }
         let activity = match &self.running {
-            Some((stage, _)) => Activity::Running {
-                stage: *stage,
+            Some((task, _)) => Activity::Running {
+                stage: if let Task::Stage(stage) = task { *stage } else { Stage::Validate },
                 attempt: 1,
                 for_ms: 100,
                 progress: Some("at it".into()),
@@ -259,19 +405,26 @@ impl Agent {
         Heartbeat {
             incarnation: self.incarnation,
             beat: self.beat,
-            run: "r".into(),
+            run: format!("r{}", self.starts),
             agent_version: "0.1.0".into(),
             generation: self.generation(),
-            converged: self.next().is_none(),
+            converged: self.next().is_none() && !self.start_owed,
             activity,
             asks,
             service,
             stages: self.records.iter().filter_map(|(stage, r)| Some((*stage, summary(r)?))).collect(),
             facts: self.records.get(&Stage::Validate).map(|r| r.facts.clone()).unwrap_or_default(),
             drift: None,
+            looked_ago_ms: None,
             ledger_writable: true,
             outbox: 0,
             vitals: Vitals::default(),
         }
     }
+}
+
+/// Whether what an assignment makes of a node cannot work.
+pub fn cannot_work(assignment: &Assignment) -> bool {
+    let config = assignment.context["config"].to_string();
+    config.contains("broken") || assignment.packages.iter().any(|p| p.version.contains("mute"))
 }

@@ -38,6 +38,7 @@ pub fn component(name: &str, kind: &str, size: u32, after: &[&str], max_unavaila
         name: name.into(),
         kind: kind.into(),
         depends_on: after.iter().map(|s| (*s).to_owned()).collect(),
+        foreign: Vec::new(),
         groups: vec![group(name, kind, size)],
         target: Target {
             version: "1.0".into(),
@@ -86,6 +87,7 @@ pub fn input(components: Vec<Component>) -> PlanInput {
         nodes: Vec::new(),
         jobs: Vec::new(),
         operations: Vec::new(),
+        neighbours: Vec::new(),
         files: Vec::new(),
         settings: Settings {
             heartbeat_ms: 5_000,

@@ -112,6 +112,7 @@ fn heartbeat() -> impl Strategy<Value = (Heartbeat, i64)> {
                 stages: BTreeMap::new(),
                 facts: BTreeMap::from([("mode".to_owned(), "leader".into())]),
                 drift: None,
+                looked_ago_ms: None,
                 ledger_writable: false,
                 outbox: 0,
                 vitals: Vitals::default(),

@@ -2,9 +2,13 @@
 //! garbage. `why` a thing is expected stands in the script that expects it.
 
 mod agent;
+mod carry;
+mod catalog;
 mod fixture;
+mod foreign;
 mod garbage;
 mod histories;
+mod requests;
 mod script;
 mod stories;
 mod workflows;

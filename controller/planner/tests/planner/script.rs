@@ -13,12 +13,26 @@
 //! wait SECONDS                                     time
 //! settle                                           everything works until nothing changes
 //! why | job | view | unread COMPONENT TEXT         print; make the metadata unreadable
+//!
+//! cluster NAME KIND SIZE,... [after OTHER]         part of the request, of the types of `catalog.rs`
+//! configure | upgrade | sync COMPONENT WHAT        a rollout; `at-once` without a canary
+//! sync COMPONENT SCRIPTS on NODE...                scripts of these nodes alone
+//! services stop|start|restart COMPONENT [NODE]
+//! flexup COMPONENT N | flexdown COMPONENT NODE...
+//! replace NODE | remove COMPONENT | pause JOB | resume JOB
+//! round [N] | go                                   the world goes on by itself; until nothing is new
+//! cut | slow | stuck NODE..., heal                 in rounds: not heard of, runs nothing, never enrols
+//! fails | undone VERB C/NODE, shows NODE FACT N    of operations; what `validate` finds out
 //! ```
 //! `*` stands for every node.
 
+mod asks;
+
+use crate::agent::Task;
 use crate::fixture;
 use crate::world::World;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use straas_planner::{OpenJob, Plan};
 use straas_schemas::assignment::Assignment;
@@ -27,7 +41,7 @@ use straas_schemas::{Gate, NodeId, Stage};
 
 /// Tells a story and returns it with the planner's part in it.
 pub fn tell(story: &str) -> String {
-    let mut teller = Teller { world: World::new(fixture::input(Vec::new())), jobs: 0, out: String::new() };
+    let mut teller = Teller::new();
     for line in story.lines().map(str::trim).filter(|l| !l.is_empty()) {
         let comment = line.starts_with('#');
         writeln!(teller.out, "{}{line}", if comment { "" } else { "> " }).expect("a string");
@@ -42,10 +56,35 @@ struct Teller {
     world: World,
     jobs: u32,
     out: String,
+    /// Nodes that are not heard of in rounds.
+    cut: BTreeSet<NodeId>,
+    /// Nodes that run nothing in rounds.
+    slow: BTreeSet<NodeId>,
+    /// Nodes whose new hosts do not enrol.
+    stuck: BTreeSet<NodeId>,
+    /// Keys of operations that fail, and of those that do not end.
+    failing: BTreeSet<String>,
+    undone: BTreeSet<String>,
 }
 
 impl Teller {
+    fn new() -> Self {
+        Self {
+            world: World::new(fixture::input(Vec::new())),
+            jobs: 0,
+            out: String::new(),
+            cut: BTreeSet::new(),
+            slow: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            failing: BTreeSet::new(),
+            undone: BTreeSet::new(),
+        }
+    }
+
     fn command(&mut self, words: &[&str]) {
+        if self.asks(words) {
+            return;
+        }
         match words {
             ["component", name, kind, size, rest @ ..] => {
                 let after = match rest {
@@ -86,6 +125,23 @@ impl Teller {
             }
             ["wait", seconds] => self.world.store.now_ms += 1000 * seconds.parse::<i64>().expect("seconds"),
             ["settle"] => self.settle(),
+            ["go"] => self.goes_on(),
+            ["round"] => _ = self.round(),
+            ["round", times] => (0..times.parse::<u32>().expect("a number")).for_each(|_| _ = self.round()),
+            ["cut", names @ ..] => self.cut.extend(self.nodes(names)),
+            ["slow", names @ ..] => self.slow.extend(self.nodes(names)),
+            ["stuck", names @ ..] => self.stuck.extend(self.nodes(names)),
+            ["heal"] => {
+                [&mut self.cut, &mut self.slow, &mut self.stuck].into_iter().for_each(BTreeSet::clear);
+                [&mut self.failing, &mut self.undone].into_iter().for_each(BTreeSet::clear);
+            }
+            ["fails", key @ ..] => drop(self.failing.insert(key.join(" "))),
+            ["undone", key @ ..] => drop(self.undone.insert(key.join(" "))),
+            ["shows", node, fact, value] => {
+                let id = self.world.id(&format!("t-{node}"));
+                let value = json!(value.parse::<u32>().expect("a number"));
+                self.world.agents.get_mut(&id).expect("an agent").shows.insert((*fact).to_owned(), value);
+            }
             ["why"] => self.why(),
             ["job"] => self.print_jobs(),
             ["view"] => {
@@ -159,8 +215,13 @@ impl Teller {
     /// One stage; whether it did anything and may go on.
     fn stage(&mut self, id: &NodeId) -> bool {
         self.world.begin(id);
-        let Some(stage) = self.world.finish(id) else { return false };
-        let agent = &self.world.agents[id];
+        let done = self.world.finish(id);
+        let Some(agent) = self.world.agents.get(id) else { return false };
+        let Some(Task::Stage(stage)) = done else {
+            let text = done.map(|task| format!("{}: its service {task:?}s", agent.name).to_lowercase());
+            text.iter().for_each(|text| self.say(text));
+            return done.is_some();
+        };
         let outcome = agent.records[&stage].outcome;
         self.say(&format!(
             "{}: {stage} {}",
@@ -232,6 +293,15 @@ impl Teller {
     }
 
     fn print_plan(&mut self, plan: &Plan) {
+        let mut lines = self.lines(plan);
+        if lines.is_empty() {
+            lines.push("nothing".to_owned());
+        }
+        lines.iter().for_each(|line| self.say(line));
+    }
+
+    /// What a plan changes.
+    fn lines(&self, plan: &Plan) -> Vec<String> {
         let mut lines = Vec::new();
         lines.extend(plan.add_nodes.iter().map(|n| format!("+ node {}", n.name)));
         lines.extend(plan.forget_nodes.iter().map(|id| format!("- node {}", self.name(id))));
@@ -241,14 +311,18 @@ impl Teller {
         let mut assigned: Vec<_> = plan.assignments.iter().map(assigned).collect();
         assigned.sort();
         lines.extend(assigned);
+        lines.extend(
+            plan.operations.iter().map(|o| format!("{} is to do: {}, try {}", self.name(&o.node), o.key, o.attempt)),
+        );
+        lines
+            .extend(plan.reverts.iter().map(|r| format!("{} is turned back: {}; {:?}", r.job, r.reason, r.quarantine)));
+        lines.extend(plan.rolled_out.iter().map(|id| format!("{id} is rolled out")));
         lines.extend(plan.jobs.iter().filter(|j| j.standing.is_final()).map(|j| format!("{} {:?}", j.id, j.standing)));
+        lines.extend(plan.forget_components.iter().map(|id| format!("- component {id}")));
         if plan.forget_topology {
             lines.push("- topology".to_owned());
         }
-        if lines.is_empty() {
-            lines.push("nothing".to_owned());
-        }
-        lines.iter().for_each(|line| self.say(line));
+        lines
     }
 
     fn why(&mut self) {
@@ -291,13 +365,17 @@ impl Teller {
     }
 }
 
+/// A gate in words.
+pub fn gate_word(gate: &Gate) -> String {
+    match gate {
+        Gate::Open => "open".to_owned(),
+        Gate::Closed { why } => format!("closed ({why})"),
+        Gate::Permit { granted: None } => "needs a permit".to_owned(),
+        Gate::Permit { granted: Some(_) } => "PERMITTED".to_owned(),
+    }
+}
+
 fn assigned(a: &Assignment) -> String {
-    let gate = |stage| match a.order(stage).map(|o| &o.gate) {
-        Some(Gate::Open) => "open".to_owned(),
-        Some(Gate::Closed { why }) => format!("closed ({why})"),
-        Some(Gate::Permit { granted: None }) => "needs a permit".to_owned(),
-        Some(Gate::Permit { granted: Some(_) }) => "PERMITTED".to_owned(),
-        None => "none".to_owned(),
-    };
+    let gate = |stage| a.order(stage).map_or("none".to_owned(), |o| gate_word(&o.gate));
     format!("{} gets {}: pre_config {}, config {}", a.name, a.generation, gate(Stage::PreConfig), gate(Stage::Config))
 }

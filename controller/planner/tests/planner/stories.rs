@@ -1,15 +1,14 @@
 //! Stories with golden output (`snapshots/`; `INSTA_UPDATE=always cargo test -p straas-planner`).
 
-use crate::script::tell;
-
 macro_rules! story {
     ($name:ident, $text:expr) => {
         #[test]
         fn $name() {
-            insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(stringify!($name), tell($text)) });
+            insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!(stringify!($name), $crate::script::tell($text)) });
         }
     };
 }
+pub(crate) use story;
 
 story!(
     one_component_is_created,

@@ -3,6 +3,7 @@
 //! After every stage the sets of members that hosts really run with are compared: two majorities of
 //! two of them must have a node in common.
 
+use crate::agent::Task;
 use crate::fixture;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,17 +64,7 @@ impl Life {
     }
 
     fn carry_out(&mut self, plan: &Plan) -> bool {
-        for revert in &plan.reverts {
-            self.reverted += 1;
-            let component = self.component();
-            let reverted = straas_planner::Reverted { reason: revert.reason.clone(), by_user: false };
-            let Some(rollout) = component.rollout.as_mut() else { continue };
-            std::mem::swap(&mut component.target, &mut rollout.before);
-            rollout.reverted = Some(reverted);
-        }
-        for id in &plan.rolled_out {
-            self.world.store.components.iter_mut().filter(|c| c.id == *id).for_each(|c| c.rollout = None);
-        }
+        self.reverted += u32::try_from(plan.reverts.len()).expect("few");
         plan.assignments.is_empty() && plan.reverts.is_empty() && plan.no_hosts.is_empty() && plan.rolled_out.is_empty()
     }
 
@@ -97,7 +88,7 @@ impl Life {
             agent.confirm();
         }
         let begun = self.world.begin(id);
-        if begun == Some(Stage::Config) {
+        if begun == Some(Task::Stage(Stage::Config)) {
             let agent = &self.world.agents[id];
             self.restarted.insert(agent.name.clone());
             let context = &agent.assignment.as_ref().expect("it runs").context;
@@ -106,7 +97,7 @@ impl Life {
             self.sets.insert(id.clone(), names);
             self.check_majorities();
         }
-        if self.world.finish(id) == Some(Stage::Config) {
+        if self.world.finish(id) == Some(Task::Stage(Stage::Config)) {
             assert_eq!(self.world.agents[id].records[&Stage::Config].outcome, Some(Outcome::Succeeded));
         }
         let works = self.world.works(id);
@@ -170,6 +161,27 @@ fn a_member_leaves_while_another_joins() {
     life.component().groups[0].without = vec![1, 3];
     life.settle();
     assert_eq!(life.names(), ["t-zk-2", "t-zk-4", "t-zk-5"]);
+}
+
+#[test]
+fn who_leads_does_not_wait_for_those_that_leave() {
+    let mut life = Life::new(5, Membership::Stepwise);
+    let leader = life.world.id("t-zk-5");
+    life.world.agents.get_mut(&leader).expect("an agent").leader = true;
+    life.settle();
+    let group = &mut life.component().groups[0];
+    (group.size, group.without) = (3, vec![1, 3]);
+    life.settle();
+    assert_eq!(life.names(), ["t-zk-2", "t-zk-4", "t-zk-5"]);
+}
+
+#[test]
+fn the_only_one_with_the_data_stays_until_another_has_it() {
+    let mut life = Life::new(1, Membership::Stepwise);
+    let group = &mut life.component().groups[0];
+    (group.size, group.without) = (2, vec![1]);
+    life.settle();
+    assert_eq!(life.names(), ["t-zk-2", "t-zk-3"]);
 }
 
 #[test]

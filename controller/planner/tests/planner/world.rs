@@ -1,14 +1,26 @@
 //! The world around the planner: what is recorded (a store that does as the real one), and what
 //! really is (hosts and agents). It checks the invariants that speak of what really happens.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, Task};
+use crate::carry::{HostTask, Undo};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use straas_planner::{Host, Node, Plan, PlanInput, plan};
+use straas_planner::{Host, Node, PlanInput, Quarantined};
+use straas_schemas::command::CommandStanding;
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::job::Job;
+use straas_schemas::metadata::{ComponentMeta, Membership};
 use straas_schemas::report::{Report, ReportBody};
-use straas_schemas::{Assignment, Digest, NodeId, Outcome, Stage};
+use straas_schemas::{ComponentId, Digest, JobId, NodeId, Outcome, Stage};
+
+/// A host as it really is.
+#[derive(Clone, Debug, Default)]
+pub struct Machine {
+    /// Which replacement it was made as.
+    pub number: u32,
+    /// Its agent has enrolled once: the join token is spent.
+    pub enrolled: bool,
+}
 
 /// Everything.
 pub struct World {
@@ -16,12 +28,26 @@ pub struct World {
     pub store: PlanInput,
     /// What really is, by node.
     pub agents: BTreeMap<NodeId, Agent>,
+    /// Hosts that really are, with agents or without.
+    pub machines: BTreeMap<NodeId, Machine>,
+    /// Work on hosts that goes on in the background.
+    pub tasks: Vec<HostTask>,
+    /// What undoes open jobs.
+    pub undo: BTreeMap<JobId, Undo>,
+    /// Scripts of single nodes before the rollout of their component.
+    pub own_before: BTreeMap<ComponentId, BTreeMap<NodeId, String>>,
+    /// What nobody should get any more.
+    pub quarantine: BTreeSet<Quarantined>,
     /// Jobs that have ended.
     pub ended: Vec<Job>,
     /// The topology was forgotten.
     pub forgotten: bool,
     /// Assignments written so far.
     pub written: u64,
+    /// Nodes whose hosts were taken away while they worked, for another one.
+    pub taken: BTreeSet<NodeId>,
+    /// Nodes that were known to have worked, on any host.
+    pub served: BTreeSet<NodeId>,
     addresses: u32,
     seen: BTreeMap<NodeId, (u64, BTreeSet<u64>)>,
     stage_keys: BTreeMap<(NodeId, Stage), (u64, u64)>,
@@ -32,9 +58,16 @@ impl World {
         Self {
             store,
             agents: BTreeMap::new(),
+            machines: BTreeMap::new(),
+            tasks: Vec::new(),
+            undo: BTreeMap::new(),
+            own_before: BTreeMap::new(),
+            quarantine: BTreeSet::new(),
             ended: Vec::new(),
             forgotten: false,
             written: 0,
+            taken: BTreeSet::new(),
+            served: BTreeSet::new(),
             addresses: 0,
             seen: BTreeMap::new(),
             stage_keys: BTreeMap::new(),
@@ -50,81 +83,6 @@ impl World {
         self.store.nodes.iter_mut().find(|n| n.id == *id)
     }
 
-    /// Plans what is recorded now and carries it out.
-    pub fn plan(&mut self) -> Plan {
-        let plan = plan(&self.store);
-        let generations = self.generations();
-        self.carry_out(&plan, &generations);
-        plan
-    }
-
-    pub fn generations(&self) -> BTreeMap<NodeId, u64> {
-        let of = |n: &Node| n.assignment.as_ref().map_or(0, |a| a.generation);
-        self.store.nodes.iter().map(|n| (n.id.clone(), of(n))).collect()
-    }
-
-    /// Carries out a plan that was made when the generations were `seen`, as the controller does:
-    /// compare-and-swap for each node, and for permits of the topology as a whole.
-    pub fn carry_out(&mut self, plan: &Plan, seen: &BTreeMap<NodeId, u64>) {
-        if plan.forget_topology {
-            assert!(self.store.topology.deleting, "a topology that nobody deleted was forgotten");
-            assert!(self.store.nodes.iter().all(|n| n.host == Host::Absent), "forgotten with hosts");
-            self.forgotten = true;
-            self.store.nodes.clear();
-            self.ended.append(&mut plan.jobs.clone());
-            self.store.jobs.clear();
-            return;
-        }
-        let unchanged = self.generations() == *seen;
-        for new in &plan.add_nodes {
-            if self.node(&new.id).is_none() && !self.store.topology.deleting {
-                self.store.nodes.push(Node {
-                    id: new.id.clone(),
-                    component: new.component.clone(),
-                    group: new.group.clone(),
-                    role: new.role.clone(),
-                    name: new.name.clone(),
-                    ordinal: new.ordinal,
-                    host: Host::Absent,
-                    address: None,
-                    host_number: 0,
-                    incarnation: 0,
-                    assignment: None,
-                    converged_generation: 0,
-                    stages: BTreeMap::new(),
-                    refused: None,
-                    heartbeat: None,
-                });
-            }
-        }
-        for new in &plan.assignments {
-            if unchanged || !plan.granted.contains(&new.node) {
-                self.assign(new);
-            }
-        }
-        for id in &plan.forget_nodes {
-            self.store.nodes.retain(|n| n.id != *id || n.host != Host::Absent);
-        }
-        for job in plan.jobs.iter().filter(|job| job.standing.is_final()) {
-            if self.store.jobs.iter().any(|open| open.id == job.id) {
-                self.store.jobs.retain(|open| open.id != job.id);
-                self.ended.push(job.clone());
-            }
-        }
-    }
-
-    fn assign(&mut self, new: &Assignment) {
-        let Some(node) = self.node(&new.node) else { return };
-        let have = node.assignment.as_ref().map_or(0, |a| a.generation);
-        assert!(new.generation > 0);
-        if new.generation == have + 1 {
-            // over the wire and back, as every assignment goes
-            let text = serde_json::to_string(new).expect("json");
-            node.assignment = Some(serde_json::from_str(&text).expect("json"));
-            self.written += 1;
-        }
-    }
-
     /// The provider makes the host.
     pub fn host_up(&mut self, id: &NodeId) {
         self.addresses += 1;
@@ -132,34 +90,56 @@ impl World {
         let Some(node) = self.node(id) else { return };
         node.host = Host::Up;
         node.address = Some(address);
+        let number = node.host_number;
+        self.machines.entry(id.clone()).or_insert(Machine { number, ..Machine::default() });
     }
 
-    /// The provider removes the host, or it is gone.
+    /// The host is gone, and the provider says so.
     pub fn host_gone(&mut self, id: &NodeId) {
+        self.machines.remove(id);
         self.agents.remove(id);
+        self.host_absent(id);
+    }
+
+    /// It is noticed that the host is gone.
+    pub fn host_absent(&mut self, id: &NodeId) {
         let Some(node) = self.node(id) else { return };
         node.host = Host::Absent;
         node.address = None;
     }
 
-    /// The agent on a new host enrols; what was observed of an earlier one is cleared.
-    pub fn enrol(&mut self, id: &NodeId) {
+    /// What was observed of an earlier host is cleared.
+    pub fn next_incarnation(&mut self, id: &NodeId) {
         let Some(node) = self.node(id) else { return };
         node.incarnation += 1;
         node.converged_generation = 0;
         node.stages.clear();
         node.refused = None;
         node.heartbeat = None;
-        let agent = Agent::fresh(&node.name, node.incarnation);
         self.stage_keys.retain(|(of, _), _| of != id);
+        self.seen.remove(id);
+    }
+
+    /// The agent on a new host enrols.
+    pub fn enrol(&mut self, id: &NodeId) {
+        self.next_incarnation(id);
+        let Some(node) = self.node(id) else { return };
+        let agent = Agent::fresh(&node.name, node.incarnation);
+        // what the earlier one had begun, nobody will hear of
+        let lost = |run: &&mut straas_planner::OperationRun| run.node == *id && !run.standing.is_final();
+        let now = self.store.now_ms;
+        for run in self.store.operations.iter_mut().filter(lost).filter(|_| agent.incarnation > 1) {
+            (run.standing, run.ended_ms) = (CommandStanding::Unknown, Some(now));
+        }
+        self.machines.entry(id.clone()).or_default().enrolled = true;
         self.agents.insert(id.clone(), agent);
     }
 
     pub fn receive_heartbeat(&mut self, id: &NodeId, beat: Heartbeat) {
         let now = self.store.now_ms;
         let Some(node) = self.node(id) else { return };
-        let newer = node.heartbeat.as_ref().is_none_or(|(old, _)| beat.beat > old.beat);
-        if beat.incarnation == node.incarnation && newer {
+        let newer = |(old, at): &(Heartbeat, i64)| now >= *at && !(old.run == beat.run && beat.beat < old.beat);
+        if beat.incarnation == node.incarnation && node.heartbeat.as_ref().is_none_or(newer) {
             node.heartbeat = Some((beat, now));
         }
     }
@@ -190,25 +170,32 @@ impl World {
                 }
                 ReportBody::Converged { generation } => {
                     node.converged_generation = node.converged_generation.max(*generation);
+                    self.served.insert(id.clone());
                 }
                 ReportBody::Refused { offered, reason, .. } => node.refused = Some((*offered, reason.clone())),
-                ReportBody::Command(_) | ReportBody::Drift(_) | ReportBody::LedgerLost { .. } => {}
+                ReportBody::Command(end) => {
+                    for run in self.store.operations.iter_mut().filter(|run| run.id == end.id) {
+                        run.standing = end.outcome.into();
+                        run.reason.clone_from(&end.reason);
+                        run.ended_ms = Some(now);
+                    }
+                }
+                ReportBody::Drift(_) | ReportBody::LedgerLost { .. } => {}
             }
         }
         reports.last().map(|r| r.seq)
     }
 
     /// The agent begins what it may, and the world checks that it really may.
-    pub fn begin(&mut self, id: &NodeId) -> Option<Stage> {
+    pub fn begin(&mut self, id: &NodeId) -> Option<Task> {
         let agent = self.agents.get_mut(id)?;
-        let stage = agent.begin()?;
-        if stage == Stage::PreConfig {
-            self.check_dependencies(id);
+        let task = agent.begin()?;
+        match task {
+            Task::Stage(Stage::PreConfig) => self.check_dependencies(id),
+            Task::Stage(Stage::Config | Stage::Install) => self.check_disturbed(),
+            _ => {}
         }
-        if stage == Stage::Config {
-            self.check_disturbed();
-        }
-        Some(stage)
+        Some(task)
     }
 
     fn check_dependencies(&self, id: &NodeId) {
@@ -233,43 +220,70 @@ impl World {
         for component in &self.store.components {
             let Ok(knowledge) = &component.target.known else { continue };
             let max = knowledge.meta.disruption.max_unavailable as usize;
-            let of = |id: &NodeId| self.store.nodes.iter().any(|n| n.id == *id && n.component == component.id);
-            let disturbed: Vec<_> =
-                self.agents.iter().filter(|(id, a)| a.disturbed && of(id)).map(|(_, a)| a.name.as_str()).collect();
+            let disturbed = self.down_by_us(&component.id);
             assert!(disturbed.len() <= max, "{}: {disturbed:?} are disturbed at once, {max} may be", component.name);
         }
     }
 
+    /// Nodes of a component that do not work because of us: configured anew, or given another host.
+    pub fn down_by_us(&self, component: &ComponentId) -> Vec<String> {
+        let ours = |node: &&Node| {
+            let agent = self.agents.get(&node.id);
+            agent.is_some_and(|a| a.disturbed)
+                || (self.taken.contains(&node.id) && !agent.is_some_and(|a| a.ever_valid))
+        };
+        let nodes = self.store.nodes.iter().filter(|n| n.component == *component).filter(ours);
+        nodes.map(|n| n.name.clone()).collect()
+    }
+
     /// What the run under way comes to, in this world.
-    pub fn finish(&mut self, id: &NodeId) -> Option<Stage> {
-        let (stage, _) = self.agents.get(id)?.running.clone()?;
+    pub fn finish(&mut self, id: &NodeId) -> Option<Task> {
+        let (task, _) = self.agents.get(id)?.running.clone()?;
         let works = self.works(id);
+        let alone = self.stands_alone(id);
         let agent = self.agents.get_mut(id)?;
         let assignment = agent.assignment.as_ref()?;
         let bad_package = assignment.packages.iter().any(|p| p.version.contains("bad"));
-        let rendered = Digest::sha256(assignment.context.to_string().as_bytes());
-        let (outcome, produced) = match stage {
-            Stage::Install if bad_package => (Outcome::Failed, None),
-            Stage::Install => (Outcome::Succeeded, None),
-            Stage::PreConfig => (Outcome::Succeeded, Some(rendered)),
-            Stage::Config => (Outcome::Succeeded, None),
-            Stage::Validate if works => (Outcome::Succeeded, None),
-            Stage::Validate if agent.active => (Outcome::Waiting, None),
-            Stage::Validate => (Outcome::Failed, None),
+        let bad_script = |stage: Stage| assignment.scripts.contains(&format!("{stage}:bad"));
+        let mut context = assignment.context.clone();
+        if alone {
+            // who else there is, is no part of its configuration
+            context.as_object_mut().expect("an object").remove("peers");
+        }
+        let rendered = Digest::sha256(context.to_string().as_bytes());
+        let (outcome, produced) = match task {
+            Task::Stage(Stage::Install) if bad_package => (Outcome::Failed, None),
+            Task::Stage(stage) if bad_script(stage) => (Outcome::Failed, None),
+            Task::Stage(Stage::PreConfig) => (Outcome::Succeeded, Some(rendered)),
+            Task::Stage(Stage::Validate) if works => (Outcome::Succeeded, None),
+            Task::Stage(Stage::Validate) if agent.active && !agent.insane => (Outcome::Waiting, None),
+            Task::Stage(Stage::Validate) => (Outcome::Failed, None),
+            Task::Stage(Stage::Install | Stage::Config) | Task::Start | Task::Stop => (Outcome::Succeeded, None),
         };
         agent.finish(outcome, produced)
     }
 
     /// Whether a node's service really works: it runs, its configuration is sane, and a majority
-    /// of the peers that it names runs.
+    /// of the peers that it names runs, if it needs any.
     pub fn works(&self, id: &NodeId) -> bool {
-        let Some(agent) = self.agents.get(id).filter(|a| a.active && sane(a)) else { return false };
-        let up = |name: &&String| self.agents.values().any(|a| a.name == **name && a.active && sane(a));
-        agent.peers.iter().filter(up).count() * 2 > agent.peers.len()
+        let Some(agent) = self.agents.get(id).filter(|a| a.active && !a.insane) else { return false };
+        // a member that is alone by its own configuration takes part in nothing
+        let stepwise = self.meta_of(id).is_some_and(|m| m.membership == Membership::Stepwise);
+        let alone = |a: &Agent| stepwise && a.name != agent.name && a.peers.len() == 1;
+        let takes_part = |a: &Agent| a.active && !a.insane && !alone(a);
+        let up = |name: &&String| self.agents.values().any(|a| a.name == **name && takes_part(a));
+        self.stands_alone(id) || agent.peers.is_empty() || agent.peers.iter().filter(up).count() * 2 > agent.peers.len()
     }
-}
 
-fn sane(agent: &Agent) -> bool {
-    let config = agent.assignment.as_ref().map(|a| a.context["config"].to_string());
-    !config.is_some_and(|text| text.contains("broken"))
+    /// Whether it needs no majority of those it knows: of types that copy their data themselves.
+    fn stands_alone(&self, id: &NodeId) -> bool {
+        self.meta_of(id).is_some_and(|m| !m.disruption.settled.is_empty())
+    }
+
+    /// The metadata of a node's component.
+    pub fn meta_of(&self, id: &NodeId) -> Option<&ComponentMeta> {
+        let node = self.store.nodes.iter().find(|n| n.id == *id)?;
+        let component = self.store.components.iter().find(|c| c.id == node.component)?;
+        component.target.known.as_ref().ok().map(|known| &known.meta)
+    }
 }

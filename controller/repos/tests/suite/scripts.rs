@@ -33,7 +33,11 @@ fn a_change_alters_exactly_the_stages_that_depend_on_it() {
         (Change::Remove { path: "cmd/zookeeper/3.8.0/install.sh".into() }, &[Install]),
         (put("pre_config/zookeeper", "a"), &[PreConfig]),
         (put("pre_config/lib/straas_pre_config.py", "a"), &[PreConfig]),
-        (put("cmd/zookeeper/default/runpuppet.sh", "a"), &[Config]),
+        (put("cmd/default/runpuppet.sh", "a"), &[Config]),
+        (put("cmd/zookeeper/default/runpuppet.sh", "b"), &[Config]),
+        (put("cmd/default/runpuppet.sh", "unused now"), &[]),
+        (put("cmd/default/install.sh", "unused too"), &[]),
+        (put("puppet/modules/straas/manifests/init.pp", "a"), &[Config]),
         (put("puppet/modules/zookeeper/manifests/init.pp", "a"), &[Config]),
         (put("puppet/modules/zookeeper/templates/new.epp", "a"), &[Config]),
         (put("puppet/modules/other/manifests/init.pp", "a"), &[]),
@@ -67,11 +71,11 @@ fn missing_files_are_named() {
     assert_eq!(repo.missing(&head, "zookeeper", "zookeeper", "3.8.0").unwrap(), Vec::<String>::new());
     assert_eq!(
         repo.missing(&head, "storm", "nimbus", "1.0").unwrap(),
-        ["pre_config/nimbus", "cmd/nimbus/default/runpuppet.sh", "cmd/nimbus/default/validate.sh"]
+        ["pre_config/nimbus", "cmd/nimbus/default/validate.sh"]
     );
     let head = repo.write("cmd/nimbus/1.0/validate.sh", b"echo no interpreter line", "m", "me").unwrap();
     let found = repo.missing(&head, "storm", "nimbus", "1.0").unwrap();
-    assert!(found[2].starts_with("cmd/nimbus/1.0/validate.sh (not executable"), "{found:?}");
+    assert!(found[1].starts_with("cmd/nimbus/1.0/validate.sh (not executable"), "{found:?}");
     for bad in ["..", "a/b", "", "-x", "a\n"] {
         assert!(matches!(repo.missing(&head, bad, "r", "1"), Err(Error::Invalid { .. })), "{bad:?}");
         assert!(matches!(repo.stage_digests(&head, "k", bad, "1"), Err(Error::Invalid { .. })), "{bad:?}");

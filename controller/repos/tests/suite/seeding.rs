@@ -35,7 +35,7 @@ fn the_real_payload_is_there_with_modes_and_a_fixed_author() {
             "{top}"
         );
     }
-    assert!(files.contains("cmd/zookeeper/default/runpuppet.sh"));
+    assert!(files.contains("cmd/default/runpuppet.sh"));
     let log = git(&dir, &["log", "--format=%an <%ae> %at", "master"]);
     assert_eq!(log.trim(), "StraaS <straas@localhost> 1483228800");
     git(&dir, &["fsck", "--full", "--strict"]);

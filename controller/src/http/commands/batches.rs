@@ -18,7 +18,8 @@ use std::sync::{Arc, LazyLock};
 use straas_schemas::ComponentId;
 use straas_schemas::command::{BatchView, CommandBatchRequest};
 use straas_store::{
-    BatchRecord, CommandFilter, CommandRecord, NodeRecord, PAGE_MAX, PageRequest, Queued, RequestKey, TopologyRecord,
+    BatchRecord, Cancelled, CommandFilter, CommandRecord, NodeRecord, PAGE_MAX, PageRequest, Queued, RequestKey,
+    TopologyRecord,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -76,7 +77,7 @@ async fn queue(
         command: request.command.clone(),
         concurrency: request.concurrency,
         max_errors: request.max_errors,
-        by: caller.tenant.clone(),
+        by: caller.name.clone(),
         created_ms: now_ms(),
         ended_ms: None,
     };
@@ -156,7 +157,7 @@ pub async fn show(
     let mut changed = app.commands.listen(&id);
     let mut stopping = app.stopping.clone();
     loop {
-        let found = app.store.batch(&id).await?.filter(|batch| batch.tenant == caller.tenant);
+        let found = app.store.batch(&id).await?.filter(|batch| caller.may(&batch.tenant));
         let batch = found.ok_or_else(|| ApiError::not_found("batch", &id))?;
         if batch.ended_ms.is_some() || Instant::now() >= until || stopping.is_requested() {
             return picture(&app, batch).await.map(Json);
@@ -169,7 +170,30 @@ pub async fn show(
     }
 }
 
-async fn picture(app: &App, batch: BatchRecord) -> Result<BatchView, ApiError> {
+/// `POST /v1.0/batches/{id}/cancel`: those that wait never begin, those that run are killed.
+pub async fn cancel(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let found = app.store.batch(&id).await?.filter(|batch| caller.may(&batch.tenant));
+    let batch = found.ok_or_else(|| ApiError::not_found("batch", &id))?;
+    let mut cancelled = 0;
+    // the last first: what is held stays so, whatever ends meanwhile
+    for command in commands(&app, &batch).await?.iter().filter(|command| !command.standing.is_final()) {
+        if let Cancelled::Wanted(record) = app.store.cancel_command(&command.id, now_ms()).await? {
+            app.commands_changed(std::slice::from_ref(&record)).await;
+            cancelled += 1;
+        }
+    }
+    if cancelled == 0 {
+        return Err(ApiError::conflict("every command of this batch has ended before"));
+    }
+    answer(&app, &id).await
+}
+
+/// The commands of a batch, the last first.
+async fn commands(app: &App, batch: &BatchRecord) -> Result<Vec<CommandRecord>, ApiError> {
     let filter = CommandFilter { batch: Some(batch.id.clone()), ..CommandFilter::default() };
     let mut page = PageRequest { after: None, limit: PAGE_MAX };
     let mut commands = Vec::new();
@@ -177,12 +201,16 @@ async fn picture(app: &App, batch: BatchRecord) -> Result<BatchView, ApiError> {
         let found = app.store.commands(&filter, &page).await?;
         let full = found.len() == PAGE_MAX as usize;
         page.after = found.last().map(CommandRecord::marker);
-        commands.extend(found.into_iter().map(|record| view(record, String::new())));
+        commands.extend(found);
         if !full {
-            break;
+            return Ok(commands);
         }
     }
-    commands.reverse();
+}
+
+async fn picture(app: &App, batch: BatchRecord) -> Result<BatchView, ApiError> {
+    let records = commands(app, &batch).await?.into_iter().rev();
+    let commands: Vec<_> = records.map(|record| view(record, String::new())).collect();
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for command in &commands {
         *counts.entry(command.standing.name().to_owned()).or_default() += 1;

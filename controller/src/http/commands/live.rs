@@ -8,7 +8,7 @@ use super::super::auth::Caller;
 use super::super::events::{Answer, Out, after, stream};
 use super::super::extract::Path;
 use super::super::problem::ApiError;
-use super::reading::{LOOK_EVERY, own};
+use super::reading::{LOOK_EVERY, is_over, own};
 use super::view;
 use crate::app::App;
 use axum::Extension;
@@ -66,7 +66,7 @@ async fn turn(
 ) -> Result<bool, ApiError> {
     // how it stands first: the output that came before its end is then sure to be sent before it
     let record = app.store.command(id).await?.ok_or_else(|| ApiError::not_found("command", id.as_str()))?;
-    let ended = record.standing.is_final();
+    let ended = is_over(&record);
     loop {
         let bytes = app.store.output(id, *offset, PIECE_MAX).await?;
         let piece = whole(&bytes, ended);
@@ -79,6 +79,10 @@ async fn turn(
         if out.send(Ok(sse)).await.is_err() {
             return Ok(false);
         }
+    }
+    if record.standing.is_final() && !ended {
+        // the rest of the output is on its way
+        return Ok(true);
     }
     let picture = view(record, String::new());
     if shown.as_ref() != Some(&picture) {

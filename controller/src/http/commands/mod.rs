@@ -31,7 +31,7 @@ use straas_store::{CommandRecord, NodeRecord, Queued, RequestKey, TopologyRecord
 use uuid::Uuid;
 
 /// Longest `Idempotency-Key`.
-const KEY_MAX: usize = 128;
+pub const KEY_MAX: usize = 128;
 
 static COMMAND: LazyLock<Option<Validator>> = LazyLock::new(|| body::validator(&schemars::schema_for!(CommandRequest)));
 
@@ -175,7 +175,7 @@ async fn may_run(app: &App, caller: &Caller, command: &str) -> Result<(), ApiErr
 
 /// Whether a caller may run commands of a group that is allowed to these.
 fn may(caller: &Caller, allowed: Allowed) -> bool {
-    caller.admin || allowed == Allowed::Tenant
+    caller.is_admin() || allowed == Allowed::Tenant
 }
 
 fn record(
@@ -200,7 +200,7 @@ fn record(
         files: order.files.clone(),
         timeout_s: order.timeout_s.unwrap_or(meta.timeout_s),
         idempotent: meta.idempotent,
-        by: caller.tenant.clone(),
+        by: caller.name.clone(),
         created_ms: now,
         deadline_ms: now + i64::from(order.deadline_s.unwrap_or(COMMAND_DEADLINE_S)) * 1000,
         standing: CommandStanding::Queued,
@@ -255,10 +255,12 @@ pub fn view(record: CommandRecord, output: String) -> CommandView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::access::{Rank, Reach};
 
     #[test]
     fn commands_for_administrators_are_for_administrators() {
-        let caller = |admin| Caller { tenant: "t".to_owned(), admin };
+        let rank = |admin| if admin { Rank::Admin } else { Rank::Operator };
+        let caller = |admin| Caller::of("t", rank(admin), Reach::Own);
         for (admin, allowed, expect) in [
             (false, Allowed::Tenant, true),
             (false, Allowed::Admin, false),

@@ -13,6 +13,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,8 +28,12 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 /// Looks again at least so often, should a change have been on another controller.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// The last piece of output and the end of a command come over connections of their own; the end is
+/// shown without the rest of the output only if that is so late.
+const OUTPUT_LATE_MAX_MS: i64 = 5_000;
+
 /// Query of the list of commands.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandsQuery {
     limit: Option<u32>,
@@ -68,11 +73,11 @@ pub async fn list(
 /// 404.
 pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<CommandRecord, ApiError> {
     let found = app.store.command(&CommandId(id.to_owned())).await?;
-    found.filter(|record| record.tenant == caller.tenant).ok_or_else(|| ApiError::not_found("command", id))
+    found.filter(|record| caller.may(&record.tenant)).ok_or_else(|| ApiError::not_found("command", id))
 }
 
 /// Query of something that can be waited for.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiting {
     #[serde(default)]
@@ -98,6 +103,13 @@ impl Waiting {
     }
 }
 
+/// Whether a command has ended and all of its output that is kept is there.
+pub(super) fn is_over(record: &CommandRecord) -> bool {
+    let said = record.end.as_ref().map_or(0, |end| end.output_bytes).min(COMMAND_OUTPUT_BYTES_MAX as u64);
+    let late = || record.ended_ms.is_none_or(|at| now_ms().saturating_sub(at) >= OUTPUT_LATE_MAX_MS);
+    record.standing.is_final() && (record.output_bytes >= said || late())
+}
+
 /// The command once it has ended, or as it stands when the wait is over.
 ///
 /// # Errors
@@ -108,7 +120,7 @@ pub async fn ended(app: &App, mut record: CommandRecord, until: Instant) -> Resu
     loop {
         let id = record.id.clone();
         record = app.store.command(&id).await?.ok_or_else(|| ApiError::not_found("command", id.as_str()))?;
-        if record.standing.is_final() || Instant::now() >= until {
+        if is_over(&record) || Instant::now() >= until {
             return Ok(record);
         }
         tokio::select! {
@@ -152,7 +164,7 @@ pub async fn cancel(
 }
 
 /// Query of the output.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct From {
     #[serde(default)]
@@ -173,7 +185,7 @@ pub async fn output(
 }
 
 /// Query of the commands there are.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OfferedQuery {
     /// Only those that nodes of this component can run, as of the scripts it should have.

@@ -1,7 +1,8 @@
 //! `/configurations/tree/{ref}/{path}`: list a folder, read a file, write a file.
 
-use super::{WRITE, allowed, author, etag, git, if_match, owner};
+use super::{WRITE, allowed, author, etag, git, if_match, writable};
 use crate::app::App;
+use crate::http::audit;
 use crate::http::auth::Caller;
 use crate::http::body;
 use crate::http::extract::{Body, Path};
@@ -64,9 +65,7 @@ pub async fn write(
     if branch.contains('&') || branch.len() == 40 && !branch.contains('@') {
         return Err(ApiError::invalid("", "a file is written to a branch, not to a tag or a commit"));
     }
-    if owner(&app, &caller, &branch).await?.is_some_and(|topology| topology.deleting) {
-        return Err(ApiError::conflict("its topology is being deleted"));
-    }
+    writable(&app, &caller, &branch).await?;
     let expect = if_match(&headers)?;
     let request: ConfigWrite = body::typed(body::json(&bytes)?, WRITE.as_ref())?;
     let (configs, by) = (app.configs.clone(), author(&caller));
@@ -93,6 +92,9 @@ pub async fn write(
         }
     };
     let changed = commit != before;
+    if changed {
+        audit::changed(format!("{path} on {branch}"), before.to_string().into(), commit.to_string().into());
+    }
     tracing::info!(%branch, path, %commit, changed, "a configuration file was written");
     if !branch.contains('@') && changed {
         // metadata and service settings are read from master by everything that plans

@@ -35,12 +35,25 @@ async fn owner(app: &App, caller: &Caller, reference: &str) -> std::result::Resu
     let missing = || ApiError::not_found("branch", branch);
     let (name, zone) = branch.split_once('@').ok_or_else(missing)?;
     let found = app.store.topology_by_name(name, zone).await?;
-    found.filter(|topology| topology.tenant == caller.tenant).map(Some).ok_or_else(missing)
+    found.filter(|topology| caller.may(&topology.tenant)).map(Some).ok_or_else(missing)
+}
+
+/// As [`owner`], for who writes: a branch that is no topology's is the platform's.
+async fn writable(app: &App, caller: &Caller, branch: &str) -> std::result::Result<Option<TopologyRecord>, ApiError> {
+    let topology = owner(app, caller, branch).await?;
+    match &topology {
+        None if !caller.may_common() => {
+            let text = format!("{branch} is the platform's; your topologies' branches are called name@zone");
+            Err(ApiError::forbidden(&text))
+        }
+        Some(topology) if topology.deleting => Err(ApiError::conflict("its topology is being deleted")),
+        _ => Ok(topology),
+    }
 }
 
 /// Who a commit is by.
 fn author(caller: &Caller) -> String {
-    caller.tenant.clone()
+    caller.name.clone()
 }
 
 fn etag(commit: &str) -> [(header::HeaderName, HeaderValue); 1] {

@@ -2,7 +2,7 @@
 //!
 //! In git a tag is called `{role}&{branch}&{tag}`; users say `{branch}&{tag}`.
 
-use super::{TAG, allowed, author, git, owner};
+use super::{TAG, allowed, author, git, writable};
 use crate::app::App;
 use crate::http::auth::Caller;
 use crate::http::body;
@@ -43,10 +43,7 @@ pub async fn create(
     Path(branch): Path<String>,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let topology = owner(&app, &caller, &branch).await?;
-    if topology.as_ref().is_some_and(|topology| topology.deleting) {
-        return Err(ApiError::conflict("its topology is being deleted"));
-    }
+    let topology = writable(&app, &caller, &branch).await?;
     let request: TagRequest = body::typed(body::json(&bytes)?, TAG.as_ref())?;
     // a topology's branch is its user's, the others are the administrator's
     let role = if topology.is_some() { "user" } else { "admin" };
@@ -66,7 +63,7 @@ pub async fn delete(
     Extension(caller): Extension<Caller>,
     Path((branch, tag)): Path<(String, String)>,
 ) -> Result<StatusCode, ApiError> {
-    allowed(&app, &caller, &branch).await?;
+    writable(&app, &caller, &branch).await?;
     let configs = app.configs.clone();
     git(move || configs.delete_tag(&branch, &tag)).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -53,6 +53,7 @@ pub(super) fn component(of: &TopologyRecord, name: &str, position: u32) -> Compo
     let spec = ComponentSpec {
         kind: "zookeeper".to_owned(),
         depends_on: vec!["other".to_owned()],
+        foreign: Vec::new(),
         want: Want {
             version: "3.8.0".to_owned(),
             config: "c".repeat(40),
@@ -151,6 +152,7 @@ pub fn heartbeat(incarnation: u64, run: &str, beat: u64) -> Heartbeat {
         .into(),
         facts: [("mode".to_owned(), "leader".into())].into(),
         drift: None,
+        looked_ago_ms: None,
         ledger_writable: true,
         outbox: 0,
         vitals: Vitals { boot_id: "b".to_owned(), cpu_percent: 12.5, load: [0.5, 0.25, 0.125], ..Vitals::default() },

@@ -7,13 +7,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a panic is how a case speaks
 
 mod agents;
+mod audit;
 mod batches;
 mod commands;
 mod concurrency;
 mod events;
 mod fixture;
 mod heartbeats;
+mod identity;
 mod jobs;
+mod neighbours;
 mod nodes;
 mod topologies;
 mod workflows;
@@ -96,6 +99,16 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         workflows::a_job_is_taken_back_whole,
         workflows::components_come_and_go,
         workflows::quarantine_holds_until_released,
+        identity::tenants_and_users_are_kept,
+        identity::a_tenant_with_topologies_stays,
+        identity::tokens_end,
+        identity::log_ins_are_bounded,
+        neighbours::both_ends_are_seen,
+        neighbours::what_others_need_stays,
+        neighbours::nothing_depends_on_what_goes,
+        neighbours::topologies_do_not_go_in_circles,
+        neighbours::at_once,
+        audit::appended_and_read_newest_first,
         concurrency::one_enrolment_per_token,
         concurrency::one_winner_per_generation,
         concurrency::no_report_is_lost,

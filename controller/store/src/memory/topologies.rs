@@ -32,6 +32,7 @@ impl Tables {
             }
         }
         self.check_job(job)?;
+        components.iter().try_for_each(|component| self.check_links(component))?;
         self.topologies.insert(topology.id.clone(), topology.clone());
         for component in components {
             self.components.insert(component.id.clone(), component.clone());
@@ -46,6 +47,7 @@ impl Tables {
             return Ok(false);
         }
         self.check_job(job)?;
+        self.check_unneeded(|link| link.topology == *id)?;
         if let Some(topology) = self.topologies.get_mut(id) {
             topology.deleting = true;
         }
@@ -77,6 +79,7 @@ impl Tables {
             return Err(duplicate("component", &component.name));
         }
         self.check_job(job)?;
+        self.check_links(component)?;
         self.components.insert(component.id.clone(), component.clone());
         self.begin(&component.topology, job);
         Ok(())
@@ -109,7 +112,8 @@ impl Tables {
         let nodes =
             self.nodes.values().map(|node| &node.seen).filter(|node| node.record.topology == *id).cloned().collect();
         let jobs = self.jobs.values().filter(|job| job.topology == *id && job.ended.is_none()).cloned().collect();
-        Ok(Some(Snapshot { topology, components, nodes, jobs, operations: self.guest.operations(id) }))
+        let (operations, neighbours) = (self.guest.operations(id), self.near(id));
+        Ok(Some(Snapshot { topology, components, nodes, jobs, operations, neighbours }))
     }
 
     pub(super) fn check_job(&self, job: &JobRecord) -> Result<()> {
@@ -139,6 +143,10 @@ impl Tables {
         }
         if let Some(job) = job {
             self.check_job(job)?;
+        }
+        self.check_links(component)?;
+        if component.spec.removed {
+            self.check_unneeded(|link| link.component == component.id)?;
         }
         if let Some(recorded) = self.components.get_mut(&component.id) {
             recorded.spec = component.spec.clone();

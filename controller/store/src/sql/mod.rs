@@ -13,10 +13,14 @@ mod run;
 mod jobs;
 #[macro_use]
 mod commands;
+#[macro_use]
+mod neighbours;
 mod agents;
+mod audit;
 mod connect;
 mod error;
 mod events;
+mod identity;
 mod nodes;
 mod quarantine;
 mod rows;
@@ -94,7 +98,18 @@ impl SqlStore {
 
 /// Every statement of every noun.
 fn statements() -> impl Iterator<Item = &'static Statement> {
-    let nouns = [topologies::ALL, nodes::ALL, agents::ALL, jobs::ALL, events::ALL, quarantine::ALL, store::ALL];
+    let nouns = [
+        topologies::ALL,
+        neighbours::ALL,
+        nodes::ALL,
+        agents::ALL,
+        jobs::ALL,
+        events::ALL,
+        quarantine::ALL,
+        identity::ALL,
+        audit::ALL,
+        store::ALL,
+    ];
     nouns.into_iter().chain(commands::ALL).flatten()
 }
 

@@ -32,9 +32,12 @@ statements! {
     REMOVE = "delete from node where id = $1";
     GET = node_columns!("where n.id = $1");
     OF_TOPOLOGY = node_columns!("where n.topology = $1 order by n.id");
+    OF_COMPONENT = node_columns!("where n.component = $1");
     STAGES_OF = "select node, stage, received_ms, document from stage_result where node = $1";
     STAGES_OF_TOPOLOGY = "select s.node, s.stage, s.received_ms, s.document
         from node n join stage_result s on s.node = n.id where n.topology = $1";
+    STAGES_OF_COMPONENT = "select s.node, s.stage, s.received_ms, s.document
+        from node n join stage_result s on s.node = n.id where n.component = $1";
     INDEX = "select id, topology, incarnation from node order by id";
     THERE = "select count(*) from node where id = $1";
     SET_HOST = "update node set host_phase = $2, host_address = $3, host_error = $4, host_number = $5,

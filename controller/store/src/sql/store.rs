@@ -1,9 +1,9 @@
 //! The trait, method by method, handed to the file of its noun.
 
-use super::{SqlStore, agents, events, jobs, nodes, quarantine, topologies};
+use super::{SqlStore, agents, events, jobs, neighbours, nodes, quarantine, topologies};
 use crate::{
-    ComponentRecord, EnrolOutcome, HostRecord, JobFilter, JobRecord, NewEvent, NodeIndex, NodeRecord, NodeSnapshot,
-    PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, TopologyRecord,
+    ComponentRecord, EnrolOutcome, HostRecord, JobFilter, JobRecord, Neighbour, NewEvent, NodeIndex, NodeRecord,
+    NodeSnapshot, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, TopologyRecord,
 };
 use async_trait::async_trait;
 use straas_schemas::heartbeat::Heartbeat;
@@ -87,6 +87,15 @@ impl Store for SqlStore {
     }
     async fn component(&self, id: &ComponentId) -> Result<Option<ComponentRecord>> {
         topologies::component(self, id).await
+    }
+    async fn component_by_name(&self, topology: &TopologyId, name: &str) -> Result<Option<ComponentRecord>> {
+        neighbours::by_name(self, topology, name).await
+    }
+    async fn neighbours(&self, ids: &[ComponentId]) -> Result<Vec<Neighbour>> {
+        neighbours::get(self, ids).await
+    }
+    async fn leads_to(&self, from: &TopologyId, to: &TopologyId) -> Result<bool> {
+        neighbours::leads_to(self, from, to).await
     }
     async fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>> {
         topologies::snapshot(self, id).await

@@ -5,7 +5,7 @@
 
 use super::commands::{CommandRow, OPERATIONS_OF, newest_tries};
 use super::rows::{self, ComponentRow, JobRow, NodeRow, TopologyRow, int, key, to_text};
-use super::{Fail, SqlStore, jobs, nodes};
+use super::{Fail, SqlStore, jobs, neighbours, nodes};
 use crate::{
     ComponentRecord, JobRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Snapshot, StoreError, TopologyRecord,
     superseded_by,
@@ -36,6 +36,7 @@ statements! {
     REMOVE = "delete from topology where id = $1";
     COMPONENT_ADD = "insert into component (id, topology, name, ordinal, revision, spec) values ($1, $2, $3, $4, $5, $6)";
     COMPONENT_GET = component_columns!("where id = $1");
+    COMPONENT_BY_NAME = component_columns!("where topology = $1 and name = $2");
     COMPONENTS_OF = component_columns!("where topology = $1 order by ordinal, id");
     COMPONENT_CHANGE = "update component set spec = $4, revision = revision + 1
         where id = $1 and topology = $2 and revision = $3";
@@ -91,6 +92,7 @@ pub(super) async fn create(
             .map_err(|cause| Fail::or_duplicate(cause, "topology", &full_name))?;
         for component in components {
             record_component!(tx, on, component);
+            record_links!(tx, on, component);
         }
         record_job!(tx, on, job);
     })
@@ -133,6 +135,11 @@ pub(super) async fn delete(store: &SqlStore, id: &TopologyId, job: &JobRecord) -
         let deleting: Option<i64> = query_scalar(on(&LOCK)).bind(key(id.as_str())).fetch_optional(&mut *tx).await?;
         let first = deleting.ok_or_else(|| no_topology(id))? == 0;
         if first {
+            let needed: Option<String> =
+                query_scalar(on(&neighbours::NEEDED)).bind(id.as_str()).fetch_optional(&mut *tx).await?;
+            if let Some(by) = needed {
+                return Err(neighbours::refused(&by).into());
+            }
             query(on(&MARK_DELETING)).bind(id.as_str()).execute(&mut *tx).await?;
             supersede!(tx, on, id, job);
             record_job!(tx, on, job);
@@ -193,6 +200,12 @@ pub(super) async fn change(
             let missing = || StoreError::NotFound { what: "component", id: component.id.to_string() };
             return Err(if there == 0 { missing() } else { conflict() }.into());
         }
+        record_links!(tx, on, component);
+        let needed: Option<String> =
+            query_scalar(on(&neighbours::LINKS_TO)).bind(&*id).fetch_optional(&mut *tx).await?;
+        if let Some(by) = needed.filter(|_| component.spec.removed) {
+            return Err(neighbours::refused(&by).into());
+        }
         if let Some((cancelled, at_ms)) = cancelled {
             let ended = query(on(&jobs::CANCEL)).bind(key(cancelled.as_str())).bind(at_ms).execute(&mut *tx).await?;
             if ended.rows_affected() == 0 {
@@ -215,6 +228,7 @@ pub(super) async fn add_component(store: &SqlStore, component: &ComponentRecord,
             return Err(StoreError::Conflict { what: "topology", id: component.topology.to_string() }.into());
         }
         record_component!(tx, on, component);
+        record_links!(tx, on, component);
         record_job!(tx, on, job);
     })
 }
@@ -235,7 +249,8 @@ pub(super) async fn component(store: &SqlStore, id: &ComponentId) -> Result<Opti
     })
 }
 
-/// See [`crate::Store::snapshot`]: five statements, however many nodes there are.
+/// See [`crate::Store::snapshot`]: eight statements, however many nodes there are, and some more
+/// for each component of another topology that it has to do with.
 pub(super) async fn snapshot(store: &SqlStore, id: &TopologyId) -> Result<Option<Snapshot>> {
     let id = key(id.as_str());
     reading!(store, "reading a topology with everything in it", |tx, on| {
@@ -249,9 +264,11 @@ pub(super) async fn snapshot(store: &SqlStore, id: &TopologyId) -> Result<Option
         let operations: Vec<CommandRow> = query_as(on(&OPERATIONS_OF)).bind(&*id).fetch_all(&mut *tx).await?;
         let mut nodes: Vec<NodeSnapshot> = rows::all(found)?;
         nodes::attach(&mut nodes, stages)?;
+        let components: Vec<ComponentRecord> = rows::all(components)?;
         Some(Snapshot {
+            neighbours: near!(tx, on, id, &components),
             topology: topology.into(),
-            components: rows::all(components)?,
+            components,
             nodes,
             jobs: rows::all(jobs)?,
             operations: newest_tries(operations)?,

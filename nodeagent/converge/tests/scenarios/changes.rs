@@ -1,7 +1,7 @@
 //! Restarts, stops and starts, permits, names: what later assignments ask for.
 
 use crate::story::*;
-use straas_schemas::heartbeat::ServiceStatus;
+use straas_schemas::heartbeat::{Activity, ServiceStatus};
 use straas_schemas::{Assignment, Digest, Gate, Lifecycle, Outcome, Stage};
 
 fn stopped(a: &mut Assignment) {
@@ -36,6 +36,34 @@ fn stopping() {
             (Ends(OK), "report:validate:Succeeded persist converged:3 persist wake+5000"),
         ]),
     );
+}
+
+#[test]
+fn a_stop_or_start_that_fails_is_told() {
+    let mut agent = check(
+        "a stop that fails",
+        after(vec![
+            (Offer(wanted(2, stopped)), "persist persist run:stop"),
+            (Ends(Outcome::Failed), "wake+200"),
+            (After(200), "run:stop"),
+            (Ends(Outcome::Failed), "wake+400"),
+        ]),
+    );
+    let at = agent.at();
+    let told = agent.converger.status(at).activity;
+    let expected = Activity::Retrying { stage: Stage::Validate, attempt: 2, in_ms: 400, reason: "reason".into() };
+    assert_eq!(told, expected);
+    let agent = check(
+        "a start that fails is named by the look that finds the service down",
+        after(vec![
+            (Offer(wanted(2, stopped)), "persist persist run:stop"),
+            (Ends(OK), "persist converged:2 persist"),
+            (Offer(wanted(3, |_| ())), "persist persist run:start"),
+            (Ends(Outcome::Failed), "persist run:validate#2"),
+            (Ends(Outcome::Failed), "report:validate:Failed persist run:start"),
+        ]),
+    );
+    assert_eq!(agent.disk.stages[&Stage::Validate].reason, "reason (before that: reason)");
 }
 
 #[test]

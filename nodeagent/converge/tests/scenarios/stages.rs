@@ -22,6 +22,52 @@ fn creation_and_monitoring() {
 }
 
 #[test]
+fn a_look_that_is_wished_for() {
+    check(
+        "it begins at once, but not sooner after another than a pause; many wishes make one look",
+        after(vec![
+            (After(1_000), "wake+4000"),
+            (Wish, "look"),
+            (Ends(OK), "wake+5000"),
+            (Wish, "wake+500"),
+            (Wish, "wake+500"),
+            (After(500), "look"),
+            (Ends(OK), "wake+5000"),
+        ]),
+    );
+    check(
+        "during a look it makes another one: the present one may have seen what was before",
+        after(vec![
+            (After(1_000), "wake+4000"),
+            (Wish, "look"),
+            (After(10), ""),
+            (Wish, ""),
+            (Ends(OK), "wake+500"),
+            (After(500), "look"),
+            (Ends(OK), "wake+5000"),
+        ]),
+    );
+    let config = |a: &mut straas_schemas::Assignment| a.stages[2].inputs = Digest::of(&["n"]);
+    check(
+        "it ends a wait for what said \"not yet\", and not that for what failed; it starts nothing else",
+        after(vec![
+            (Offer(wanted(2, config)), "persist persist run:config#1"),
+            (Wish, ""),
+            (Ends(OK), "report:config:Succeeded persist run:validate#1"),
+            (Ends(Outcome::Waiting), "report:validate:Waiting persist wake+100"),
+            (After(4_000), "run:validate#2"),
+            (Ends(Outcome::Waiting), "persist wake+300"),
+            (Wish, "wake+300"),
+            (After(300), "run:validate#3"),
+            (Ends(Outcome::Failed), "report:validate:Failed persist run:start"),
+            (Wish, ""),
+            (Ends(OK), "run:validate#4"),
+            (Ends(OK), "report:validate:Succeeded persist converged:2 persist wake+5000"),
+        ]),
+    );
+}
+
+#[test]
 fn generations() {
     check(
         "three-way rule",
@@ -51,8 +97,8 @@ fn failing_waiting_superseding() {
             (After(200), "persist run:install#2"),
             (Ends(Outcome::Failed), "report:install:Failed persist wake+400"),
             (After(400), "persist run:install#3"),
-            (Ends(Outcome::Waiting), "report:install:Waiting persist wake+300"),
-            (After(300), "persist run:install#4"),
+            (Ends(Outcome::Waiting), "report:install:Waiting persist wake+100"),
+            (After(100), "persist run:install#4"),
             (Offer(wanted(2, install("two"))), "persist kill"),
             (Late, ""),
             (Ends(OK), "persist run:install#1"),

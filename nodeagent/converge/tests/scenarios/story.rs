@@ -20,6 +20,8 @@ pub enum In {
     Ends(Outcome),
     /// A run that is long over ends again.
     Late,
+    /// The controller wishes for a look.
+    Wish,
     After(i64),
     Ack(u64),
     /// The present look for drift finds so many.
@@ -35,7 +37,7 @@ pub enum In {
     /// `kill -9` after everything was done, and a start; in a new boot or not.
     Crash(bool),
 }
-pub use In::{Ack, After, Cancel, Clock, Command, Crash, Done, Ends, FetchFails, Fetched, Late, Looked, Offer};
+pub use In::{Ack, After, Cancel, Clock, Command, Crash, Done, Ends, FetchFails, Fetched, Late, Looked, Offer, Wish};
 
 pub struct Agent {
     pub converger: Converger,
@@ -67,6 +69,7 @@ impl Agent {
             Fetched => Event::Activated { fetch: self.fetch },
             FetchFails => Event::FetchFailed { fetch: self.fetch, reason: "cut".into() },
             Ends(outcome) => finished(self.run.unwrap(), outcome),
+            Wish => Event::Look,
             Late => finished(self.first.unwrap(), Outcome::Succeeded),
             Looked(total) => {
                 let drift = Some(DriftFound { resources: Vec::new(), total, looked_ms: 0 });

@@ -59,6 +59,8 @@ pub struct World {
     restarted: BTreeSet<u32>,
     /// `validate` succeeded since the service was last started or configured.
     settled: bool,
+    /// When the last look ended, in this life of the agent.
+    look_ended: Option<i64>,
     hosts: BTreeMap<String, String>,
     /// How far this node's clock is from the true time.
     skew: i64,
@@ -105,6 +107,7 @@ impl World {
             bouncing: 0,
             restarted: BTreeSet::new(),
             settled: false,
+            look_ended: None,
             hosts: BTreeMap::new(),
             skew: 1_000_000,
             guests: Guests::default(),
@@ -129,6 +132,7 @@ impl World {
                 self.service = self.service && self.dice.below(2) == 0;
                 self.drifted |= self.dice.below(2) == 0;
             }
+            _ if self.dice.below(2) == 0 => self.hand(Event::Look),
             _ => self.hand(Event::Tick),
         }
         match self.dice.below(8) {
@@ -285,6 +289,8 @@ impl World {
             assert_eq!(self.hosts, assignment.hosts, "names do not resolve as they should");
             assert!(assignment.lifecycle == Lifecycle::Running || stage < Stage::Config, "{stage} of a stopped node");
             assert!(!order.settled || self.settled, "it has to settle first");
+            let pause = self.look_ended.map_or(i64::MAX, |ended| self.now - ended);
+            assert!(!order.settled || pause >= 500, "looks {pause} ms after a look");
             assert_eq!(order.digest, self.effective(&assignment, stage), "{stage} runs at another digest");
             for earlier in assignment.stages.iter().map(|o| o.stage).filter(|s| *s < stage && stage != Stage::Validate)
             {
@@ -365,6 +371,7 @@ impl World {
                     outcome = Outcome::Failed;
                 }
                 self.settled |= outcome == Outcome::Succeeded && !self.given_up.contains(&order.id);
+                self.look_ended = Some(self.now).filter(|_| !self.given_up.contains(&order.id)).or(self.look_ended);
                 up = Some(if outcome == Outcome::Succeeded { ServiceStatus::Active } else { ServiceStatus::Inactive });
             }
             Task::Drift => {
@@ -536,6 +543,7 @@ impl World {
         self.queue.clear();
         self.wake = None;
         self.fetching = None;
+        self.look_ended = None;
         if let Some(order) = self.running.take()
             && let Task::Stage(stage) = order.task
             && stage != Stage::Validate

@@ -8,30 +8,22 @@
 set -euo pipefail
 # shellcheck source=proxy-scripts/cmd/lib/straas.sh
 . "$STRAAS_SCRIPTS/cmd/lib/straas.sh"
+# shellcheck source=proxy-scripts/cmd/lib/daemon.sh
+. "$STRAAS_SCRIPTS/cmd/lib/daemon.sh"
 
 # After a crash a broker reads its last segments anew before it answers; longer than this is no start.
 START_S_MAX=3600
-LOG_LINES_SHOWN=20
 
-conf=$STRAAS_PREFIX/etc/kafka
+conf=$STRAAS_PREFIX/etc/kafka/straas
 logs=$STRAAS_PREFIX/var/log/kafka
 
 # inactive: says so; every way out of this script but the last two goes through here.
 inactive() { straas_result inactive; }
 
-# show_log: the last lines of both logs, the JVM's own words (those of the last start) at the end, nearest to the hint.
-show_log() {
-  local file
-  for file in "$logs/server.log" "$logs/console.log"; do
-    [[ -s $file ]] && { echo "--- last lines of $file"; tail -n "$LOG_LINES_SHOWN" "$file"; }
-  done
-  return 0
-}
+# show_log: both logs, the JVM's own words (those of the last start) nearest to the hint.
+show_log() { straas_show_logs "$logs/server.log" "$logs/console.log"; }
 
-if [[ ! -r $conf/server.properties ]]; then
-  inactive
-  straas_fail "there is no $conf/server.properties: the config stage has not run on this node (or Kafka was removed)"
-fi
+straas_configured "$conf/server.properties"
 
 id='' listener=''
 while IFS='=' read -r key value; do
@@ -42,15 +34,15 @@ while IFS='=' read -r key value; do
 done < "$conf/server.properties"
 port=${listener##*:} host=${listener%:*} host=${host#[} host=${host%]}
 
-if ! pid=$("$conf/kafka-ctl" pid); then
+if ! pid=$("$straas_ctl" pid); then
   inactive
   show_log
   said=''
   [[ ! -s $logs/console.log ]] || IFS= read -r said < "$logs/console.log" || true
   [[ -z $said ]] || straas_fail "the broker's process is not running; the JVM said: $said"
   # What a broker gives up for stands in its own log, behind the last FATAL or ERROR.
-  said=$(tail -n 200 "$logs/server.log" 2>/dev/null | grep -E '^[0-9-]+ [0-9:,]+ (FATAL|ERROR) ' | tail -n 1) || true
-  [[ -z $said ]] || straas_fail "the broker's process is not running; its log says: ${said:0:500}"
+  said=$(straas_why "$logs/server.log" '^[0-9-]+ [0-9:,]+ (FATAL|ERROR) ')
+  [[ -z $said ]] || straas_fail "the broker's process is not running; its log says: $said"
   straas_fail "the broker's process is not running and left no word; its last log lines are above. Was it killed? The kernel's out-of-memory killer would say so in dmesg: then lower jvm.heap_mb, or take a larger flavor"
 fi
 

@@ -1,36 +1,11 @@
 #!/bin/bash
-# What: takes the supervisor off this node: daemon, configuration, data, logs, packages of every version. Running it again is
-#       success.
-# Why:  a host of a pool goes back to its pool as clean as it came. Dependencies that apt pulled in (a Java runtime)
-#       stay: the host's image may have had them before us, and nobody can tell afterwards.
-# Never: deletes outside the storm directories under STRAAS_PREFIX; purges packages when STRAAS_PREFIX is set, because
-#        then other instances on the same machine run from them.
+# What: takes the supervisor and its workers off this node: daemon, configuration, data, logs, package. Running it again is success.
+# Why:  a host of a pool goes back to its pool as clean as it came; see straas_remove.
+# Never: deletes outside the storm directories under STRAAS_PREFIX.
 set -euo pipefail
 # shellcheck source=proxy-scripts/cmd/lib/straas.sh
 . "$STRAAS_SCRIPTS/cmd/lib/straas.sh"
+# shellcheck source=proxy-scripts/cmd/lib/daemon.sh
+. "$STRAAS_SCRIPTS/cmd/lib/daemon.sh"
 
-LOCK_WAIT_S=120   # another package run on this machine may hold dpkg's lock
-
-straas_progress "stopping the supervisor" 0
-bash "${BASH_SOURCE[0]%/*}/stop.sh"
-
-unit=/etc/systemd/system/storm-supervisor.service
-if [[ -z $STRAAS_PREFIX && -e $unit ]]; then
-  systemctl disable --quiet storm-supervisor.service || true
-  rm -f -- "$unit"
-  systemctl daemon-reload || true
-fi
-
-straas_progress "deleting data, logs and configuration" 30
-rm -rf -- "$STRAAS_PREFIX"/{etc/storm,var/lib/storm,var/log/storm,run/storm}
-
-if [[ -z $STRAAS_PREFIX ]]; then
-  # Every version that an upgrade left behind; 'rc' (removed, configuration left) is purged as well.
-  mapfile -t packages < <(dpkg-query -W -f='${db:Status-Status} ${Package}\n' 'storm-[0-9]*' 2>/dev/null | sed -n '/^not-installed /!s/^[^ ]* //p')
-  if ((${#packages[@]})); then
-    straas_progress "purging ${packages[*]}" 60
-    DEBIAN_FRONTEND=noninteractive apt-get -q -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout="$LOCK_WAIT_S" purge "${packages[@]}" </dev/null ||
-      straas_fail "the packages ${packages[*]} could not be purged; the lines of apt-get are above"
-  fi
-fi
-straas_progress "the supervisor is removed" 100
+straas_remove storm 'storm-[0-9]+(\.[0-9]+)+'

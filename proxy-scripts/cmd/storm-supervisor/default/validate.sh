@@ -7,24 +7,21 @@
 set -euo pipefail
 # shellcheck source=proxy-scripts/cmd/lib/straas.sh
 . "$STRAAS_SCRIPTS/cmd/lib/straas.sh"
+# shellcheck source=proxy-scripts/cmd/lib/daemon.sh
+. "$STRAAS_SCRIPTS/cmd/lib/daemon.sh"
 
-LOG_LINES_SHOWN=20
 CONNECT_S_MAX=2    # own daemon, on this node
 
 conf=$STRAAS_PREFIX/etc/storm/straas
 logs=$STRAAS_PREFIX/var/log/storm
 
-if [[ ! -x $conf/storm-ctl ]]; then
-  straas_result inactive
-  straas_fail "there is no $conf/storm-ctl: the config stage has not run on this node (or Storm was removed)"
-fi
+straas_configured "$conf/storm.yaml"
 
-if ! pid=$("$conf/storm-ctl" pid); then
+if ! pid=$("$straas_ctl" pid); then
   straas_result inactive
-  for file in "$logs/supervisor.log" "$logs/console.log"; do
-    [[ -s $file ]] && { echo "--- last lines of $file"; tail -n "$LOG_LINES_SHOWN" "$file"; }
-  done
-  straas_fail "the supervisor process is not running; its last log lines are above. A supervisor ends itself when its port is taken or ZooKeeper is out of reach for long"
+  straas_show_logs "$logs/supervisor.log" "$logs/console.log"
+  said=$(straas_why "$logs/supervisor.log" '^Caused by: ')
+  straas_fail "the supervisor process is not running; its last log lines are above. A supervisor ends itself when its port is taken or ZooKeeper is out of reach for long${said:+. Its log says: $said}"
 fi
 
 host='' port=''

@@ -9,10 +9,11 @@
 set -euo pipefail
 # shellcheck source=proxy-scripts/cmd/lib/straas.sh
 . "$STRAAS_SCRIPTS/cmd/lib/straas.sh"
+# shellcheck source=proxy-scripts/cmd/lib/daemon.sh
+. "$STRAAS_SCRIPTS/cmd/lib/daemon.sh"
 
 ANSWER_S_MAX=2    # own server, on this node: anything slower is a server in trouble
 PEERS_S_MAX=1     # all peers are asked at once; one that is down may not answer at all
-LOG_LINES_SHOWN=20
 
 conf=$STRAAS_PREFIX/etc/zookeeper/straas
 logs=$STRAAS_PREFIX/var/log/zookeeper
@@ -26,19 +27,10 @@ ask() {
 # inactive: says so; every way out of this script but the last one goes through here.
 inactive() { straas_result inactive; }
 
-# show_log: the last lines of both logs, the JVM's own words (those of the last start) at the end, nearest to the hint.
-show_log() {
-  local file
-  for file in "$logs/zookeeper.log" "$logs/console.log"; do
-    [[ -s $file ]] && { echo "--- last lines of $file"; tail -n "$LOG_LINES_SHOWN" "$file"; }
-  done
-  return 0
-}
+# show_log: both logs, the JVM's own words (those of the last start) nearest to the hint.
+show_log() { straas_show_logs "$logs/zookeeper.log" "$logs/console.log"; }
 
-if [[ ! -r $conf/zoo.cfg ]]; then
-  inactive
-  straas_fail "there is no $conf/zoo.cfg: the config stage has not run on this node (or ZooKeeper was removed)"
-fi
+straas_configured "$conf/zoo.cfg"
 
 port='' address='' members=()
 while IFS='=' read -r key value; do
@@ -49,7 +41,7 @@ while IFS='=' read -r key value; do
   esac
 done < "$conf/zoo.cfg"
 
-if ! pid=$("$conf/zookeeper-ctl" pid); then
+if ! pid=$("$straas_ctl" pid); then
   inactive
   show_log
   if [[ -s $logs/console.log ]]; then

@@ -3,12 +3,8 @@
 # Why so:
 # * The package has no service, and its example configuration keeps data in /tmp. So everything the server reads is
 #   ours, in one directory of our own; the package brings jars, a user and nothing else that we rely on.
-# * `$prefix` moves every path, so that several instances fit on one machine. With a prefix an instance is never
-#   known to systemd: two instances would share one unit name.
-# * Without systemd (containers, microhosts) Puppet starts the server through the same control script that the
-#   component's start.sh and stop.sh call: one place knows how a server is started.
-# * A changed file restarts the server by notify; a run without changes touches nothing.
-# * No facts, no stdlib, no exec: each would cost seconds or a dependency on every node.
+# * Where it lives, how it is started and stopped is straas::daemon's. A changed file restarts the server by notify; a run
+#   without changes touches nothing.
 #
 # Never: installs packages (the install stage did), deletes data, waits for a quorum, joins or removes members at run
 # time (membership is the `server.N` lines, the same on every node).
@@ -28,15 +24,15 @@
 # @param log_files_max    rolled files kept
 class zookeeper (
   Zookeeper::Myid                        $myid,
-  Zookeeper::Address                     $address,
-  Hash[String, Zookeeper::Address, 1]    $servers,
-  Zookeeper::Prefix                      $prefix          = '',
-  Zookeeper::Port                        $client_port     = 2181,
-  Zookeeper::Port                        $quorum_port     = 2888,
-  Zookeeper::Port                        $election_port   = 3888,
+  Straas::Address                        $address,
+  Hash[String, Straas::Address, 1]       $servers,
+  Straas::Prefix                         $prefix          = '',
+  Straas::Port                           $client_port     = 2181,
+  Straas::Port                           $quorum_port     = 2888,
+  Straas::Port                           $election_port   = 3888,
   Zookeeper::Settings                    $settings        = {},
   Integer[32, 65536]                     $heap_mb         = 128,
-  Array[Zookeeper::Jvmflag]              $jvm_flags       = [],
+  Array[Straas::Jvmflag]                 $jvm_flags       = [],
   Enum['ERROR', 'WARN', 'INFO', 'DEBUG'] $log_level       = 'INFO',
   Integer[1, 1024]                       $log_file_mb_max = 10,
   Integer[1, 100]                        $log_files_max   = 4,
@@ -44,49 +40,8 @@ class zookeeper (
   unless "${myid}" in $servers { # lint:ignore:only_variable_string
     fail("zookeeper: server ${myid} is not in its own ensemble (${servers.keys.join(', ')})")
   }
-
-  $conf_dir = "${prefix}/etc/zookeeper/straas"
-  $data_dir = "${prefix}/var/lib/zookeeper/data"
-  $log_dir  = "${prefix}/var/log/zookeeper"
-  $run_dir  = "${prefix}/run/zookeeper"
-
-  # find_file looks at the disk of the host that compiles, which with `puppet apply` is this one.
-  $systemd = $prefix == '' and find_file('/run/systemd/system') =~ NotUndef
-
-  # The package makes these on a host of its own; under a prefix they are ours to make.
-  unless $prefix == '' {
-    file { ["${prefix}/etc", "${prefix}/etc/zookeeper", "${prefix}/var", "${prefix}/var/lib",
-        "${prefix}/var/lib/zookeeper", "${prefix}/var/log", "${prefix}/run"]:
-      ensure => directory,
-      mode   => '0755',
-    }
-    file { $log_dir:
-      ensure => directory,
-      owner  => 'zookeeper',
-      group  => 'zookeeper',
-      mode   => '0755',
-      before => Service['zookeeper'],
-    }
-  }
-
-  file { $conf_dir:
-    ensure => directory,
-    owner  => 'root',
-    group  => 'root',
-    mode   => '0755',
-  }
-  file { $data_dir:
-    ensure => directory,
-    owner  => 'zookeeper',
-    group  => 'zookeeper',
-    mode   => '0750',
-  }
-
-  $paths = {
-    'conf_dir' => $conf_dir,
-    'data_dir' => $data_dir,
-    'log_dir'  => $log_dir,
-  }
+  $paths    = straas::paths($prefix, 'zookeeper')
+  $conf_dir = $paths['conf_dir']
 
   # Whatever the server reads at its start: a change restarts it.
   file {
@@ -97,12 +52,12 @@ class zookeeper (
       mode   => '0644',
       notify => Service['zookeeper'],
       ;
-    "${data_dir}/myid":
+    "${paths['data_dir']}/myid":
       content => "${myid}\n",
       ;
     "${conf_dir}/zoo.cfg":
       content => epp('zookeeper/zoo.cfg.epp', {
-          'data_dir'      => $data_dir,
+          'data_dir'      => $paths['data_dir'],
           'address'       => $address,
           'servers'       => $servers,
           'client_port'   => $client_port,
@@ -112,53 +67,29 @@ class zookeeper (
       }),
       ;
     "${conf_dir}/log4j.properties":
-      content => epp('zookeeper/log4j.properties.epp', {
-          'log_dir'     => $log_dir,
+      content => epp('straas/log4j.properties.epp', {
+          'file'        => "${paths['log_dir']}/zookeeper.log",
           'level'       => $log_level,
           'file_mb_max' => $log_file_mb_max,
           'files_max'   => $log_files_max,
       }),
       ;
-    "${conf_dir}/zookeeper-run":
-      mode    => '0755',
-      content => epp('zookeeper/zookeeper-run.epp', $paths + { 'heap_mb' => $heap_mb, 'jvm_flags' => $jvm_flags }),
-      ;
   }
 
-  # How it is started and stopped: a change here is no reason to disturb a running server.
-  file { "${conf_dir}/zookeeper-ctl":
-    ensure  => file,
-    owner   => 'root',
-    group   => 'root',
-    mode    => '0755',
-    content => epp('zookeeper/zookeeper-ctl.epp', { 'conf_dir' => $conf_dir, 'run_dir' => $run_dir, 'systemd' => $systemd }),
-    before  => Service['zookeeper'],
-  }
-
-  if $systemd {
-    file { '/etc/systemd/system/zookeeper.service':
-      ensure  => file,
-      owner   => 'root',
-      group   => 'root',
-      mode    => '0644',
-      content => epp('zookeeper/zookeeper.service.epp', $paths),
-      notify  => Service['zookeeper'],
-    }
-    service { 'zookeeper':
-      ensure   => running,
-      enable   => true,
-      provider => systemd,
-    }
-  } else {
-    service { 'zookeeper':
-      ensure     => running,
-      provider   => base,
-      hasstatus  => true,
-      hasrestart => true,
-      start      => "${conf_dir}/zookeeper-ctl start",
-      stop       => "${conf_dir}/zookeeper-ctl stop",
-      restart    => "${conf_dir}/zookeeper-ctl restart",
-      status     => "${conf_dir}/zookeeper-ctl pid",
-    }
+  # The package's wrapper is not used: it reads a configuration that is not ours.
+  $jars = ['zookeeper', 'slf4j-log4j12', 'log4j-1.2'].map |$jar| { "/usr/share/java/${jar}.jar" }
+  straas::daemon { 'zookeeper':
+    component     => 'zookeeper',
+    prefix        => $prefix,
+    user          => 'zookeeper',
+    description   => 'ZooKeeper server',
+    documentation => 'https://zookeeper.apache.org/doc/r3.8.0/',
+    command       => ['java'] + straas::jvm($heap_mb, $jvm_flags) + [
+      '-cp', "${conf_dir}:${jars.join(':')}",
+      "-Dlog4j.configuration=file:${conf_dir}/log4j.properties",
+      'org.apache.zookeeper.server.quorum.QuorumPeerMain', "${conf_dir}/zoo.cfg",
+    ],
+    mark          => "${conf_dir}/zoo.cfg",
+    unit          => { 'SuccessExitStatus' => '143' },    # ended by SIGTERM, which is how a JVM stops well
   }
 }

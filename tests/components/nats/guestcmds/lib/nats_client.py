@@ -10,37 +10,22 @@ import json
 import os
 import re
 import socket
-import sys
+
+import straas_cmd
+from straas_cmd import Refused
 
 ANSWER_S_MAX = 10  # of the cluster; well below each command's timeout
 LINE_BYTES_MAX = 1024 * 1024
 
 
-class Failed(Exception):
-    """What an operator reads as the hint; `code` is the command's exit code."""
-
-    def __init__(self, text, code=1):
-        super().__init__(text)
-        self.code = code
-
-
-def send(kind, body):
-    """One message to the agent."""
-    print("@straas " + json.dumps({kind: body}, separators=(",", ":")), flush=True)
-
-
 def run(command):
-    """Runs a command with its arguments; ends the process with the contract's exit code."""
-    try:
-        with open(os.environ["STRAAS_ARGS"], encoding="utf-8") as file:
-            arguments = json.load(file)
-        send("result", command(arguments))
-    except Failed as failure:
-        send("hint", str(failure))
-        sys.exit(failure.code)
-    except OSError as error:
-        send("hint", f"this node's NATS server cannot be spoken to ({error}); does it run?")
-        sys.exit(1)
+    """Runs a command with its arguments; what it returns is its result."""
+    def spoken(given):
+        try:
+            return command(given)
+        except OSError as error:
+            raise Refused(f"this node's NATS server cannot be spoken to ({error}); does it run?") from error
+    straas_cmd.run(spoken)
 
 
 class Client:
@@ -52,7 +37,7 @@ class Client:
             with open(f"{conf}/nats.conf", encoding="utf-8") as file:
                 listen = re.search(r'^listen: "\[?([^"\]]+)\]?:(\d+)"', file.read(), re.M)
         except FileNotFoundError:
-            raise Failed(f"there is no {conf}/nats.conf: this node runs no configured NATS") from None
+            raise Refused(f"there is no {conf}/nats.conf: this node runs no configured NATS") from None
         options = {"verbose": False, "pedantic": False, "name": "straas", "lang": "python", "version": "1"}
         if system:
             with open(f"{conf}/system.conf", encoding="utf-8") as file:
@@ -78,7 +63,7 @@ class Client:
         """The next line."""
         line = self.stream.readline(LINE_BYTES_MAX)
         if not line:
-            raise Failed("the server closed the connection")
+            raise Refused("the server closed the connection")
         return line.decode("utf-8", "replace").rstrip("\r\n")
 
     def until(self, wanted):
@@ -86,21 +71,21 @@ class Client:
         while True:
             line = self.line()
             if line.startswith("-ERR"):
-                raise Failed(f"the server refused: {line[5:]}")
+                raise Refused(f"the server refused: {line[5:]}")
             if line == "PING":
                 self.put("PONG\r\n")
             elif line.startswith(wanted):
                 return line
 
     def ask(self, subject, body=None):
-        """One question, one answer, both JSON; an error in the answer is Failed unless `errors` takes it."""
+        """One question, one answer, both JSON; an error in the answer is Refused unless `errors` takes it."""
         self.inboxes += 1
         inbox, payload = f"_INBOX.straas.{os.getpid()}.{self.inboxes}", json.dumps(body) if body is not None else ""
         self.put(f"SUB {inbox} {self.inboxes}\r\nPUB {subject} {inbox} {len(payload)}\r\n{payload}\r\n")
         try:
             size = int(self.until("MSG").split()[-1])
         except TimeoutError:
-            raise Failed(f"nobody answered {subject} within {ANSWER_S_MAX} s; has the cluster a leader?") from None
+            raise Refused(f"nobody answered {subject} within {ANSWER_S_MAX} s; has the cluster a leader?") from None
         return json.loads(self.stream.read(size + 2) or "{}")
 
 
@@ -111,4 +96,4 @@ def checked(answer, *accepted):
         return answer
     if error.get("err_code") in accepted:
         return {"error": error["err_code"]}
-    raise Failed(f"the cluster refused: {error.get('description', error)}")
+    raise Refused(f"the cluster refused: {error.get('description', error)}")

@@ -8,9 +8,10 @@
 set -euo pipefail
 # shellcheck source=proxy-scripts/cmd/lib/straas.sh
 . "$STRAAS_SCRIPTS/cmd/lib/straas.sh"
+# shellcheck source=proxy-scripts/cmd/lib/daemon.sh
+. "$STRAAS_SCRIPTS/cmd/lib/daemon.sh"
 
 ANSWER_S_MAX=2    # own server, on this node: anything slower is a server in trouble
-LOG_LINES_SHOWN=20
 
 conf=$STRAAS_PREFIX/etc/nats/straas
 logs=$STRAAS_PREFIX/var/log/nats
@@ -31,10 +32,7 @@ field() {
   return 0
 }
 
-if [[ ! -r $conf/nats.conf ]]; then
-  straas_result inactive
-  straas_fail "there is no $conf/nats.conf: the config stage has not run on this node (or NATS was removed)"
-fi
+straas_configured "$conf/nats.conf"
 name='' address='' port=''
 while IFS=': ' read -r key value; do
   value=${value#\"} value=${value%\"}
@@ -44,11 +42,9 @@ while IFS=': ' read -r key value; do
   esac
 done < "$conf/nats.conf"
 
-if ! pid=$("$conf/nats-ctl" pid); then
+if ! pid=$("$straas_ctl" pid); then
   straas_result inactive
-  for file in "$logs/nats.log" "$logs/console.log"; do
-    [[ -s $file ]] && { echo "--- last lines of $file"; tail -n "$LOG_LINES_SHOWN" "$file"; }
-  done
+  straas_show_logs "$logs/nats.log" "$logs/console.log"
   straas_fail "the NATS server's process is not running; its last words are above"
 fi
 

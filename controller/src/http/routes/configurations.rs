@@ -1,0 +1,62 @@
+//! The config repo.
+
+use crate::http::access::Reach::{All, Never, Own};
+use crate::http::configurations as of;
+use crate::http::route::Route;
+use crate::http::route::on::{read, remove, send, set};
+use crate::http::topologies::ListQuery;
+use straas_schemas::configuration::{
+    CommitView, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, TagRequest, TagView,
+};
+use straas_schemas::view::Page;
+
+/// See the module.
+pub fn routes() -> Vec<Route> {
+    let tree = |route: Route| {
+        route
+            .says("Lists a folder or reads a file of the config repo, at a branch, tag or commit.")
+            .may(Own, All, Never)
+            .answers::<ConfigNode>(200, "The folder or file; its ETag is the commit.")
+    };
+    let log = |route: Route| {
+        route
+            .says("Lists the commits that changed a path, newest first.")
+            .may(Own, All, Never)
+            .query::<ListQuery>()
+            .answers::<Page<CommitView>>(200, "A page.")
+    };
+    vec![
+        tree(read("/configurations/tree/{ref}", of::read_top)),
+        tree(read("/configurations/tree/{ref}/", of::read_top)),
+        tree(read("/configurations/tree/{ref}/{*path}", of::read)),
+        set("/configurations/tree/{ref}/{*path}", of::write)
+            .says("Writes a file: values of a topology's user.json, or for the platform anything on its branches.")
+            .may(Own, All, Never)
+            .takes::<ConfigWrite>()
+            .answers::<ConfigWritten>(200, "It is committed; the ETag is the commit."),
+        read("/configurations/tree/{ref}/tags", of::list_tags)
+            .says("Lists the tags of a branch.")
+            .may(Own, All, Never)
+            .query::<ListQuery>()
+            .answers::<Page<TagView>>(200, "A page."),
+        send("/configurations/tree/{ref}/tags", of::create_tag)
+            .says("Tags a commit of a branch, the newest if none is named.")
+            .may(Own, All, Never)
+            .takes::<TagRequest>()
+            .answers::<TagView>(201, "The tag."),
+        remove("/configurations/tree/{ref}/tags/{tag}", of::delete_tag)
+            .says("Removes a tag.")
+            .may(Own, All, Never)
+            .answers_with(204, "It is gone.", None),
+        read("/configurations/diff/{range}", of::diff)
+            .says("Tells what differs between two refs, written a...b, key by key.")
+            .may(Own, All, Never)
+            .answers::<ConfigDiff>(200, "The differences."),
+        log(read("/configurations/log/{ref}", of::log_top)),
+        log(read("/configurations/log/{ref}/{*path}", of::log)),
+        read("/configurations/effective/{component_id}", of::effective)
+            .says("Tells what every key comes to for a component, and which file and commit set it.")
+            .may(Own, All, Never)
+            .answers::<EffectiveView>(200, "The values."),
+    ]
+}

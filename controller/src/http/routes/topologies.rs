@@ -1,0 +1,135 @@
+//! Topologies, components, nodes: what there is, and changes of what is wanted.
+
+use super::{Begins as _, Works as _};
+use crate::http::access::Reach::{All, Never, Own};
+use crate::http::route::on::{alter, read, remove, send, set};
+use crate::http::route::{Content, Route};
+use crate::http::{body, commands, components, creation, dependencies, events, flex, nodes, rollouts, services};
+use crate::http::{topologies, topologies::TopologiesQuery};
+use straas_schemas::change::{ComponentPatch, FlexupRequest, RolloutOptions};
+use straas_schemas::command::{BatchView, CommandBatchRequest, CommandRequest, CommandView};
+use straas_schemas::topology::{ComponentRequest, TopologyRequest};
+use straas_schemas::view::{ComponentView, NodeView, Page, TopologyView, Why};
+
+/// See the module.
+pub fn routes() -> Vec<Route> {
+    vec![
+        read("/topologies", topologies::list)
+            .says("Lists topologies of the caller's tenant.")
+            .may(Own, All, All)
+            .query::<TopologiesQuery>()
+            .answers::<Page<TopologyView>>(200, "A page."),
+        send("/topologies", creation::create)
+            .says("Creates a topology.")
+            .may(Own, Own, Never)
+            .takes::<TopologyRequest>()
+            .works(),
+        read("/topologies/{id}", topologies::show)
+            .says("Shows a topology with its components, nodes and what each waits for.")
+            .may(Own, All, All)
+            .answers::<TopologyView>(200, "The topology."),
+        remove("/topologies/{id}", topologies::delete)
+            .says("Deletes a topology with all that belongs to it.")
+            .may(Own, Own, Never)
+            .works(),
+        send("/topologies/{id}/components", creation::add)
+            .says("Adds a component.")
+            .may(Own, Own, Never)
+            .takes::<ComponentRequest>()
+            .works(),
+        read("/topologies/{id}/events", events::of_topology)
+            .says("Follows what happens in a topology, from the beginning or from Last-Event-ID.")
+            .may(Own, All, Never)
+            .answers_with(200, "Events as they happen.", Some(Content::Events)),
+        send("/topologies/{id}/commands", commands::batches::on_topology)
+            .says("Runs a guest command on the nodes of a topology.")
+            .may(Own, Own, Never)
+            .takes::<CommandBatchRequest>()
+            .once_by_key()
+            .answers::<BatchView>(202, "The batch."),
+        read("/components/{id}", components::show)
+            .says("Shows a component.")
+            .may(Own, All, All)
+            .answers::<ComponentView>(200, "The component."),
+        send("/components/{id}", flex::up)
+            .says("Adds nodes to a component (flexup).")
+            .may(Own, Own, Never)
+            .takes::<FlexupRequest>()
+            .works(),
+        alter("/components/{id}", components::patch)
+            .says("Changes version, size or configuration of a component.")
+            .may(Own, Own, Never)
+            .takes::<ComponentPatch>()
+            .works(),
+        remove("/components/{id}", components::remove)
+            .says("Removes a component that nothing depends on.")
+            .may(Own, Own, Never)
+            .works(),
+        send("/components/{id}/services", services::start_all)
+            .says("Starts the services of all nodes of a component.")
+            .may(Own, Own, Never)
+            .works(),
+        remove("/components/{id}/services", services::stop_all)
+            .says("Stops the services of all nodes of a component; they stay stopped.")
+            .may(Own, Own, Never)
+            .works(),
+        set("/components/{id}/services", services::restart_all)
+            .says("Restarts the services of a component, node after node as permits allow.")
+            .may(Own, Own, Never)
+            .works(),
+        set("/components/{id}/tree/{ref}", rollouts::configure)
+            .says("Has a component take up a commit, tag or branch of its configuration; an older one is a rollback.")
+            .may(Own, Own, Never)
+            .may_take::<RolloutOptions>()
+            .works(),
+        send("/components/{id}/dependencies", dependencies::dependencies)
+            .says("Tells what a component depends on and what depends on it; with `depends_on`, changes it.")
+            .may(Own, Own, Never)
+            .may_take::<body::DependenciesRequest>()
+            .works()
+            .answers::<dependencies::Dependencies>(200, "What it depends on, where nothing was to be changed."),
+        send("/components/{id}/commands", commands::batches::on_component)
+            .says("Runs a guest command on the nodes of a component.")
+            .may(Own, Own, Never)
+            .takes::<CommandBatchRequest>()
+            .once_by_key()
+            .answers::<BatchView>(202, "The batch."),
+        read("/nodes", nodes::list)
+            .says("Lists nodes, page by page of their topologies.")
+            .may(Own, All, All)
+            .query::<nodes::NodesQuery>()
+            .answers::<Page<NodeView>>(200, "A page."),
+        read("/nodes/{id}", nodes::show).says("Shows a node.").may(Own, All, All).answers::<NodeView>(200, "The node."),
+        set("/nodes/{id}", nodes::replace)
+            .says("Replaces the host of a node; its name and settings stay.")
+            .may(Own, Own, Never)
+            .works(),
+        remove("/nodes/{id}", flex::down)
+            .says("Removes a node (flexdown).")
+            .may(Own, Own, Never)
+            .query::<flex::Down>()
+            .begins(),
+        read("/nodes/{id}/why", nodes::why)
+            .says("Tells the one reason why a node waits, with its evidence.")
+            .may(Own, All, Never)
+            .answers::<Why>(200, "The reason."),
+        send("/nodes/{id}/services", services::start)
+            .says("Starts the services of a node.")
+            .may(Own, Own, Never)
+            .works(),
+        remove("/nodes/{id}/services", services::stop)
+            .says("Stops the services of a node; they stay stopped over reboots and changes.")
+            .may(Own, Own, Never)
+            .works(),
+        set("/nodes/{id}/services", services::restart)
+            .says("Restarts the services of a node.")
+            .may(Own, Own, Never)
+            .works(),
+        send("/nodes/{id}/commands", commands::on_node)
+            .says("Runs a guest command on a node.")
+            .may(Own, Own, Never)
+            .takes::<CommandRequest>()
+            .once_by_key()
+            .answers::<CommandView>(202, "The command, queued."),
+    ]
+}

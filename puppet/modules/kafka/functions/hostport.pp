@@ -1,7 +1,0 @@
-# HOST:PORT, an IPv6 address in brackets.
-function kafka::hostport(Kafka::Address $host, Kafka::Port $port) >> String {
-  $host ? {
-    /:/     => "[${host}]:${port}",
-    default => "${host}:${port}",
-  }
-}

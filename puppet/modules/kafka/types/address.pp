@@ -1,5 +1,0 @@
-# An IPv4 or IPv6 address or a host name, as it may stand in server.properties: nothing that could end the line or the field.
-type Kafka::Address = Variant[
-  Pattern[/\A[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?\z/],
-  Pattern[/\A[0-9A-Fa-f:]{2,39}\z/]
-]

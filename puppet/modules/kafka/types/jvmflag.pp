@@ -1,2 +1,0 @@
-# One flag of the JVM, safe in a shell script without quotes.
-type Kafka::Jvmflag = Pattern[/\A-[A-Za-z0-9:+=._,\/%@-]+\z/]

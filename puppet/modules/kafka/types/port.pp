@@ -1,2 +1,0 @@
-# A TCP port that a server without root's rights can listen on.
-type Kafka::Port = Integer[1024, 65535]
