@@ -8,6 +8,9 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+/// A revocation at Keystone is honoured within a minute.
+const BELIEVED_S_MAX: u32 = 60;
+
 /// Everything the controller can be told at start.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -77,6 +80,14 @@ pub struct KeystoneAuth {
     /// Roles of the health-check service.
     #[serde(default)]
     pub health_check_roles: Vec<String>,
+    /// Seconds for which an answer about a token is believed: so long a token that was revoked at Keystone
+    /// is still good here.
+    #[serde(default = "half_a_minute")]
+    pub believed_s: u32,
+}
+
+const fn half_a_minute() -> u32 {
+    30
 }
 
 fn system_certificates() -> PathBuf {
@@ -267,6 +278,9 @@ impl Config {
         if !(1..=3650).contains(&config.agents.certificate_days) {
             return Err(invalid("[agents] certificate_days must be 1 to 3650".into()));
         }
+        if config.auth.keystone.as_ref().is_some_and(|auth| !(1..=BELIEVED_S_MAX).contains(&auth.believed_s)) {
+            return Err(invalid(format!("[auth.keystone] believed_s must be 1 to {BELIEVED_S_MAX}")));
+        }
         Ok(config)
     }
 
@@ -300,5 +314,19 @@ mod tests {
         check("data_dir = '/x'\n[api]\nlisten = '127.0.0.1:1'\ntls = true", Err("tls"));
         check("data_dir = '/x'\n[timing]\nheartbeat_ms = 0", Err("heartbeat_ms"));
         check("data_dir = '/x'\n[agents]\ncertificate_days = 0", Err("certificate_days"));
+    }
+
+    #[test]
+    fn what_keystone_says_is_believed_for_a_minute_at_most() {
+        let with = |more: &str| {
+            let must =
+                "url = 'http://k/v3'\nuser = 'straas'\npassword_file = '/p'\nproject = 'service'\nadmin_projects = []";
+            format!("data_dir = '/x'\n[auth.keystone]\n{must}\n{more}")
+        };
+        check(&with(""), Ok(()));
+        check(&with("believed_s = 60"), Ok(()));
+        check(&with("believed_s = 0"), Err("believed_s"));
+        check(&with("believed_s = 61"), Err("believed_s"));
+        check(&with("beleived_s = 6"), Err("beleived_s"));
     }
 }

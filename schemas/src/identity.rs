@@ -137,7 +137,7 @@ pub struct TokenRequest {
 #[serde(deny_unknown_fields)]
 pub struct TenantView {
     /// Its id: 1 to 64 of `a-z 0-9 - _`.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9_-]{0,63}$"))]
     pub id: String,
     /// Unix ms; given by the controller.
     #[serde(default)]
@@ -149,7 +149,7 @@ pub struct TenantView {
 #[serde(deny_unknown_fields)]
 pub struct UserRequest {
     /// His name: 1 to 64 of `a-z 0-9 - _ . @`.
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(regex(pattern = "^[a-z0-9][a-z0-9_.@-]{0,63}$"))]
     pub name: String,
     /// His password; without one he cannot log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -100,7 +100,11 @@ impl CliError {
         match self {
             Self::Problem(problem) => {
                 let (code, hint) = match problem.status {
-                    401 | 403 => (5, Some("name the file with your token: --token-file, or STRAAS_TOKEN_FILE")),
+                    401 => (5, Some("straas login, or name the file with your token: --token-file, or STRAAS_TOKEN_FILE")),
+                    403 => (5, Some("straas token who   (it says which tenant and role your token is for)")),
+                    404 if problem.detail.contains("tenant") => (3, Some("straas tenant list")),
+                    404 if problem.detail.contains("user") => (3, Some("straas user list")),
+                    404 if problem.detail.contains("token") => (3, Some("straas token list --all-tenants")),
                     404 if problem.detail.contains("job") => (3, Some("straas job list")),
                     404 if problem.detail.contains("component") => (3, Some("straas component list TOPOLOGY")),
                     404 if problem.detail.contains("tag") => (3, Some("straas config tag list TOPOLOGY")),

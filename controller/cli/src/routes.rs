@@ -148,6 +148,36 @@ mod tests {
         assert_eq!(CONFIG_DIFF.at(&["a...b"]), "/configurations/diff/a...b");
     }
 
+    /// What the API offers and no command needs, and why.
+    const NOT_NEEDED: [&str; 7] = [
+        "GET /components/{id}",            // shown with its topology
+        "GET /configurations/tree/{ref}/", // the same as without the slash
+        "GET /nodes/{id}/why",             // shown with its node
+        "GET /topologies/{id}/events",     // its jobs' events are followed
+        "GET /commands/{id}/output",       // shown with the command
+        "GET /users/{name}",               // shown in the list
+        "DELETE /auth/token",              // revoked by its id
+    ];
+
+    #[test]
+    fn no_route_of_the_document_is_missing() {
+        let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json"));
+        let document: serde_json::Value = serde_json::from_str(&document.expect("the document")).expect("json");
+        let plain = |path: &str| path.replace("{*", "{");
+        let known: Vec<_> = ALL.iter().map(|route| format!("{} {}", route.method, plain(route.path))).collect();
+        let mut offered = Vec::new();
+        for (path, operations) in document["paths"].as_object().expect("paths") {
+            let Some(path) = path.strip_prefix("/straas/v1.0") else { continue };
+            let methods = operations.as_object().expect("operations").keys();
+            offered.extend(methods.map(|method| format!("{} {path}", method.to_uppercase())));
+        }
+        let missing: Vec<_> =
+            offered.iter().filter(|route| !known.contains(route) && !NOT_NEEDED.contains(&route.as_str())).collect();
+        assert!(missing.is_empty(), "no command asks for {missing:#?}");
+        let stale: Vec<_> = known.iter().filter(|route| !offered.contains(route)).collect();
+        assert!(stale.is_empty(), "the API does not offer {stale:#?}");
+    }
+
     #[test]
     fn every_route_is_one_of_its_own() {
         for (i, route) in ALL.iter().enumerate() {

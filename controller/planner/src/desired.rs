@@ -4,10 +4,11 @@
 //! topology on two controllers at once makes the same node, not two. Ordinals of nodes that left
 //! are not given out again, so a place has one life only.
 
-use crate::observe::{Known, serves, works};
+use crate::observe::{Known, Silence, applied, opened, says, serves, silence, stopped, works};
 use crate::{Component, Group, Host, HostWish, Knowledge, NewNode, Node, NodeWish, PlanInput, Target, Topology};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
+use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::metadata::{ComponentMeta, Flavor, Membership, RoleMeta, VersionMeta};
 use straas_schemas::{Digest, Lifecycle, NodeId, TopologyId};
 
@@ -67,12 +68,19 @@ pub struct Desired<'a> {
 pub fn nodes(input: &PlanInput) -> Desired<'_> {
     let foreign = input.neighbours.iter();
     Desired {
-        own: places(&input.topology, &input.components, &input.nodes),
-        foreign: foreign.flat_map(|n| places(&n.topology, std::slice::from_ref(&n.component), &n.nodes)).collect(),
+        own: places(input, &input.topology, &input.components, &input.nodes),
+        foreign: foreign
+            .flat_map(|n| places(input, &n.topology, std::slice::from_ref(&n.component), &n.nodes))
+            .collect(),
     }
 }
 
-fn places<'a>(home: &'a Topology, components: &'a [Component], nodes: &'a [Node]) -> Vec<Wanted<'a>> {
+fn places<'a>(
+    input: &PlanInput,
+    home: &'a Topology,
+    components: &'a [Component],
+    nodes: &'a [Node],
+) -> Vec<Wanted<'a>> {
     if home.deleting {
         return Vec::new();
     }
@@ -107,15 +115,19 @@ fn places<'a>(home: &'a Topology, components: &'a [Component], nodes: &'a [Node]
                 }
             }
         }
-        let detained = detained(home, component, nodes, &out);
+        let detained = detained(input, home, component, nodes, &out);
         out.extend(detained);
     }
     out
 }
 
-/// Nodes that are to leave and that alone have the data: of members that change one at a time they
-/// stay as if they were wanted, until one works that stays.
+/// Nodes that are to leave and cannot yet: of members that change one at a time, those that alone
+/// have the data, until one works that stays; those that stand still while the others cannot work
+/// without them; and those that are in the middle of a step, until what they have is what they were
+/// told of, for nobody tells a leaver anything. Meanwhile they are as if they were wanted, and run,
+/// even if somebody stopped them before: what they are kept for takes their service.
 fn detained<'a>(
+    input: &PlanInput,
     home: &'a Topology,
     component: &'a Component,
     nodes: &'a [Node],
@@ -123,10 +135,13 @@ fn detained<'a>(
 ) -> Vec<Wanted<'a>> {
     let stepwise = meta(component).is_some_and(|meta| meta.membership == Membership::Stepwise);
     let stay = || wanted.iter().filter(|w| w.component.id == component.id);
-    if !stepwise || stay().any(|w| w.recorded.is_some_and(serves)) {
+    if !stepwise {
         return Vec::new();
     }
-    let leaves = |n: &&Node| n.component == component.id && serves(n) && !stay().any(|w| w.node.id == n.id);
+    let replaceable = stay().any(|w| w.recorded.is_some_and(serves));
+    let idle = stay().any(|w| !w.stopped()) && !stay().any(Wanted::works);
+    let tied = |n: &Node| serves(n) && (!replaceable || (idle && stopped(n)) || in_a_step(input, n));
+    let leaves = |n: &&Node| n.component == component.id && tied(n) && !stay().any(|w| w.node.id == n.id);
     let keep = |n: &'a Node| {
         let node = NewNode {
             id: n.id.clone(),
@@ -137,10 +152,16 @@ fn detained<'a>(
             ordinal: n.ordinal,
         };
         let group = component.groups.iter().find(|g| g.name == n.group)?;
-        let wish = component.wishes.get(&n.id).unwrap_or(&USUAL);
+        let wish = component.wishes.get(&n.id).filter(|wish| wish.lifecycle == Lifecycle::Running).unwrap_or(&USUAL);
         Some(Wanted { node, home, component, group, wish, recorded: Some(n) })
     };
     nodes.iter().filter(leaves).filter_map(keep).collect()
+}
+
+/// Whether a node works with something else than it was told of last, as far as is known.
+fn in_a_step(input: &PlanInput, node: &Node) -> bool {
+    let hears = node.host.is_up() && silence(input, node) != Silence::Unreachable;
+    hears && !says(node, ServiceStatus::Inactive) && opened(node) && !applied(node)
 }
 
 /// What the repos say of one node: all that is needed to assign it anything.

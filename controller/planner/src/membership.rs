@@ -154,11 +154,18 @@ impl<'a> Role<'_, 'a> {
         self.known.broken(node) || !serves(node)
     }
 
-    /// A leaver that does not work, or that does not know of a member, or was not configured with
-    /// what it knows: nobody configures it anew, so its host goes first and it is left out then.
+    /// A leaver that does not work, or that does not know of a member: nobody configures it anew, so
+    /// its host goes first and it is left out then.
     fn unasked(&self, node: &Node) -> bool {
-        let knows = |view: &BTreeSet<_>| view.is_superset(&self.base) && applied(node);
+        let knows = |view: &BTreeSet<_>| view.is_superset(&self.base);
         self.dead(node) || (self.base.contains(&node.id) && !self.views.get(&node.id).is_some_and(knows))
+    }
+
+    /// Whether nothing is lost with a member that does not work: it has no data, or of two the other
+    /// one has all that was ever agreed on, and works alone after that.
+    fn is_idle(&self, node: &Node) -> bool {
+        let other = || self.members(&self.base).any(|n| n.id != node.id && self.wanted(n) && serves(n));
+        !serves(node) || (self.base.len() == SMALL && self.dead(node) && other())
     }
 
     /// Whether a leaver that waits for its turn holds the present set, but for hosts that are gone.
@@ -187,7 +194,7 @@ impl<'a> Role<'_, 'a> {
                     || !self.views.values().any(|view| view.contains(&node.id))
                     || (last(node) && self.can_elect())
             } else {
-                self.unasked(node) && self.majority(&self.base, &dead)
+                self.unasked(node) && (self.majority(&self.base, &dead) || self.is_idle(node))
             };
             if go {
                 out.may_go.insert(&node.id);

@@ -153,15 +153,7 @@ impl<'a> Known<'a> {
 
     /// How long a node has been silent.
     pub fn silence(&self, node: &Node) -> Silence {
-        let Some((_, at)) = &node.heartbeat else { return Silence::Unheard };
-        let quiet = self.input.now_ms.saturating_sub(*at);
-        if quiet >= i64::from(self.input.settings.unreachable_after_ms) {
-            Silence::Unreachable
-        } else if quiet >= i64::from(self.input.settings.suspect_after_ms) {
-            Silence::Suspect
-        } else {
-            Silence::None
-        }
+        silence(self.input, node)
     }
 
     /// What of a component cannot be read, in words: its nodes keep what they have.
@@ -191,6 +183,19 @@ impl<'a> Known<'a> {
     }
 }
 
+/// How long a node has been silent.
+pub fn silence(input: &PlanInput, node: &Node) -> Silence {
+    let Some((_, at)) = &node.heartbeat else { return Silence::Unheard };
+    let quiet = input.now_ms.saturating_sub(*at);
+    if quiet >= i64::from(input.settings.unreachable_after_ms) {
+        Silence::Unreachable
+    } else if quiet >= i64::from(input.settings.suspect_after_ms) {
+        Silence::Suspect
+    } else {
+        Silence::None
+    }
+}
+
 /// Whether the node's service was seen to work when it was last looked at.
 pub fn works(node: &Node) -> bool {
     let validated = node.stages.get(&Stage::Validate);
@@ -202,9 +207,10 @@ pub fn serves(node: &Node) -> bool {
     node.converged_generation > 0
 }
 
-/// Whether the node has not worked on any host yet, as far as is known.
+/// Whether the node has not worked on any host yet, as far as is known. One that was stopped before
+/// it was ever configured is settled, and has not worked either.
 pub fn newcomer(node: &Node) -> bool {
-    !serves(node) && node.incarnation <= 1
+    node.incarnation <= 1 && !(serves(node) && node.stages.contains_key(&Stage::Config))
 }
 
 /// Whether the node confirmed its newest assignment: every stage of it is done.

@@ -81,6 +81,17 @@ fn asked(node: &Node) -> Option<(Stage, &Digest)> {
     (current && gated && ask.digest.is_well_formed()).then_some((ask.stage, &ask.digest))
 }
 
+/// Whether a node waits for a permit.
+pub fn asks(node: &Node) -> bool {
+    asked(node).is_some()
+}
+
+/// Whether a node was seen to work with what it was configured with last: else it may be down.
+fn seen(node: &Node) -> bool {
+    let at = |stage| node.stages.get(&stage).map_or(i64::MIN, |(_, at)| *at);
+    works(node) && at(Stage::Validate) >= at(Stage::Config)
+}
+
 /// Whether a node's facts say that it goes last.
 pub fn goes_last(node: &Node, disruption: &Disruption) -> bool {
     let facts = service(node).1;
@@ -127,7 +138,7 @@ impl<'a> Permits<'a> {
             } else if !budget.unsettled.is_empty() {
                 budget.unsettled.clone()
             } else {
-                budget.spent_on(node)
+                budget.spent_on(node, &BTreeSet::new())
             };
             if waits.is_empty() {
                 self.replaced.insert(&node.id);
@@ -141,12 +152,22 @@ impl<'a> Permits<'a> {
 
     fn judge(&mut self, budget: &mut Budget<'_, 'a>, mut asking: Vec<&'a Node>, barred: bool, drafted: &Drafted<'a>) {
         let down = |node: &Node| !says(node, ServiceStatus::Active);
-        asking.sort_by_key(|node| (!down(node), goes_last(node, budget.disruption), node.ordinal));
+        asking.sort_by_key(|node| {
+            let again = held(node).then(|| seen(node));
+            (!down(node), again.is_none(), again, goes_last(node, budget.disruption), node.ordinal)
+        });
+        // what they hold permits for has changed: of these, too, not all at once
+        let mut again: BTreeSet<&NodeId> = asking.iter().filter(|n| held(n) && !down(n)).map(|n| &n.id).collect();
         for node in asking.into_iter().filter(|n| !self.replaced.contains(&n.id)).collect::<Vec<_>>() {
             let Some((stage, digest)) = asked(node) else { continue };
             let given = Grant::Given(stage, digest.clone());
-            let grant = if held(node) || (serves(node) && down(node)) {
+            let grant = if down(node) && (held(node) || serves(node)) {
                 given
+            } else if again.remove(&node.id) {
+                match budget.spent_on(node, &again) {
+                    spent if spent.is_empty() => given,
+                    spent => Grant::Waits(spent),
+                }
             } else if down(node) {
                 Grant::Free(stage)
             } else if barred {
@@ -155,7 +176,7 @@ impl<'a> Permits<'a> {
                 Grant::Unsettled(budget.unsettled.clone())
             } else {
                 let first = budget.before(node, drafted);
-                let spent = budget.spent_on(node);
+                let spent = budget.spent_on(node, &BTreeSet::new());
                 match (first.is_empty(), spent.is_empty()) {
                     (false, _) => Grant::Last(first),
                     (true, true) => given,
@@ -233,10 +254,10 @@ impl<'k, 'a> Budget<'k, 'a> {
         self.emptied.contains(&node.id) || !node.host.is_up() || !serves(node)
     }
 
-    /// Who has used up the budget, if it is used up for `node`.
-    fn spent_on(&self, node: &Node) -> Vec<String> {
-        let others: Vec<String> =
-            self.others(node).filter(|n| self.disturbed.contains(&n.id)).map(|n| n.name.clone()).collect();
+    /// Who has used up the budget, if it is used up for `node`, but for these that only wait.
+    fn spent_on(&self, node: &Node, waiting: &BTreeSet<&NodeId>) -> Vec<String> {
+        let counts = |n: &&Node| self.disturbed.contains(&n.id) && !waiting.contains(&n.id);
+        let others: Vec<String> = self.others(node).filter(counts).map(|n| n.name.clone()).collect();
         match self.disruption.max_unavailable as usize {
             0 => vec!["nobody: no node may be disturbed".to_owned()],
             max if others.len() < max => Vec::new(),

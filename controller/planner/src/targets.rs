@@ -15,7 +15,7 @@
 
 use crate::desired::{self, Wanted};
 use crate::observe::{Known, confirmed, serves, works};
-use crate::permits::goes_last;
+use crate::permits::{asks, goes_last, held};
 use crate::{Component, Node, Quarantined, Revert, Rollout, Target, digests};
 use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::view::RolloutPhase;
@@ -207,10 +207,7 @@ fn canaries<'a>(
     let mut picked = BTreeSet::new();
     let trials: BTreeSet<_> = nodes.iter().map(|(w, _)| trial_of(w, own)).collect();
     let alone = trials.len() == nodes.len();
-    let everybody = nodes.iter().all(|(w, n)| n.assignment.is_none() || arrived(n, w));
-    if everybody && !alone {
-        return picked;
-    }
+    let everybody = !alone && nodes.iter().all(|(w, n)| n.assignment.is_none() || arrived(n, w));
     let disruption = desired::meta(component).map(|meta| &meta.disruption);
     let last = |node: &Node| disruption.is_some_and(|d| goes_last(node, d));
     for trial in trials {
@@ -221,6 +218,11 @@ fn canaries<'a>(
         if able.is_empty() || trying.iter().any(|n| confirmed(n) && works(n) && !known.broken(n)) {
             continue;
         }
+        let failing = |n: &&Node| wave.failing.iter().any(|f| f.node.id == n.id);
+        let hopeless = !trying.is_empty() && trying.iter().all(failing) && !trying.iter().any(|n| confirmed(n));
+        if everybody && !hopeless {
+            continue;
+        }
         wave.phase = RolloutPhase::Canary;
         if trying.is_empty() {
             let well = able.iter().filter(|n| known.reachable(n) && !known.broken(n));
@@ -229,9 +231,14 @@ fn canaries<'a>(
             picked.extend(best.map(|n| &n.id));
             continue;
         }
-        let of_it = |n: &&Node| wave.failing.iter().any(|f| f.node.id == n.id);
-        if trying.iter().all(of_it) {
-            let first = wave.failing.iter().find(|f| trying.iter().any(|n| n.id == f.node.id));
+        // those that had nothing to lose got it beside them: while these fail, nobody else gets a permit
+        let of_trial = |f: &&Failing<'_>| {
+            let tried = |(w, n): &Pair<'a>| n.id == f.node.id && trial_of(w, own) == trial;
+            nodes.iter().any(tried) && (trying.iter().any(|n| n.id == f.node.id) || known.broken(f.node))
+        };
+        let under_way = |n: &&Node| !failing(n) && (held(n) || !asks(n));
+        if trying.iter().all(failing) || !trying.iter().any(under_way) {
+            let first = wave.failing.iter().find(of_trial);
             wave.revert = first.map(|f| revert(component, wave.rollout, trial.1, f));
         }
         wave.canaries.extend(trying);

@@ -145,6 +145,7 @@ fn begin(request: &Request) -> Option<AuditBegin> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditQuery {
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
     marker: Option<String>,
     /// Of this caller.

@@ -94,6 +94,9 @@ pub async fn authenticate(
     let reach = access.reach(rank);
     if reach == Reach::Never {
         return Err(ApiError::forbidden(match rank {
+            Rank::Nobody if person.token.tenant.is_some() => {
+                "none of your roles in this tenant gives you any right here: ask for one that does, or choose another tenant"
+            }
             Rank::Nobody => "this token is for no tenant yet: choose one with POST /straas/v1.0/auth/tokens",
             _ => "this is not for your role",
         }));

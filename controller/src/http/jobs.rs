@@ -88,6 +88,7 @@ pub async fn current(app: &App, record: &JobRecord) -> Result<Job, ApiError> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobsQuery {
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
     marker: Option<String>,
     /// Only of this topology (id), which may be gone.

@@ -34,6 +34,7 @@ pub struct Mutation {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
+    #[schemars(range(min = 1, max = 500))]
     pub limit: Option<u32>,
     pub marker: Option<String>,
 }
@@ -84,6 +85,7 @@ pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, Ap
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TopologiesQuery {
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
     marker: Option<String>,
     /// Everybody's, for who may see them.

@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::secrets;
+use crate::snapshot;
 use crate::stop::Stop;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -108,7 +109,7 @@ async fn work(app: &App, node: &NodeId, topology: &TopologyId, task: Task, unwan
     };
     let done = match task {
         Task::Make(wish) => make(app, &wish, unwanted).await,
-        Task::Remove(number) => remove(app, node, number).await,
+        Task::Remove(number) => remove(app, topology, node, number).await,
     };
     drop(slot);
     let error = match done {
@@ -217,10 +218,17 @@ fn spec(app: &App, wish: &Wish, template: crate::BootTemplate, token: String) ->
     }
 }
 
-async fn remove(app: &App, node: &NodeId, number: u32) -> Result<(), Error> {
+async fn remove(app: &App, topology: &TopologyId, node: &NodeId, number: u32) -> Result<(), Error> {
     let snapshot = app.store.node(node).await?;
     if snapshot.as_ref().is_some_and(|snapshot| snapshot.host.number > number) {
         tracing::debug!(%node, number, "that host was replaced already");
+        return Ok(());
+    }
+    // it may have waited long, and what is removed does not come back: the node may be wanted again
+    let plan = snapshot::planned(app, topology).await?;
+    if snapshot.is_some() && plan.is_some_and(|plan| !plan.no_hosts.contains(node) && !plan.forget_nodes.contains(node))
+    {
+        tracing::info!(%node, number, "its host is not to go any more");
         return Ok(());
     }
     app.hosts.destroy(node.as_str()).await?;

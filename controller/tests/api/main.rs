@@ -18,6 +18,8 @@ mod database;
 mod elsewhere;
 mod hosts;
 mod identity;
+mod keystone;
+mod keystone_server;
 mod life;
 mod logs;
 mod neighbours;

@@ -78,7 +78,7 @@ fn neighbours_do_not_hear_each_other() {
 async fn everywhere(cluster: &Cluster) -> Result<()> {
     let all = ["command", "run", "admin-cmd/disk-usage", "--topology", "west", "--concurrency", "2"];
     let said = cluster.typed(&all).await?;
-    ensure!(said.matches("succeeded").count() == 3 && !said.contains("east-"), "it says {said}");
+    ensure!(said.contains("3 succeeded") && !said.contains("east-"), "it says {said}");
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::world::World;
 use std::collections::BTreeMap;
 use straas_planner::{Component, Host, HostWish, Node, OperationRun, Plan, Revert, Reverted, plan};
 use straas_schemas::command::CommandStanding;
+use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::job::JobKind;
 use straas_schemas::{Assignment, ComponentId, JobId, NodeId};
 
@@ -283,7 +284,16 @@ impl World {
         if self.node(id).is_some_and(|n| n.host_number > number) || self.is_to_stay(id) {
             return;
         }
-        if self.is_wanted(id) && self.agents.get(id).is_some_and(|a| a.active && self.works(id)) {
+        // one that nobody hears of, or that says that it is down, is replaced at once: that is no disturbance
+        let heard = |n: &Node| {
+            let beat = n
+                .heartbeat
+                .as_ref()
+                .filter(|(_, at)| self.store.now_ms - at < i64::from(self.store.settings.unreachable_after_ms));
+            beat.is_some_and(|(beat, _)| beat.service == ServiceStatus::Active)
+        };
+        let seems_well = self.store.nodes.iter().find(|n| n.id == *id).is_some_and(heard);
+        if self.is_wanted(id) && seems_well && self.agents.get(id).is_some_and(|a| a.active && self.works(id)) {
             self.taken.insert(id.clone());
         }
         self.remove_machine(id);

@@ -4,9 +4,11 @@
 mod agent;
 mod carry;
 mod catalog;
+mod changes;
 mod fixture;
 mod foreign;
 mod garbage;
+mod guards;
 mod histories;
 mod requests;
 mod script;

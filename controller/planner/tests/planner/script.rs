@@ -20,8 +20,9 @@
 //! services stop|start|restart COMPONENT [NODE]
 //! flexup COMPONENT N | flexdown COMPONENT NODE...
 //! replace NODE | remove COMPONENT | pause JOB | resume JOB
-//! round [N] | go                                   the world goes on by itself; until nothing is new
-//! cut | slow | stuck NODE..., heal                 in rounds: not heard of, runs nothing, never enrols
+//! round [N] | go | works                           the world goes on by itself; until nothing is new; untold
+//! cut | slow | stuck | homeless NODE..., heal      in rounds: unheard, runs nothing, never enrols, gets no host
+//! mute NODE | cure NODE                            whatever it is configured with, it does not work; it does
 //! fails | undone VERB C/NODE, shows NODE FACT N    of operations; what `validate` finds out
 //! ```
 //! `*` stands for every node.
@@ -38,6 +39,9 @@ use straas_planner::{OpenJob, Plan};
 use straas_schemas::assignment::Assignment;
 use straas_schemas::job::{Job, JobKind, Step};
 use straas_schemas::{Gate, NodeId, Stage};
+
+/// Runs of a stage that are told.
+const TOLD: u32 = 3;
 
 /// Tells a story and returns it with the planner's part in it.
 pub fn tell(story: &str) -> String {
@@ -62,6 +66,8 @@ struct Teller {
     slow: BTreeSet<NodeId>,
     /// Nodes whose new hosts do not enrol.
     stuck: BTreeSet<NodeId>,
+    /// Nodes for which no host can be made.
+    homeless: BTreeSet<NodeId>,
     /// Keys of operations that fail, and of those that do not end.
     failing: BTreeSet<String>,
     undone: BTreeSet<String>,
@@ -76,6 +82,7 @@ impl Teller {
             cut: BTreeSet::new(),
             slow: BTreeSet::new(),
             stuck: BTreeSet::new(),
+            homeless: BTreeSet::new(),
             failing: BTreeSet::new(),
             undone: BTreeSet::new(),
         }
@@ -126,13 +133,20 @@ impl Teller {
             ["wait", seconds] => self.world.store.now_ms += 1000 * seconds.parse::<i64>().expect("seconds"),
             ["settle"] => self.settle(),
             ["go"] => self.goes_on(),
+            ["works"] => {
+                let told = self.out.clone();
+                self.goes_on();
+                self.out = told;
+            }
+            ["homeless", names @ ..] => self.homeless.extend(self.nodes(names)),
             ["round"] => _ = self.round(),
             ["round", times] => (0..times.parse::<u32>().expect("a number")).for_each(|_| _ = self.round()),
             ["cut", names @ ..] => self.cut.extend(self.nodes(names)),
             ["slow", names @ ..] => self.slow.extend(self.nodes(names)),
             ["stuck", names @ ..] => self.stuck.extend(self.nodes(names)),
             ["heal"] => {
-                [&mut self.cut, &mut self.slow, &mut self.stuck].into_iter().for_each(BTreeSet::clear);
+                let nodes = [&mut self.cut, &mut self.slow, &mut self.stuck, &mut self.homeless];
+                nodes.into_iter().for_each(BTreeSet::clear);
                 [&mut self.failing, &mut self.undone].into_iter().for_each(BTreeSet::clear);
             }
             ["fails", key @ ..] => drop(self.failing.insert(key.join(" "))),
@@ -195,6 +209,8 @@ impl Teller {
                 self.look(id);
             }
             "look" => self.look(id),
+            "cure" => self.world.agents.get_mut(id).expect("an agent").insane = false,
+            "mute" => self.world.agents.get_mut(id).expect("an agent").insane = true,
             other => panic!("no command {other:?}"),
         }
     }
@@ -222,12 +238,13 @@ impl Teller {
             text.iter().for_each(|text| self.say(text));
             return done.is_some();
         };
-        let outcome = agent.records[&stage].outcome;
-        self.say(&format!(
-            "{}: {stage} {}",
-            agent.name,
-            outcome.map_or("?".to_owned(), |o| format!("{o:?}").to_lowercase())
-        ));
+        let (outcome, attempt) = (agent.records[&stage].outcome, agent.records[&stage].attempt);
+        let word = outcome.map_or("?".to_owned(), |o| format!("{o:?}").to_lowercase());
+        // what fails again and again is told three times
+        if attempt <= TOLD {
+            let text = format!("{}: {stage} {word}", agent.name);
+            self.say(&text);
+        }
         outcome == Some(straas_schemas::Outcome::Succeeded)
     }
 
@@ -305,7 +322,9 @@ impl Teller {
         let mut lines = Vec::new();
         lines.extend(plan.add_nodes.iter().map(|n| format!("+ node {}", n.name)));
         lines.extend(plan.forget_nodes.iter().map(|id| format!("- node {}", self.name(id))));
-        let missing = |id: &NodeId| self.world.store.nodes.iter().any(|n| n.id == *id && !n.host.is_up());
+        let missing = |id: &NodeId| {
+            self.world.store.nodes.iter().any(|n| n.id == *id && !n.host.is_up()) && !self.homeless.contains(id)
+        };
         lines.extend(plan.hosts.iter().filter(|h| missing(&h.node)).map(|h| format!("+ host {}", h.name)));
         lines.extend(plan.no_hosts.iter().map(|id| format!("- host {}", self.name(id))));
         let mut assigned: Vec<_> = plan.assignments.iter().map(assigned).collect();

@@ -170,7 +170,10 @@ impl World {
                 }
                 ReportBody::Converged { generation } => {
                     node.converged_generation = node.converged_generation.max(*generation);
-                    self.served.insert(id.clone());
+                    // one that was stopped before it was ever configured has not worked
+                    if node.stages.contains_key(&Stage::Config) {
+                        self.served.insert(id.clone());
+                    }
                 }
                 ReportBody::Refused { offered, reason, .. } => node.refused = Some((*offered, reason.clone())),
                 ReportBody::Command(end) => {
@@ -241,6 +244,10 @@ impl World {
         let (task, _) = self.agents.get(id)?.running.clone()?;
         let works = self.works(id);
         let alone = self.stands_alone(id);
+        if task == Task::Stage(Stage::Validate) && works {
+            // it is there again: that its new host is lost, too, is not our doing
+            self.taken.remove(id);
+        }
         let agent = self.agents.get_mut(id)?;
         let assignment = agent.assignment.as_ref()?;
         let bad_package = assignment.packages.iter().any(|p| p.version.contains("bad"));

@@ -36,6 +36,7 @@ const OUTPUT_LATE_MAX_MS: i64 = 5_000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandsQuery {
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
     marker: Option<String>,
     node: Option<NodeId>,

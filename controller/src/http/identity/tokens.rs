@@ -81,6 +81,7 @@ pub async fn revoke_own(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokensQuery {
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
     marker: Option<String>,
     #[serde(default)]

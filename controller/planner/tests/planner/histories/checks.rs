@@ -166,7 +166,8 @@ impl History {
         let (last, name) = (node.assignment.as_ref(), &node.name);
         assert_eq!(new.generation, last.map_or(0, |a| a.generation) + 1, "generations rise by one");
         assert!(last.is_none_or(|a| a.content_digest() != new.content_digest()), "a generation without a change");
-        let stops = stopped(component, &node.id);
+        // one that leaves runs as long as the others need it, whatever was wanted of it before
+        let stops = stopped(component, &node.id) && self.is_wanted(node, component);
         assert_eq!(new.lifecycle == Lifecycle::Stopped, stops, "{name} is not as it is to be: stopped {stops}");
         assert_eq!(new.context["node"]["ordinal"], node.ordinal, "{name} has another number");
         self.check_scripts(component, node, new);
@@ -223,7 +224,8 @@ impl History {
         let others = nodes().filter(able).filter(concerned).filter(|n| n.role == node.role && n.id != node.id);
         // one that does not work has nothing to lose: it may have it, and proves nothing
         let first = others.filter(|n| !says(n, ServiceStatus::Inactive)).all(|n| !has(&n));
-        let canary = able(&node) && first;
+        // one that is to leave and is still needed is as good a canary as any
+        let canary = !stopped(component, &node.id) && first;
         assert!(through || canary, "{} gets {:?} before a canary worked", node.name, words(&component.target));
     }
 
@@ -312,9 +314,10 @@ impl History {
         if component.removed || self.world.store.topology.deleting || component.target.known.is_err() {
             return;
         }
-        if self.is_wanted(node, component) {
-            let wish = component.wishes.get(id).map_or(0, |wish| wish.replacements);
-            if wish > node.host_number && self.seems_well(node) {
+        let replaced = component.wishes.get(id).is_some_and(|wish| wish.replacements > node.host_number);
+        // what was begun as a replacement ends as one, wanted meanwhile or not
+        if replaced || self.is_wanted(node, component) {
+            if replaced && self.seems_well(node) {
                 let others: Vec<String> =
                     self.world.down_by_us(&component.id).into_iter().filter(|n| *n != node.name).collect();
                 let max = self.world.meta_of(id).map_or(1, |m| m.disruption.max_unavailable as usize);

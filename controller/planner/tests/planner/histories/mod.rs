@@ -37,12 +37,10 @@ use straas_schemas::{Assignment, CommandId, ComponentId, JobId, NodeId, Stage};
 /// Histories of one run of the test: as many as a debug build tells in less than a minute.
 const HISTORIES: u64 = 24;
 /// Seeds that do not hold yet, left out unless they are asked for: each is a finding to look into.
-/// 5, 41: a permit that is held while inputs change lets two nodes of two roles be configured at once;
-/// 7: a stepwise leaver goes although another counts on it; 20, 55, 57, 58, 67: a leaver without
-/// a host's data, or one that is stopped, in a set of two holds up the others; 27: a canary
-/// whose component never settles is on trial for ever; 32: a set that grows while it is created is
-/// not changed one at a time; 75: permits of three nodes at once after inputs changed under them.
-const OPEN: [u64; 11] = [5, 7, 20, 27, 32, 41, 55, 57, 58, 67, 75];
+/// 32: a set that grows while it is created, before anybody is known to work, does not change one at a time;
+/// 86: members that all leave together with newcomers do not come to rest; 18, 21: a node that is to
+/// leave and is still needed goes first with a change.
+const OPEN: [u64; 4] = [18, 21, 32, 86];
 /// Random steps of one history.
 const STEPS: u64 = 500;
 /// Histories that are run to find out which steps a failure needs.

@@ -155,7 +155,7 @@ impl Teller {
             self.world.remove_host(id, number);
         }
         for wish in &plan.hosts {
-            self.world.make_host(wish, false);
+            self.world.make_host(wish, self.homeless.contains(&wish.node));
             let up = self.world.node(&wish.node).is_some_and(|n| n.host == Host::Up);
             let enrolled = self.world.machines.get(&wish.node).is_some_and(|m| m.enrolled);
             if up && !enrolled && !self.stuck.contains(&wish.node) {

@@ -1,0 +1,212 @@
+//! What must not happen, one situation each: a story, what it has to say from some point on, and
+//! what it must not.
+//!
+//! Faults that were planted in the planner one at a time, and what fails then (`histories` fails for
+//! most of them, too):
+//!
+//! | Fault | Caught by |
+//! |---|---|
+//! | no waiting between two steps of a membership | `the_next_member_…`, both |
+//! | all leavers of a membership go at once | `members_leave_one_at_a_time` |
+//! | hosts without data join at once | `hosts_without_data_join_one_at_a_time` |
+//! | a new host counts for nothing where members are free | story `a_new_host_that_does_not_work_…` |
+//! | who never was a member takes the budget | `a_joiner_that_never_worked_…` and its story |
+//! | `max_unavailable` is ignored | `one_host_is_replaced_at_a_time`, most stories |
+//! | a silent node loses its permit | `a_silent_node_keeps_its_permit`, story `a_change_goes_…` |
+//! | a permit is lost when inputs change | `a_permit_is_held_while_what_it_is_for_changes` |
+//! | a host is replaced without a look at the budget | `one_host_is_replaced_at_a_time` |
+//! | a node that is told to stop is not counted | `who_was_told_to_stop_…` |
+//! | the leader does not go last | story `a_change_goes_node_by_node_and_the_leader_last` |
+//! | facts that must settle are ignored | `nobody_is_disturbed_while_copies_are_owed`, `foreign` |
+//! | no canary; a canary need not work | `workflows::an_upgrade_whose_canary_fails_…` |
+//! | a failed canary is not turned back; after one failure | `what_failed_on_a_canary_…` and its story |
+//! | nothing goes into quarantine | `what_failed_on_a_canary_…` and its story |
+//! | a paused change reaches nodes, or disturbs them | `a_paused_change_…` and its story |
+//! | a held change disturbs nodes | `a_change_that_is_held_disturbs_nobody` and its story |
+//! | scripts of one node are those of all | story `scripts_of_one_node_reach_that_node_alone` |
+//! | a host goes before its `leave` is done | `a_host_is_drained_before_it_goes` |
+//! | `join` before the newcomer works | `a_newcomer_is_joined_once_it_works_and_once` |
+//! | an operation is done again after it succeeded | the same, `foreign` |
+//! | an operation that failed is tried again at once | `an_operation_that_failed_…` |
+//! | two nodes of a component move at once | `one_node_of_a_component_moves_at_a_time` |
+//! | the gate of a dependency is open; of what is prepared there | `it_waits_for_what_it_depends_on_…` |
+//! | an opened gate closes when a dependency stumbles | story `two_components_…`, `foreign` |
+//! | newcomers are listed to others before they work | `foreign::what_is_listed_there_…` |
+//! | a lost host's last address is forgotten | story `the_peers_of_a_lost_host_keep_its_address` |
+//! | a replaced node gets another number; a number is given out again | `workflows`, `a_replaced_node_…` |
+//! | a stopped node is started by a change | `who_is_to_stand_still_…` |
+//! | a generation is not raised | everything; in what is kept as it is: `histories` |
+//! | a commit elsewhere runs a stage | `foreign`, `histories` |
+//! | the only one with the data leaves | `workflows::the_only_one_with_the_data_…` |
+//! | a node is forgotten before its host is gone | story `deletion_…` |
+
+use crate::script::tell;
+
+/// Tells a story; of its second part all of `says` is said, and none of `never`.
+#[track_caller]
+fn check(given: &str, then: &str, says: &[&str], never: &[&str]) {
+    let told = tell(&format!("{given}\n# now\n{then}"));
+    let (_, now) = told.split_once("# now\n").expect("a second part");
+    for text in says {
+        assert!(now.contains(text), "not said: {text}\n{now}");
+    }
+    for text in never {
+        assert!(!now.contains(text), "said: {text}\n{now}");
+    }
+}
+
+const FIVE: &str = "cluster zk zookeeper 5\ncreate\nworks";
+const THREE: &str = "cluster zk zookeeper 3\ncreate\nworks";
+const KAFKA: &str = "cluster zk zookeeper 1\ncluster kf kafka 2 after zk\ncreate\nworks";
+
+#[test]
+fn the_next_member_leaves_when_all_know_of_the_last() {
+    let told = "flexdown zk zk-4 zk-5\ngo";
+    check(&format!("{FIVE}\nslow zk-1"), told, &["t-zk-1 gets 4"], &["- host", "t-zk-1 gets 5"]);
+    check(FIVE, told, &["- host t-zk-5", "- host t-zk-4", "job-2 Succeeded"], &[]);
+}
+
+#[test]
+fn the_next_member_joins_when_all_work() {
+    let first = format!("{THREE}\nflexup zk 2\nround 1\nslow zk-4");
+    check(&first, "go\nwhy", &["t-zk-5: AwaitingMembership"], &["t-zk-5: config", "t-zk-1 gets 5"]);
+    check(&first, "go\nheal\ngo", &["t-zk-4: config", "t-zk-5: config", "job-2 Succeeded"], &[]);
+}
+
+#[test]
+fn hosts_without_data_join_one_at_a_time() {
+    let lost = format!("{FIVE}\ngone zk-4 zk-5\nround 1\nslow zk-4 zk-5\nheal\nslow zk-4");
+    check(&lost, "go\nwhy", &["t-zk-5: AwaitingMembership"], &["t-zk-5: config"]);
+    check(&lost, "go\nheal\ngo", &["t-zk-4: config", "t-zk-5: config"], &[]);
+}
+
+#[test]
+fn members_leave_one_at_a_time() {
+    check(FIVE, "flexdown zk zk-4 zk-5\nround 1", &["t-zk-1 gets"], &["- host"]);
+}
+
+#[test]
+fn a_host_is_drained_before_it_goes() {
+    let undone = format!("{KAFKA}\nundone leave c-kf/t-kf-2");
+    check(&undone, "flexdown kf kf-2\ngo", &["is to do: leave c-kf/t-kf-2, try 1"], &["- host", "try 2"]);
+    check(&undone, "flexdown kf kf-2\ngo\nheal\ngo", &["leave c-kf/t-kf-2 is done", "- host t-kf-2"], &["try 2"]);
+}
+
+#[test]
+fn a_newcomer_is_joined_once_it_works_and_once() {
+    let slow = format!("{KAFKA}\nflexup kf 1\nround 1\nslow kf-3");
+    check(&slow, "go", &[], &["is to do: join"]);
+    check(&slow, "go\nheal\ngo\nreplace kf-3\ngo", &["join c-kf/t-kf-3, try 1", "Succeeded"], &["try 2"]);
+}
+
+#[test]
+fn an_operation_that_failed_is_tried_again_after_a_while() {
+    let failing = format!("{KAFKA}\nflexup kf 1\nfails join c-kf/t-kf-3");
+    check(&failing, "round 6", &["join c-kf/t-kf-3 failed"], &["try 2"]);
+    check(&failing, "round 6\nwait 10\nheal\ngo", &["join c-kf/t-kf-3, try 2", "job-2 Succeeded"], &["try 3"]);
+}
+
+#[test]
+fn one_node_of_a_component_moves_at_a_time() {
+    let two = format!("{KAFKA}\nflexup kf 2\nundone join c-kf/t-kf-3");
+    check(&two, "go", &["join c-kf/t-kf-3, try 1"], &["join c-kf/t-kf-4"]);
+}
+
+#[test]
+fn nobody_is_disturbed_while_copies_are_owed() {
+    let owed = format!("{KAFKA}\nshows kf-1 under_replicated 3\nround 2");
+    check(&owed, "configure kf c2=9 at-once\ngo", &["t-kf-1: pre_config"], &["PERMITTED"]);
+    check(&owed, "configure zk c2=9 at-once\ngo", &["t-zk-1: pre_config"], &["PERMITTED"]);
+    check(&owed, "configure kf c2=9 at-once\ngo\nshows kf-1 under_replicated 0\ngo", &["c-kf is rolled out"], &[]);
+}
+
+#[test]
+fn it_waits_for_what_it_depends_on_and_for_what_is_prepared_there() {
+    let created = "cluster zk zookeeper 1\ncluster kf kafka 1 after zk\ncreate";
+    check(
+        &format!("{created}\nround 1\nslow zk-1"),
+        "go",
+        &["t-kf-1 gets 2: pre_config closed (waiting for component zk to work)"],
+        &["t-kf-1: pre_config"],
+    );
+    let unprepared = format!("{created}\nundone prepare c-kf/c-zk");
+    check(&unprepared, "go", &["is to do: prepare c-kf/c-zk"], &["t-kf-1: pre_config"]);
+}
+
+#[test]
+fn a_permit_is_held_while_what_it_is_for_changes() {
+    let held = format!("{THREE}\nconfigure zk c2=9 at-once\nround 1\nslow zk-1\nround 1\ncut zk-1");
+    check(&held, "configure zk c3=8 at-once\ngo", &["t-zk-2: pre_config"], &["t-zk-2: config", "t-zk-3: config"]);
+    check(&held, "configure zk c3=8 at-once\ngo\nheal\ngo", &["c-zk is rolled out"], &[]);
+}
+
+#[test]
+fn a_silent_node_keeps_its_permit() {
+    let held = format!("{THREE}\nconfigure zk c2=9 at-once\nround 1\nslow zk-1\nround 1\ncut zk-1\nwait 600");
+    check(&held, "go", &[], &["PERMITTED"]);
+    check(&held, "heal\ngo", &["c-zk is rolled out"], &[]);
+}
+
+#[test]
+fn one_host_is_replaced_at_a_time() {
+    let first = format!("{THREE}\nreplace zk-1\nround 1\nslow zk-1\nreplace zk-2");
+    check(&first, "go", &[], &["- host t-zk-2"]);
+    check(&first, "go\nheal\ngo\nview", &["- host t-zk-2", "Active: zk Active"], &[]);
+}
+
+#[test]
+fn a_replaced_node_keeps_its_number_and_one_that_left_takes_it_along() {
+    let replaced = format!("{THREE}\nreplace zk-2\nworks");
+    check(&replaced, "view\nround 3", &["Active: zk Active"], &["gets"]);
+    check(&format!("{THREE}\nflexdown zk zk-2\nworks"), "flexup zk 1\ngo", &["+ node t-zk-4"], &["+ node t-zk-2"]);
+}
+
+#[test]
+fn who_is_to_stand_still_is_not_started_by_a_change() {
+    let stopped = format!("{THREE}\nservices stop zk zk-2\nworks");
+    let quiet = ["t-zk-2: its service", "t-zk-2: config", "t-zk-2: validate"];
+    check(&stopped, "configure zk c2=9 at-once\ngo", &["t-zk-2: pre_config"], &quiet);
+    check(&stopped, "sync zk s1:config\ngo", &["t-zk-1 gets"], &quiet);
+}
+
+#[test]
+fn a_paused_change_reaches_nobody_and_disturbs_nobody() {
+    let paused = format!("{THREE}\nconfigure zk c2=9\nround 1\npause job-2");
+    check(&paused, "go", &[], &["PERMITTED", "gets"]);
+    check(&paused, "resume job-2\ngo", &["c-zk is rolled out"], &[]);
+}
+
+#[test]
+fn a_change_that_is_held_disturbs_nobody() {
+    let failing =
+        "cluster st storm/two 1,4\ncreate\nworks\nconfigure st c2=9 at-once\nround 1\nslow st-nimbus-1\nround 1";
+    let one = format!("{failing}\nmute st-supervisor-1\nslow st-supervisor-1\nround 1\nheal");
+    check(&one, "mute st-supervisor-1\ngo\njob", &["job-2 configure Held"], &["t-st-supervisor-4: config"]);
+}
+
+#[test]
+fn what_failed_on_a_canary_is_turned_back_at_the_third_time_and_not_given_out_again() {
+    let text = "job-2 is turned back: t-zk-1 went first: install failed 3 times: E: no such thing; \
+                [Version { kind: \"zookeeper\", version: \"2.0-bad\" }]";
+    check(THREE, "upgrade zk 2.0-bad\nround 2", &["t-zk-1: install failed"], &["turned back", "t-zk-2", "t-zk-3"]);
+    check(THREE, "upgrade zk 2.0-bad\ngo", &[text, "job-2 RolledBack"], &["t-zk-2", "t-zk-3", "PERMITTED"]);
+    check(&format!("{THREE}\nupgrade zk 2.0-bad\nworks"), "upgrade zk 2.0-bad", &["refused"], &[]);
+}
+
+#[test]
+fn a_rollout_is_over_when_its_job_knows_it() {
+    check(THREE, "configure zk c2=9\ngo", &["c-zk is rolled out\n    job-2 Succeeded"], &[]);
+}
+
+#[test]
+fn a_joiner_that_never_worked_takes_no_budget_of_the_members() {
+    let lost = format!("{THREE}\nflexup zk 1\nround 1\nslow zk-4\ngone zk-4\nround 2");
+    check(&lost, "configure zk c2=9 at-once\ngo", &["t-zk-1: config", "t-zk-2: config", "t-zk-3: config"], &[]);
+}
+
+#[test]
+fn who_was_told_to_stop_counts_before_it_says_so() {
+    let told = format!("{THREE}\ncut zk-2\nservices stop zk zk-2\nround 1");
+    check(&told, "configure zk c2=9 at-once\ngo", &["t-zk-1: pre_config"], &["PERMITTED"]);
+    check(&told, "configure zk c2=9 at-once\ngo\nservices start zk zk-2\nheal\ngo", &["c-zk is rolled out"], &[]);
+}
