@@ -100,7 +100,9 @@ impl CliError {
         match self {
             Self::Problem(problem) => {
                 let (code, hint) = match problem.status {
-                    401 => (5, Some("straas login, or name the file with your token: --token-file, or STRAAS_TOKEN_FILE")),
+                    401 => {
+                        (5, Some("straas login, or name the file with your token: --token-file, or STRAAS_TOKEN_FILE"))
+                    }
                     403 => (5, Some("straas token who   (it says which tenant and role your token is for)")),
                     404 if problem.detail.contains("tenant") => (3, Some("straas tenant list")),
                     404 if problem.detail.contains("user") => (3, Some("straas user list")),

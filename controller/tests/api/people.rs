@@ -68,6 +68,35 @@ async fn from_a_password_to_a_tenant() {
 }
 
 #[tokio::test]
+async fn a_commit_that_was_overheard_opens_nothing() {
+    let rig = people().await;
+    let made = async |tenant: &str| {
+        token(&rig.post(&format!("{V1}/tokens"), &json!({ "label": tenant, "tenant": tenant })).await)
+    };
+    let (red, blue) = (made("red").await, made("blue").await);
+    let reds = with(&rig, &red, Method::POST, "/topologies", Some(crate::rig::topology("reds"))).await;
+    assert_eq!(reds.status, 202, "{}", reds.text());
+    let file = "/configurations/tree/reds@z1/app/zookeeper/3.8.0/user.json";
+    let content =
+        with(&rig, &red, Method::GET, file, None).await.json()["content"].as_str().expect("a file").to_owned();
+    let body = json!({ "content": format!("{content}\n"), "message": "mine" });
+    let written = with(&rig, &red, Method::PUT, file, Some(body)).await;
+    assert_eq!(written.status, 200, "{}", written.text());
+    let commit = written.json()["commit"].as_str().expect("a commit").to_owned();
+    let master = with(&rig, &red, Method::GET, "/configurations/tree/master", None).await.json()["commit"].clone();
+    let master = master.as_str().expect("a commit");
+    for path in [
+        format!("/configurations/tree/{commit}"),
+        format!("/configurations/log/{commit}"),
+        format!("/configurations/diff/{master}...{commit}"),
+    ] {
+        with(&rig, &blue, Method::GET, &path, None).await.problem(404);
+        assert_eq!(with(&rig, &red, Method::GET, &path, None).await.status, 200, "{path}");
+    }
+    assert_eq!(with(&rig, &blue, Method::GET, &format!("/configurations/tree/{master}"), None).await.status, 200);
+}
+
+#[tokio::test]
 async fn wrong_words_let_nobody_in() {
     let rig = people().await;
     let wrong_password = log_in(&rig, json!({ "user": "ann", "password": "open" })).await;

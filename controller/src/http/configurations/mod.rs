@@ -31,11 +31,37 @@ async fn allowed(app: &App, caller: &Caller, reference: &str) -> std::result::Re
 
 /// The topology of a ref, if it is of one, and of the caller's.
 async fn owner(app: &App, caller: &Caller, reference: &str) -> std::result::Result<Option<TopologyRecord>, ApiError> {
-    let Some(branch) = reference.split('&').find(|part| part.contains('@')) else { return Ok(None) };
+    let Some(branch) = reference.split('&').find(|part| part.contains('@')) else {
+        return readable(app, caller, reference).await.map(|()| None);
+    };
     let missing = || ApiError::not_found("branch", branch);
     let (name, zone) = branch.split_once('@').ok_or_else(missing)?;
     let found = app.store.topology_by_name(name, zone).await?;
     found.filter(|topology| caller.may(&topology.tenant)).map(Some).ok_or_else(missing)
+}
+
+/// Refuses a bare commit that is neither the platform's nor on a branch of the caller's, as if it were not there:
+/// a hash that was overheard opens nobody's configuration.
+async fn readable(app: &App, caller: &Caller, reference: &str) -> std::result::Result<(), ApiError> {
+    let Some(commit) = CommitId::parse(reference).ok().filter(|_| !caller.may_common()) else { return Ok(()) };
+    let mut branches = vec!["master".to_owned()];
+    let mut page = straas_store::PageRequest { after: None, limit: straas_store::PAGE_MAX };
+    loop {
+        let found = app.store.topologies(Some(&caller.tenant), &page).await?;
+        let Some(last) = found.last() else { break };
+        page.after = Some(last.id.0.clone());
+        branches.extend(found.into_iter().map(|topology| topology.branch));
+    }
+    let configs = app.configs.clone();
+    let on_one = move || {
+        // a branch that is not made yet holds nothing
+        let holds = |branch: &String| configs.on_branch(branch, &commit).unwrap_or(false);
+        Ok(branches.iter().any(holds))
+    };
+    match git(on_one).await? {
+        true => Ok(()),
+        false => Err(ApiError::not_found("commit", reference)),
+    }
 }
 
 /// As [`owner`], for who writes: a branch that is no topology's is the platform's.
