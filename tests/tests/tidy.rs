@@ -94,11 +94,14 @@ fn collect(dir: &Path, prefix: &str, out: &mut Vec<(String, PathBuf)>) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         let kind = entry.file_type().expect("a kind of file");
-        // what is not committed does not count
+        // what is not committed does not count; in a second working tree .git is a file
         let passing = ["target", ".git", "node_modules", "__pycache__"].contains(&name.as_str());
         if kind.is_dir() && !passing {
             collect(&entry.path(), &format!("{path}/"), out);
-        } else if kind.is_file() && ![".snap.new", ".pending-snap", ".pyc"].iter().any(|end| name.ends_with(end)) {
+        } else if kind.is_file()
+            && !passing
+            && ![".snap.new", ".pending-snap", ".pyc"].iter().any(|end| name.ends_with(end))
+        {
             out.push((path, entry.path()));
         }
     }
