@@ -15,7 +15,7 @@ use std::sync::Arc;
 use straas_drivers::Hosts;
 use straas_repos::{ConfigRepo, Packs, ScriptRepo};
 use straas_schemas::{Assignment, FileRef, NodeId};
-use straas_store::{NewEvent, Store, StoredAssignment};
+use straas_store::{NewEvent, PAGE_MAX, PageRequest, Store, StoredAssignment, TopologyRecord};
 use tokio_util::task::TaskTracker;
 
 /// The controller's parts.
@@ -145,12 +145,25 @@ impl App {
     /// # Errors
     /// The store cannot be read.
     pub async fn wake_all(&self) -> Result<(), Error> {
-        let mut page = straas_store::PageRequest { after: None, limit: straas_store::PAGE_MAX };
+        self.topologies(None).await?.iter().for_each(|topology| self.wake.wake(&topology.id));
+        Ok(())
+    }
+
+    /// Every topology of a tenant, or of all.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn topologies(&self, tenant: Option<&str>) -> Result<Vec<TopologyRecord>, Error> {
+        let mut page = PageRequest { after: None, limit: PAGE_MAX };
+        let mut all = Vec::new();
         loop {
-            let topologies = self.store.topologies(None, &page).await?;
-            let Some(last) = topologies.last() else { return Ok(()) };
-            page.after = Some(last.id.0.clone());
-            topologies.iter().for_each(|topology| self.wake.wake(&topology.id));
+            let found = self.store.topologies(tenant, &page).await?;
+            page.after = found.last().map(|last| last.id.to_string());
+            let full = found.len() == PAGE_MAX as usize;
+            all.extend(found);
+            if !full {
+                return Ok(all);
+            }
         }
     }
 }

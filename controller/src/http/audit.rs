@@ -8,8 +8,8 @@
 
 use super::auth::Caller;
 use super::extract::Query;
+use super::lists::{Listed, cut};
 use super::problem::ApiError;
-use super::topologies::{ListQuery, cut};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::chain;
@@ -145,9 +145,8 @@ fn begin(request: &Request) -> Option<AuditBegin> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuditQuery {
-    #[schemars(range(min = 1, max = 500))]
-    limit: Option<u32>,
-    marker: Option<String>,
+    #[serde(flatten)]
+    listed: Listed,
     /// Of this caller.
     caller: Option<String>,
     /// About this topology (id), which may be gone.
@@ -156,9 +155,6 @@ pub struct AuditQuery {
     since_ms: Option<i64>,
     /// Begun before this time, Unix ms.
     until_ms: Option<i64>,
-    /// Everybody's, for who may see them.
-    #[serde(default)]
-    all_tenants: bool,
 }
 
 /// `GET /v1.0/audit`: newest first.
@@ -167,19 +163,19 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
     Query(query): Query<AuditQuery>,
 ) -> Result<Json<Page<AuditView>>, ApiError> {
-    let page = ListQuery { limit: query.limit, marker: query.marker }.page();
+    let page = query.listed.page();
     if page.after.as_ref().is_some_and(|after| after.parse::<i64>().is_err()) {
         return Err(ApiError::unreadable("marker is the `next` of an earlier answer"));
     }
     let filter = AuditFilter {
-        tenant: caller.listed(query.all_tenants)?.map(str::to_owned),
+        tenant: query.listed.tenant(&caller)?,
         caller: query.caller,
         topology: query.topology.map(TopologyId),
         since_ms: query.since_ms,
         until_ms: query.until_ms,
     };
     let mut found: Vec<AuditView> = app.store.audit(&filter, &page).await?.into_iter().map(view).collect();
-    let next = cut(&mut found, &page, |line| &line.id);
+    let next = cut(&mut found, &page, |line| line.id.clone());
     Ok(Json(Page { items: found, next }))
 }
 

@@ -4,29 +4,28 @@ use super::problem::ApiError;
 use super::strict;
 use jsonschema::Validator;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::sync::LazyLock;
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use straas_schemas::Fault;
-use straas_schemas::change::{ComponentPatch, FlexupRequest, RolloutOptions, SyncRequest};
 use straas_schemas::metadata::Catalog;
 use straas_schemas::topology::{ComponentRequest, Elsewhere, TopologyRequest, elsewhere, faults};
 
 /// Most faults reported of one body: nobody mends more in one go.
 const FAULTS_MAX: usize = 100;
 
-static TOPOLOGY: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(TopologyRequest)));
-static COMPONENT: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(ComponentRequest)));
-static PATCH: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(ComponentPatch)));
-static FLEXUP: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(FlexupRequest)));
-static ROLLOUT: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(RolloutOptions)));
-static SYNC: LazyLock<Option<Validator>> = LazyLock::new(|| validator(&schemars::schema_for!(SyncRequest)));
-static DEPENDENCIES: LazyLock<Option<Validator>> =
-    LazyLock::new(|| validator(&schemars::schema_for!(DependenciesRequest)));
+type Validators = HashMap<TypeId, Option<Arc<Validator>>>;
 
-/// A schema, ready to be checked against.
-pub fn validator(schema: &schemars::Schema) -> Option<Validator> {
-    jsonschema::validator_for(schema.as_value()).ok()
+/// A schema is made ready once; there are as many as there are types of bodies.
+static VALIDATORS: LazyLock<Mutex<Validators>> = LazyLock::new(Mutex::default);
+
+fn validator<T: JsonSchema + 'static>() -> Option<Arc<Validator>> {
+    let make = || jsonschema::validator_for(schemars::schema_for!(T).as_value()).ok().map(Arc::new);
+    // what is in it is whole at any time: a panic elsewhere does not make it wrong
+    let mut all = VALIDATORS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.entry(TypeId::of::<T>()).or_insert_with(make).clone()
 }
 
 /// A body that is JSON, with the faults that only its text shows.
@@ -55,8 +54,8 @@ impl Document {
     }
 }
 
-fn shape(validator: Option<&Validator>, body: &Value) -> Vec<Fault> {
-    let Some(validator) = validator else {
+fn shape<T: JsonSchema + 'static>(body: &Value) -> Vec<Fault> {
+    let Some(validator) = validator::<T>() else {
         return vec![Fault::at("", "the controller has no schema for this body")];
     };
     let errors = validator.iter_errors(body).take(FAULTS_MAX);
@@ -73,7 +72,7 @@ fn words(message: &str) -> String {
     format!("… {tail}")
 }
 
-fn checked<T: serde::de::DeserializeOwned>(body: Value, mut found: Vec<Fault>) -> Result<T, ApiError> {
+fn checked<T: DeserializeOwned>(body: Value, mut found: Vec<Fault>) -> Result<T, ApiError> {
     found.sort();
     found.dedup();
     found.truncate(FAULTS_MAX);
@@ -88,7 +87,7 @@ fn checked<T: serde::de::DeserializeOwned>(body: Value, mut found: Vec<Fault>) -
 /// # Errors
 /// 422 with all faults of shape and of meaning.
 pub fn topology(body: Document, catalog: &Catalog, others: &Elsewhere) -> Result<TopologyRequest, ApiError> {
-    let mut found = shape(TOPOLOGY.as_ref(), &body.value);
+    let mut found = shape::<TopologyRequest>(&body.value);
     found.extend(faults(&body.value, catalog, others));
     found.extend(body.faults);
     checked(body.value, found)
@@ -104,7 +103,7 @@ pub fn component(
     catalog: &Catalog,
     others: &Elsewhere,
 ) -> Result<ComponentRequest, ApiError> {
-    let mut found = shape(COMPONENT.as_ref(), &body.value);
+    let mut found = shape::<ComponentRequest>(&body.value);
     let at = format!("/components/{}", beside.len());
     beside.push(body.value.clone());
     let whole = faults(&serde_json::json!({ "components": beside }), catalog, others).into_iter();
@@ -115,67 +114,13 @@ pub fn component(
     checked(body.value, found)
 }
 
-/// A body of the shape that `schema` says.
+/// A body of the shape of `T`.
 ///
 /// # Errors
-/// 422 with all faults.
-pub fn typed<T: serde::de::DeserializeOwned>(body: Document, schema: Option<&Validator>) -> Result<T, ApiError> {
-    let mut found = shape(schema, &body.value);
-    found.extend(body.faults);
-    checked(body.value, found)
-}
-
-/// Changes to a component without faults of shape, of which there is at least one.
-///
-/// # Errors
-/// 422 with all faults.
-pub fn patch(body: Document) -> Result<ComponentPatch, ApiError> {
-    let patch: ComponentPatch = typed(body, PATCH.as_ref())?;
-    if patch.version.is_none() && patch.size.is_none() && patch.config.is_none() {
-        return Err(ApiError::invalid("", "nothing to change; name a version, a size or a config"));
-    }
-    Ok(patch)
-}
-
-/// More nodes, without faults of shape.
-///
-/// # Errors
-/// 422 with all faults.
-pub fn flexup(body: Document) -> Result<FlexupRequest, ApiError> {
-    typed(body, FLEXUP.as_ref())
-}
-
-/// How a change reaches the nodes, without faults of shape.
-///
-/// # Errors
-/// 422 with all faults.
-pub fn rollout(body: Document) -> Result<RolloutOptions, ApiError> {
-    typed(body, ROLLOUT.as_ref())
-}
-
-/// A script sync without faults of shape.
-///
-/// # Errors
-/// 422 with all faults.
-pub fn sync(body: Document) -> Result<SyncRequest, ApiError> {
-    typed(body, SYNC.as_ref())
-}
-
-/// `POST /components/{id}/dependencies`
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DependenciesRequest {
-    /// The names of all components that must work first, `topology/component` of those of other
-    /// topologies; absent to be told only.
-    #[serde(default)]
-    #[schemars(length(max = 32))]
-    pub depends_on: Option<Vec<String>>,
-}
-
-/// Dependencies without faults of shape.
-///
-/// # Errors
-/// 422 with all faults.
-pub fn dependencies(body: Document) -> Result<DependenciesRequest, ApiError> {
-    typed(body, DEPENDENCIES.as_ref())
+/// 400 if it is not JSON, 422 with all faults.
+pub fn typed<T: DeserializeOwned + JsonSchema + 'static>(bytes: &[u8]) -> Result<T, ApiError> {
+    let Document { value, faults } = json(bytes)?;
+    let mut found = shape::<T>(&value);
+    found.extend(faults);
+    checked(value, found)
 }

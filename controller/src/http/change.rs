@@ -9,10 +9,11 @@
 
 use super::audit;
 use super::auth::Caller;
+use super::components::own;
 use super::elsewhere;
 use super::jobs::new_job;
 use super::problem::ApiError;
-use super::topologies::{accepted, own};
+use super::topologies::accepted;
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -154,9 +155,8 @@ pub struct Decided {
 /// 404 for what is not the caller's; 409 for what is being removed.
 pub async fn look(app: &App, caller: &Caller, id: &ComponentId, dry_run: bool) -> Result<Situation, ApiError> {
     let missing = || ApiError::not_found("component", id.as_str());
-    let component = app.store.component(id).await?.ok_or_else(missing)?;
-    own(app, caller, component.topology.as_str()).await.map_err(|_| missing())?;
-    let snapshot = app.store.snapshot(&component.topology).await?.ok_or_else(missing)?;
+    let topology = own(app, caller, id.as_str()).await?.0;
+    let snapshot = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
     let component = snapshot.components.iter().find(|c| c.id == *id).cloned().ok_or_else(missing)?;
     if snapshot.topology.deleting {
         return Err(ApiError::conflict("its topology is being deleted"));

@@ -5,7 +5,7 @@
 
 use super::auth::Caller;
 use super::body;
-use super::change::{Situation, Then, Wanted, change, look};
+use super::change::{Situation, Then, Wanted, change};
 use super::elsewhere::refuse_needed;
 use super::extract::{Body, Path, Query};
 use super::flex::resize;
@@ -22,7 +22,18 @@ use straas_schemas::change::ComponentPatch;
 use straas_schemas::job::JobKind;
 use straas_schemas::view::ComponentView;
 use straas_schemas::{ComponentId, Fault};
-use straas_store::ComponentSpec;
+use straas_store::{ComponentRecord, ComponentSpec, TopologyRecord};
+
+/// The caller's component of this id, and its topology.
+///
+/// # Errors
+/// 404.
+pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<(TopologyRecord, ComponentRecord), ApiError> {
+    let missing = || ApiError::not_found("component", id);
+    let component = app.store.component(&ComponentId(id.to_owned())).await?.ok_or_else(missing)?;
+    let topology = super::topologies::own(app, caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    Ok((topology, component))
+}
 
 /// `GET /v1.0/components/{id}`
 pub async fn show(
@@ -31,9 +42,8 @@ pub async fn show(
     Path(id): Path<String>,
 ) -> Result<Json<ComponentView>, ApiError> {
     let missing = || ApiError::not_found("component", &id);
-    let component = app.store.component(&ComponentId(id.clone())).await?.ok_or_else(missing)?;
-    super::topologies::own(&app, &caller, component.topology.as_str()).await.map_err(|_| missing())?;
-    let topology = view(&app, &component.topology).await?.ok_or_else(missing)?;
+    let topology = own(&app, &caller, &id).await?.0;
+    let topology = view(&app, &topology.id).await?.ok_or_else(missing)?;
     topology.components.into_iter().find(|c| c.id.as_str() == id).map(Json).ok_or_else(missing)
 }
 
@@ -45,10 +55,12 @@ pub async fn patch(
     Query(query): Query<Mutation>,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let id = ComponentId(id);
     // whose it is comes first: what is wrong with a body is nobody else's to learn
-    drop(look(&app, &caller, &id, true).await?);
-    let patch = body::patch(body::json(&bytes)?)?;
+    let id = own(&app, &caller, &id).await?.1.id;
+    let patch: ComponentPatch = body::typed(&bytes)?;
+    if patch.version.is_none() && patch.size.is_none() && patch.config.is_none() {
+        return Err(ApiError::invalid("", "nothing to change; name a version, a size or a config"));
+    }
     change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| alter(situation, spec, &patch)).await
 }
 
@@ -164,12 +176,12 @@ pub async fn remove(
 
 /// Removing twice answers with the job that is at it.
 async fn removal(app: &App, caller: &Caller, id: &ComponentId) -> Result<Option<Response>, ApiError> {
-    let Some(component) = app.store.component(id).await?.filter(|component| component.spec.removed) else {
+    let (topology, component) = own(app, caller, id.as_str()).await?;
+    if !component.spec.removed {
         return Ok(None);
-    };
+    }
     let missing = || ApiError::not_found("component", id.as_str());
-    super::topologies::own(app, caller, component.topology.as_str()).await.map_err(|_| missing())?;
-    let snapshot = app.store.snapshot(&component.topology).await?.ok_or_else(missing)?;
+    let snapshot = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
     let of_it = |open: &&straas_store::JobRecord| open.kind == JobKind::Remove && open.component.as_ref() == Some(id);
     let Some(open) = snapshot.jobs.iter().find(of_it).cloned() else { return Ok(None) };
     super::topologies::accepted(app, id.0.clone(), snapshot, &open).await.map(Some)

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use straas_schemas::job::JobKind;
@@ -46,6 +46,17 @@ pub struct Neighbour {
     required: bool,
 }
 
+/// What a component is to depend on.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DependenciesRequest {
+    /// The names of all components that must work first, `topology/component` of those of other
+    /// topologies; absent to be told only.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub depends_on: Option<Vec<String>>,
+}
+
 /// `POST /v1.0/components/{id}/dependencies`: with an empty body, or one without `depends_on`, it
 /// only tells.
 pub async fn dependencies(
@@ -57,7 +68,7 @@ pub async fn dependencies(
 ) -> Result<Response, ApiError> {
     let id = ComponentId(id);
     let situation = look(&app, &caller, &id, true).await?;
-    let wanted = if bytes.is_empty() { None } else { body::dependencies(body::json(&bytes)?)?.depends_on };
+    let wanted = if bytes.is_empty() { None } else { body::typed::<DependenciesRequest>(&bytes)?.depends_on };
     let Some(wanted) = wanted else { return told(&app, &situation).await };
     let found = elsewhere::resolve(&app, &Place::from(&situation.snapshot.topology), &wanted).await?;
     let edit = move |situation: &Situation, spec: &mut ComponentSpec| set(situation, spec, &wanted, &found);

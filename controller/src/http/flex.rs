@@ -6,7 +6,8 @@
 
 use super::auth::Caller;
 use super::body;
-use super::change::{Situation, Then, Wanted, change, look};
+use super::change::{Situation, Then, Wanted, change};
+use super::components::own;
 use super::extract::{Body, Path, Query};
 use super::problem::ApiError;
 use super::topologies::Mutation;
@@ -23,7 +24,7 @@ use straas_schemas::change::FlexupRequest;
 use straas_schemas::job::JobKind;
 use straas_schemas::metadata::{ComponentMeta, Sizes};
 use straas_schemas::topology::size_fault;
-use straas_schemas::{ComponentId, Fault, NodeId};
+use straas_schemas::{Fault, NodeId};
 use straas_store::{ComponentSpec, GroupSpec, Undo};
 
 /// `POST /v1.0/components/{id}`: flexup.
@@ -34,10 +35,9 @@ pub async fn up(
     Query(query): Query<Mutation>,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let id = ComponentId(id);
     // whose it is comes first: what is wrong with a body is nobody else's to learn
-    drop(look(&app, &caller, &id, true).await?);
-    let request = body::flexup(body::json(&bytes)?)?;
+    let id = own(&app, &caller, &id).await?.1.id;
+    let request: FlexupRequest = body::typed(&bytes)?;
     change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| {
         grow(situation, spec, &request).map(Some)
     })

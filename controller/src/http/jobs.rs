@@ -2,8 +2,8 @@
 
 use super::auth::Caller;
 use super::extract::{Path, Query};
+use super::lists::{Listed, cut};
 use super::problem::ApiError;
-use super::topologies::{self, cut};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::snapshot;
@@ -88,17 +88,13 @@ pub async fn current(app: &App, record: &JobRecord) -> Result<Job, ApiError> {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct JobsQuery {
-    #[schemars(range(min = 1, max = 500))]
-    limit: Option<u32>,
-    marker: Option<String>,
+    #[serde(flatten)]
+    listed: Listed,
     /// Only of this topology (id), which may be gone.
     topology: Option<String>,
     /// Only those that have not ended.
     #[serde(default)]
     open: bool,
-    /// Everybody's, for who may see them.
-    #[serde(default)]
-    all_tenants: bool,
 }
 
 /// `GET /v1.0/jobs`
@@ -107,11 +103,11 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
     Query(query): Query<JobsQuery>,
 ) -> Result<Json<Page<Job>>, ApiError> {
-    let page = topologies::ListQuery { limit: query.limit, marker: query.marker }.page();
-    let tenant = caller.listed(query.all_tenants)?.map(str::to_owned);
+    let page = query.listed.page();
+    let tenant = query.listed.tenant(&caller)?;
     let filter = JobFilter { tenant, topology: query.topology.map(TopologyId), open_only: query.open };
     let mut records = app.store.jobs(&filter, &page).await?;
-    let next = cut(&mut records, &page, |job| job.id.as_str());
+    let next = cut(&mut records, &page, |job| job.id.to_string());
     let mut items = Vec::with_capacity(records.len());
     for record in &records {
         items.push(Job { steps: Vec::new(), ..current(&app, record).await? });

@@ -19,6 +19,7 @@ pub mod extract;
 mod flex;
 mod identity;
 mod jobs;
+mod lists;
 mod nodes;
 mod old_api;
 pub mod openapi;

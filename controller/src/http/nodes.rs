@@ -5,8 +5,9 @@
 use super::auth::Caller;
 use super::change::{Situation, Wanted, change};
 use super::extract::{Path, Query};
+use super::lists::cut;
 use super::problem::ApiError;
-use super::topologies::{self, Mutation, cut, view};
+use super::topologies::{self, Mutation, view};
 use crate::app::App;
 use crate::wanted;
 use axum::extract::State;
@@ -80,7 +81,7 @@ pub async fn list(
     } else {
         let page = PageRequest { after: query.marker, limit: TOPOLOGIES_A_PAGE + 1 };
         let mut found = app.store.topologies(Some(&caller.tenant), &page).await?;
-        let next = cut(&mut found, &page, |t| t.id.as_str());
+        let next = cut(&mut found, &page, |t| t.id.to_string());
         (found, next)
     };
     let mut items = Vec::new();

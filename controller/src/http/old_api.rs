@@ -5,7 +5,7 @@ use super::auth::Caller;
 use super::commands::{Order, queue_one, reading, view};
 use super::extract::{Body, Path, Query};
 use super::problem::ApiError;
-use super::{body, topologies};
+use super::{body, components, topologies};
 use crate::app::App;
 use crate::uploads;
 use axum::Extension;
@@ -13,16 +13,15 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
-use jsonschema::Validator;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 use straas_schemas::command::COMMAND_OUTPUT_BYTES_MAX;
 use straas_schemas::view::{Page, TopologyView};
-use straas_schemas::{ComponentId, Digest, FileRef};
-use straas_store::{CommandRecord, NodeRecord, PageRequest};
+use straas_schemas::{Digest, FileRef};
+use straas_store::{CommandRecord, NodeRecord};
 use tokio::time::Instant;
 
 /// Longest wait for a command's end: a caller who waits longer has given up, and its id is told.
@@ -52,17 +51,11 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Query(zone): Query<Zone>,
+    Query(zone_of): Query<Zone>,
 ) -> Result<Json<TopologyView>, ApiError> {
-    let mut page = PageRequest { after: None, limit: straas_store::PAGE_MAX };
-    let mut found = Vec::new();
-    loop {
-        let records = app.store.topologies(Some(&caller.tenant), &page).await?;
-        let Some(last) = records.last() else { break };
-        page.after = Some(last.id.0.clone());
-        let wanted = |zone: &Option<String>, of: &str| zone.as_ref().is_none_or(|zone| zone == of);
-        found.extend(records.into_iter().filter(|t| t.name == name && wanted(&zone.availability_zone, &t.zone)));
-    }
+    let wanted = |zone: &str| zone_of.availability_zone.as_ref().is_none_or(|wanted| wanted == zone);
+    let mut found = app.topologies(Some(&caller.tenant)).await?;
+    found.retain(|topology| topology.name == name && wanted(&topology.zone));
     match found.as_slice() {
         [] => Err(ApiError::not_found("topology", &name)),
         [one] => topologies::view(&app, &one.id).await?.map(Json).ok_or_else(|| ApiError::not_found("topology", &name)),
@@ -84,8 +77,6 @@ pub struct OldCommand {
     args: Option<Value>,
 }
 
-static OLD: LazyLock<Option<Validator>> = LazyLock::new(|| body::validator(&schemars::schema_for!(OldCommand)));
-
 /// `POST /straas/guestcmd/{component_id}/{node_name}`: answers with the result.
 pub async fn guestcmd(
     State(app): State<Arc<App>>,
@@ -96,7 +87,7 @@ pub async fn guestcmd(
     let nodes = nodes_of(&app, &caller, &component).await?;
     let node = nodes.into_iter().find(|node| node.name == name);
     let node = node.ok_or_else(|| ApiError::not_found("node", &name))?;
-    let request: OldCommand = body::typed(body::json(&bytes)?, OLD.as_ref())?;
+    let request: OldCommand = body::typed(&bytes)?;
     let args = args(request.args)?;
     let order = Order { command: request.command, args, timeout_s: None, deadline_s: None, files: Vec::new() };
     let record = queue_one(&app, &caller, &node, order, None).await?;
@@ -117,8 +108,7 @@ fn args(args: Option<Value>) -> Result<Map<String, Value>, ApiError> {
 /// The nodes of the caller's component.
 async fn nodes_of(app: &App, caller: &Caller, id: &str) -> Result<Vec<NodeRecord>, ApiError> {
     let missing = || ApiError::not_found("component", id);
-    let component = app.store.component(&ComponentId(id.to_owned())).await?.ok_or_else(missing)?;
-    let topology = topologies::own(app, caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    let (topology, component) = components::own(app, caller, id).await?;
     let snapshot = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
     let nodes = snapshot.nodes.into_iter().map(|node| node.record);
     Ok(nodes.filter(|node| node.component == component.id).collect())

@@ -5,7 +5,8 @@
 
 use super::auth::Caller;
 use super::body;
-use super::change::{Situation, Wanted, change, look};
+use super::change::{Situation, Wanted, change};
+use super::components::own;
 use super::extract::{Body, Path, Query};
 use super::problem::ApiError;
 use super::topologies::Mutation;
@@ -17,10 +18,10 @@ use axum::extract::State;
 use axum::response::Response;
 use std::sync::Arc;
 use straas_repos::{Adoption, CommitId};
+use straas_schemas::Fault;
 use straas_schemas::change::RolloutOptions;
 use straas_schemas::config::Effective;
 use straas_schemas::job::JobKind;
-use straas_schemas::{ComponentId, Fault};
 use straas_store::ComponentSpec;
 
 /// `PUT /v1.0/components/{id}/tree/{ref}`
@@ -31,9 +32,8 @@ pub async fn configure(
     Query(query): Query<Mutation>,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let id = ComponentId(id);
-    drop(look(&app, &caller, &id, true).await?);
-    let options = if bytes.is_empty() { RolloutOptions::default() } else { body::rollout(body::json(&bytes)?)? };
+    let id = own(&app, &caller, &id).await?.1.id;
+    let options = if bytes.is_empty() { RolloutOptions::default() } else { body::typed(&bytes)? };
     change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| {
         apply(situation, spec, &reference, options)
     })

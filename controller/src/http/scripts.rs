@@ -39,7 +39,7 @@ pub async fn sync(
     Query(query): Query<Mutation>,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let request = body::sync(body::json(&bytes)?)?;
+    let request: SyncRequest = body::typed(&bytes)?;
     let meant = meant(&app, &caller, &request).await?;
     let commit = commit(&app, request.commit.as_deref()).await?;
     super::change::quarantined(&app.store.quarantined().await?, "/commit", "scripts", &commit)?;

@@ -1,10 +1,11 @@
-//! Topologies: list, show, delete; and what all lists and mutations have in common.
+//! Topologies: list, show, delete; and what all mutations have in common.
 
 use super::audit;
 use super::auth::Caller;
 use super::elsewhere::refuse_needed;
 use super::extract::{Path, Query};
 use super::jobs::{new_job, picture};
+use super::lists::{Listed, cut};
 use super::problem::ApiError;
 use crate::app::App;
 use crate::snapshot;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use straas_schemas::TopologyId;
 use straas_schemas::job::{Job, JobKind};
 use straas_schemas::view::{Accepted, DryRun, Page, TopologyView};
-use straas_store::{JobRecord, PageRequest, Snapshot, TopologyRecord};
+use straas_store::{JobRecord, Snapshot, TopologyRecord};
 
 /// Query of a mutation.
 #[derive(Deserialize, JsonSchema)]
@@ -29,32 +30,6 @@ pub struct Mutation {
     #[serde(default)]
     pub dry_run: bool,
 }
-
-/// Query of a list.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ListQuery {
-    #[schemars(range(min = 1, max = 500))]
-    pub limit: Option<u32>,
-    pub marker: Option<String>,
-}
-
-impl ListQuery {
-    /// The page it asks for, and one more to see whether there is a next.
-    pub fn page(&self) -> PageRequest {
-        PageRequest { after: self.marker.clone(), limit: self.limit.unwrap_or(100).clamp(1, LIST_MAX) + 1 }
-    }
-}
-
-/// Cuts the one more off; the id of the last one left marks the next page.
-pub fn cut<T>(records: &mut Vec<T>, page: &PageRequest, id: impl Fn(&T) -> &str) -> Option<String> {
-    let more = records.len() >= page.limit as usize;
-    records.truncate(page.limit as usize - 1);
-    records.last().filter(|_| more).map(|last| id(last).to_owned())
-}
-
-/// Most items of one answer: each is planned for it.
-const LIST_MAX: u32 = 500;
 
 /// The answer to a mutation: what is being worked on, and the job.
 pub async fn accepted(app: &App, id: String, snapshot: Snapshot, job: &JobRecord) -> Result<Response, ApiError> {
@@ -85,12 +60,8 @@ pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, Ap
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TopologiesQuery {
-    #[schemars(range(min = 1, max = 500))]
-    limit: Option<u32>,
-    marker: Option<String>,
-    /// Everybody's, for who may see them.
-    #[serde(default)]
-    all_tenants: bool,
+    #[serde(flatten)]
+    listed: Listed,
 }
 
 /// `GET /v1.0/topologies`
@@ -99,9 +70,9 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
     Query(query): Query<TopologiesQuery>,
 ) -> Result<Json<Page<TopologyView>>, ApiError> {
-    let page = ListQuery { limit: query.limit, marker: query.marker }.page();
-    let mut records = app.store.topologies(caller.listed(query.all_tenants)?, &page).await?;
-    let next = cut(&mut records, &page, |t| t.id.as_str());
+    let page = query.listed.page();
+    let mut records = app.store.topologies(query.listed.tenant(&caller)?.as_deref(), &page).await?;
+    let next = cut(&mut records, &page, |t| t.id.to_string());
     let mut items = Vec::with_capacity(records.len());
     for record in records {
         items.extend(view(&app, &record.id).await?);

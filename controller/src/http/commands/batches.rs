@@ -3,7 +3,7 @@
 use super::super::auth::Caller;
 use super::super::extract::{Body, Path, Query};
 use super::super::problem::ApiError;
-use super::super::{body, topologies};
+use super::super::{body, components, topologies};
 use super::reading::{LOOK_EVERY, Waiting};
 use super::{Order, accepted, again, checked, request_key, view};
 use crate::app::App;
@@ -12,9 +12,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::{Extension, Json};
-use jsonschema::Validator;
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use straas_schemas::ComponentId;
 use straas_schemas::command::{BatchView, CommandBatchRequest};
 use straas_store::{
@@ -24,9 +23,6 @@ use straas_store::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-static BATCH: LazyLock<Option<Validator>> =
-    LazyLock::new(|| body::validator(&schemars::schema_for!(CommandBatchRequest)));
-
 /// `POST /v1.0/components/{id}/commands`
 pub async fn on_component(
     State(app): State<Arc<App>>,
@@ -35,9 +31,7 @@ pub async fn on_component(
     headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
-    let missing = || ApiError::not_found("component", &id);
-    let component = app.store.component(&ComponentId(id.clone())).await?.ok_or_else(missing)?;
-    let topology = topologies::own(&app, &caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    let (topology, component) = components::own(&app, &caller, &id).await?;
     let key = request_key(&headers, &caller, &[&id, &String::from_utf8_lossy(&bytes)])?;
     queue(&app, &caller, &topology, Some(component.id), &bytes, key).await
 }
@@ -63,7 +57,7 @@ async fn queue(
     bytes: &[u8],
     key: Option<RequestKey>,
 ) -> Result<Response, ApiError> {
-    let request: CommandBatchRequest = body::typed(body::json(bytes)?, BATCH.as_ref())?;
+    let request: CommandBatchRequest = body::typed(bytes)?;
     if let Some(key) = &key
         && let Some(id) = again(app.store.command_request(key).await?)?
     {

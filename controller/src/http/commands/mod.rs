@@ -18,10 +18,9 @@ use axum::Extension;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use jsonschema::Validator;
 use serde::Serialize;
 use serde_json::{Map, Value};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use straas_schemas::command::{
     Allowed, COMMAND_ARGS_BYTES_MAX, COMMAND_DEADLINE_S, COMMANDS_WAITING_MAX, CommandMeta, CommandRequest,
     CommandStanding, CommandView,
@@ -32,8 +31,6 @@ use uuid::Uuid;
 
 /// Longest `Idempotency-Key`.
 pub const KEY_MAX: usize = 128;
-
-static COMMAND: LazyLock<Option<Validator>> = LazyLock::new(|| body::validator(&schemars::schema_for!(CommandRequest)));
 
 /// A command as asked for, for one node or for many.
 pub struct Order {
@@ -53,7 +50,7 @@ pub async fn on_node(
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     let node = nodes::own(&app, &caller, &id).await?.record;
-    let request: CommandRequest = body::typed(body::json(&bytes)?, COMMAND.as_ref())?;
+    let request: CommandRequest = body::typed(&bytes)?;
     let key = request_key(&headers, &caller, &[&id, &String::from_utf8_lossy(&bytes)])?;
     let CommandRequest { command, args, timeout_s, deadline_s } = request;
     let order = Order { command, args, timeout_s, deadline_s, files: Vec::new() };

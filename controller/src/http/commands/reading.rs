@@ -1,9 +1,10 @@
 //! Guest commands: list, show, wait for, cancel, output; and which there are.
 
 use super::super::auth::Caller;
+use super::super::components;
 use super::super::extract::{Path, Query};
+use super::super::lists::{Listed, cut};
 use super::super::problem::ApiError;
-use super::super::topologies;
 use super::{accepted, view};
 use crate::app::{App, blocking};
 use crate::clock::now_ms;
@@ -36,9 +37,8 @@ const OUTPUT_LATE_MAX_MS: i64 = 5_000;
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CommandsQuery {
-    #[schemars(range(min = 1, max = 500))]
-    limit: Option<u32>,
-    marker: Option<String>,
+    #[serde(flatten)]
+    listed: Listed,
     node: Option<NodeId>,
     component: Option<ComponentId>,
     topology: Option<TopologyId>,
@@ -52,9 +52,9 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
     Query(query): Query<CommandsQuery>,
 ) -> Result<Json<Page<CommandView>>, ApiError> {
-    let page = topologies::ListQuery { limit: query.limit, marker: query.marker }.page();
+    let page = query.listed.page();
     let filter = CommandFilter {
-        tenant: Some(caller.tenant),
+        tenant: query.listed.tenant(&caller)?,
         topology: query.topology,
         component: query.component,
         node: query.node,
@@ -62,9 +62,7 @@ pub async fn list(
         standing: query.state,
     };
     let mut records = app.store.commands(&filter, &page).await?;
-    let more = records.len() >= page.limit as usize;
-    records.truncate(page.limit as usize - 1);
-    let next = records.last().filter(|_| more).map(CommandRecord::marker);
+    let next = cut(&mut records, &page, CommandRecord::marker);
     Ok(Json(Page { items: records.into_iter().map(|record| view(record, String::new())).collect(), next }))
 }
 
@@ -200,9 +198,7 @@ pub async fn offered(
     Query(query): Query<OfferedQuery>,
 ) -> Result<Json<CommandsOffered>, ApiError> {
     let Some(id) = query.component else { return meta::all(&app, None, None).await.map(Json) };
-    let missing = || ApiError::not_found("component", &id);
-    let component = app.store.component(&ComponentId(id.clone())).await?.ok_or_else(missing)?;
-    topologies::own(&app, &caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    let component = components::own(&app, &caller, &id).await?.1;
     let configs = app.configs.clone();
     let catalog = blocking(move || configs.catalog_view()).await?.catalog;
     let kind = catalog.get(&component.spec.kind);

@@ -3,20 +3,20 @@
 use super::{allowed, etag, git, owner};
 use crate::app::App;
 use crate::http::auth::Caller;
+use crate::http::components::own;
 use crate::http::extract::{Path, Query};
+use crate::http::lists::ListQuery;
 use crate::http::problem::ApiError;
-use crate::http::topologies::{ListQuery, own};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use std::sync::Arc;
 use straas_repos::{CommitId, Error};
-use straas_schemas::ComponentId;
 use straas_schemas::configuration::{CommitView, ConfigDiff, EffectiveView};
 use straas_schemas::view::Page;
 
-/// Most commits of one answer.
-const LIST_MAX: u32 = 500;
+/// Commits of a page, where nothing else is asked for: each is looked into.
+const COMMITS: u32 = 50;
 
 /// `GET /v1.0/configurations/diff/{a}...{b}`
 pub async fn diff(
@@ -52,7 +52,7 @@ pub async fn log(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<CommitView>>, ApiError> {
     allowed(&app, &caller, &reference).await?;
-    let limit = query.limit.unwrap_or(50).clamp(1, LIST_MAX) as usize;
+    let limit = query.limit.unwrap_or(COMMITS) as usize;
     let path = path.trim_end_matches('/').to_owned();
     let configs = app.configs.clone();
     let (items, next) = git(move || {
@@ -69,9 +69,7 @@ pub async fn effective(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    let missing = || ApiError::not_found("component", &id);
-    let component = app.store.component(&ComponentId(id.clone())).await?.ok_or_else(missing)?;
-    let topology = own(&app, &caller, component.topology.as_str()).await.map_err(|_| missing())?;
+    let (topology, component) = own(&app, &caller, &id).await?;
     owner(&app, &caller, &topology.branch).await?;
     let (configs, branch) = (app.configs.clone(), topology.branch.clone());
     let (kind, version) = (component.spec.kind.clone(), component.spec.want.version.clone());

@@ -1,6 +1,6 @@
 //! `/configurations/tree/{ref}/{path}`: list a folder, read a file, write a file.
 
-use super::{WRITE, allowed, author, etag, git, if_match, writable};
+use super::{allowed, author, etag, git, if_match, writable};
 use crate::app::App;
 use crate::http::audit;
 use crate::http::auth::Caller;
@@ -67,7 +67,7 @@ pub async fn write(
     }
     writable(&app, &caller, &branch).await?;
     let expect = if_match(&headers)?;
-    let request: ConfigWrite = body::typed(body::json(&bytes)?, WRITE.as_ref())?;
+    let request: ConfigWrite = body::typed(&bytes)?;
     let (configs, by) = (app.configs.clone(), author(&caller));
     let (name, file, wanted) = (branch.clone(), path.clone(), expect.clone());
     let (before, written) = git(move || {

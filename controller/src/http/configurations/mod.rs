@@ -21,7 +21,6 @@ use super::problem::ApiError;
 use crate::app::{App, blocking};
 use axum::http::{HeaderMap, HeaderValue, header};
 use straas_repos::{CommitId, Error, Result};
-use straas_schemas::configuration::{ConfigWrite, TagRequest};
 use straas_store::TopologyRecord;
 
 /// Refuses a branch of a topology that is not the caller's: as if it were not there.
@@ -45,13 +44,7 @@ async fn owner(app: &App, caller: &Caller, reference: &str) -> std::result::Resu
 async fn readable(app: &App, caller: &Caller, reference: &str) -> std::result::Result<(), ApiError> {
     let Some(commit) = CommitId::parse(reference).ok().filter(|_| !caller.may_common()) else { return Ok(()) };
     let mut branches = vec!["master".to_owned()];
-    let mut page = straas_store::PageRequest { after: None, limit: straas_store::PAGE_MAX };
-    loop {
-        let found = app.store.topologies(Some(&caller.tenant), &page).await?;
-        let Some(last) = found.last() else { break };
-        page.after = Some(last.id.0.clone());
-        branches.extend(found.into_iter().map(|topology| topology.branch));
-    }
+    branches.extend(app.topologies(Some(&caller.tenant)).await?.into_iter().map(|topology| topology.branch));
     let configs = app.configs.clone();
     let on_one = move || {
         // a branch that is not made yet holds nothing
@@ -115,8 +108,3 @@ fn problem(error: Error) -> ApiError {
         _ => error.into(),
     }
 }
-
-static WRITE: std::sync::LazyLock<Option<jsonschema::Validator>> =
-    std::sync::LazyLock::new(|| super::body::validator(&schemars::schema_for!(ConfigWrite)));
-static TAG: std::sync::LazyLock<Option<jsonschema::Validator>> =
-    std::sync::LazyLock::new(|| super::body::validator(&schemars::schema_for!(TagRequest)));

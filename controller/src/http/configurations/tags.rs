@@ -2,13 +2,13 @@
 //!
 //! In git a tag is called `{role}&{branch}&{tag}`; users say `{branch}&{tag}`.
 
-use super::{TAG, allowed, author, git, writable};
+use super::{allowed, author, git, writable};
 use crate::app::App;
 use crate::http::auth::Caller;
 use crate::http::body;
 use crate::http::extract::{Body, Path, Query};
+use crate::http::lists::ListQuery;
 use crate::http::problem::ApiError;
-use crate::http::topologies::ListQuery;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -18,9 +18,6 @@ use straas_repos::CommitId;
 use straas_schemas::configuration::{TagRequest, TagView};
 use straas_schemas::view::Page;
 
-/// Most tags of one answer.
-const LIST_MAX: u32 = 500;
-
 /// `GET /v1.0/configurations/tree/{branch}/tags`
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -29,7 +26,7 @@ pub async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<TagView>>, ApiError> {
     allowed(&app, &caller, &branch).await?;
-    let limit = query.limit.unwrap_or(100).clamp(1, LIST_MAX) as usize;
+    let limit = query.page().limit as usize - 1;
     let configs = app.configs.clone();
     let (items, more) = git(move || configs.tags(&branch, query.marker.as_deref(), limit)).await?;
     let next = items.last().filter(|_| more).map(|tag| tag.tag.clone());
@@ -44,7 +41,7 @@ pub async fn create(
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     let topology = writable(&app, &caller, &branch).await?;
-    let request: TagRequest = body::typed(body::json(&bytes)?, TAG.as_ref())?;
+    let request: TagRequest = body::typed(&bytes)?;
     // a topology's branch is its user's, the others are the administrator's
     let role = if topology.is_some() { "user" } else { "admin" };
     let (configs, by) = (app.configs.clone(), author(&caller));

@@ -16,22 +16,13 @@ pub use people::{
 };
 pub use tokens::{TokensQuery, create, list, log_in, remove, revoke_own, tenants_of_caller, who};
 
-use super::body::{self, Document};
 use super::problem::ApiError;
 use crate::app::App;
-use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use straas_schemas::Fault;
 use straas_store::StoreError;
 
 /// Longest name of a user or tenant.
 const NAME_MAX: usize = 64;
-
-/// A body of the shape of `T`. Its schema is made anew each time: these requests are rare.
-fn typed<T: DeserializeOwned + JsonSchema>(bytes: &[u8]) -> Result<T, ApiError> {
-    let document: Document = body::json(bytes)?;
-    body::typed(document, body::validator(&schemars::schema_for!(T)).as_ref())
-}
 
 /// Users, tenants and tokens are this controller's own to change.
 ///

@@ -1,13 +1,14 @@
 //! Tenants and users, for administrators.
 
-use super::{name_fault, own, refused, typed};
+use super::{name_fault, own, refused};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::http::audit;
 use crate::http::auth::{Caller, refused as not_known};
+use crate::http::body;
 use crate::http::extract::{Body, Path, Query};
+use crate::http::lists::{ListQuery, cut};
 use crate::http::problem::ApiError;
-use crate::http::topologies::{ListQuery, cut};
 use crate::identity::{ADMIN_TENANT, embedded};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -27,7 +28,7 @@ pub async fn tenants(
 ) -> Result<Json<Page<TenantView>>, ApiError> {
     let page = query.page();
     let mut found = app.store.tenants(&page).await?;
-    let next = cut(&mut found, &page, |tenant| &tenant.id);
+    let next = cut(&mut found, &page, |tenant| tenant.id.clone());
     let items = found.into_iter().map(|t| TenantView { id: t.id, created_ms: t.created_ms }).collect();
     Ok(Json(Page { items, next }))
 }
@@ -39,7 +40,7 @@ pub async fn add_tenant(
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     own(&app)?;
-    let request: TenantView = typed(&bytes)?;
+    let request: TenantView = body::typed(&bytes)?;
     if let Some(fault) = name_fault("/id", &request.id, "") {
         return Err(ApiError::faults(vec![fault]));
     }
@@ -92,7 +93,7 @@ pub async fn users(
 ) -> Result<Json<Page<UserView>>, ApiError> {
     let page = query.page();
     let mut found = app.store.users(&page).await?;
-    let next = cut(&mut found, &page, |user| &user.name);
+    let next = cut(&mut found, &page, |user| user.name.clone());
     Ok(Json(Page { items: found.into_iter().map(view).collect(), next }))
 }
 
@@ -109,7 +110,7 @@ pub async fn add_user(
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     own(&app)?;
-    let request: UserRequest = typed(&bytes)?;
+    let request: UserRequest = body::typed(&bytes)?;
     if let Some(fault) = name_fault("/name", &request.name, ".@") {
         return Err(ApiError::faults(vec![fault]));
     }
@@ -162,7 +163,7 @@ pub async fn set_password(
     Body(bytes): Body,
 ) -> Result<StatusCode, ApiError> {
     own(&app)?;
-    let request: PasswordRequest = typed(&bytes)?;
+    let request: PasswordRequest = body::typed(&bytes)?;
     let hash = match request.password {
         Some(password) => Some(embedded::hash_password(password).await.map_err(not_known)?),
         None => None,
@@ -183,7 +184,7 @@ pub async fn set_membership(
     Body(bytes): Body,
 ) -> Result<StatusCode, ApiError> {
     own(&app)?;
-    let RoleRequest { role } = typed(&bytes)?;
+    let RoleRequest { role } = body::typed(&bytes)?;
     let membership = Membership { tenant, role: role.name().to_owned() };
     app.store.set_membership(&name, &membership).await.map_err(refused)?;
     let place = format!("role of user {name} in tenant {}", membership.tenant);

@@ -1,13 +1,14 @@
 //! Tokens: logging in, choosing a tenant, who one is, tokens for programs.
 
-use super::{name_fault, own, typed};
+use super::{name_fault, own};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::http::audit;
 use crate::http::auth::{Caller, Shown, refused};
+use crate::http::body;
 use crate::http::extract::{Body, Path, Query};
+use crate::http::lists::{Listed, cut};
 use crate::http::problem::ApiError;
-use crate::http::topologies::{ListQuery, cut};
 use crate::identity::embedded;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -24,7 +25,7 @@ use straas_store::{Membership, StoreError, TokensOf};
 
 /// `POST /v1.0/auth/tokens`
 pub async fn log_in(State(app): State<Arc<App>>, Body(bytes): Body) -> Result<Response, ApiError> {
-    let request: LogIn = typed(&bytes)?;
+    let request: LogIn = body::typed(&bytes)?;
     let issued = match request {
         LogIn { user: Some(user), password: Some(password), token: None, tenant } => {
             app.identity.log_in(&user, &password, tenant.as_deref()).await
@@ -81,11 +82,8 @@ pub async fn revoke_own(
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TokensQuery {
-    #[schemars(range(min = 1, max = 500))]
-    limit: Option<u32>,
-    marker: Option<String>,
-    #[serde(default)]
-    all_tenants: bool,
+    #[serde(flatten)]
+    listed: Listed,
 }
 
 /// `GET /v1.0/tokens`
@@ -94,10 +92,11 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
     Query(query): Query<TokensQuery>,
 ) -> Result<Json<Page<TokenView>>, ApiError> {
-    let page = ListQuery { limit: query.limit, marker: query.marker }.page();
-    let of = caller.listed(query.all_tenants)?.map_or(TokensOf::Everybody, TokensOf::Tenant);
+    let page = query.listed.page();
+    let tenant = query.listed.tenant(&caller)?;
+    let of = tenant.as_deref().map_or(TokensOf::Everybody, TokensOf::Tenant);
     let mut found = app.store.tokens(of, now_ms(), &page).await?;
-    let next = cut(&mut found, &page, |token| &token.id);
+    let next = cut(&mut found, &page, |token| token.id.clone());
     Ok(Json(Page { items: found.into_iter().map(embedded::view).collect(), next }))
 }
 
@@ -108,7 +107,7 @@ pub async fn create(
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     own(&app)?;
-    let request: TokenRequest = typed(&bytes)?;
+    let request: TokenRequest = body::typed(&bytes)?;
     let tenant = request.tenant.unwrap_or_else(|| caller.tenant.clone());
     let role = request.role.unwrap_or(Role::Member);
     let mut faults: Vec<Fault> = name_fault("/tenant", &tenant, "").into_iter().collect();

@@ -2,9 +2,9 @@
 
 use crate::http::access::Reach::{All, Never, Own};
 use crate::http::configurations as of;
+use crate::http::lists::ListQuery;
 use crate::http::route::Route;
 use crate::http::route::on::{read, remove, send, set};
-use crate::http::topologies::ListQuery;
 use straas_schemas::configuration::{
     CommitView, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, TagRequest, TagView,
 };

@@ -2,9 +2,9 @@
 
 use crate::http::access::Reach::{All, Never, Own};
 use crate::http::identity as of;
+use crate::http::lists::ListQuery;
 use crate::http::route::Route;
 use crate::http::route::on::{read, remove, send, set};
-use crate::http::topologies::ListQuery;
 use straas_schemas::identity::{
     LogIn, PasswordRequest, RoleRequest, TenantView, TokenIssued, TokenRequest, TokenView, UserRequest, UserView,
 };

@@ -4,7 +4,7 @@ use super::{Begins as _, Works as _};
 use crate::http::access::Reach::{All, Never, Own};
 use crate::http::route::on::{alter, read, remove, send, set};
 use crate::http::route::{Content, Route};
-use crate::http::{body, commands, components, creation, dependencies, events, flex, nodes, rollouts, services};
+use crate::http::{commands, components, creation, dependencies, events, flex, nodes, rollouts, services};
 use crate::http::{topologies, topologies::TopologiesQuery};
 use straas_schemas::change::{ComponentPatch, FlexupRequest, RolloutOptions};
 use straas_schemas::command::{BatchView, CommandBatchRequest, CommandRequest, CommandView};
@@ -85,7 +85,7 @@ pub fn routes() -> Vec<Route> {
         send("/components/{id}/dependencies", dependencies::dependencies)
             .says("Tells what a component depends on and what depends on it; with `depends_on`, changes it.")
             .may(Own, Own, Never)
-            .may_take::<body::DependenciesRequest>()
+            .may_take::<dependencies::DependenciesRequest>()
             .works()
             .answers::<dependencies::Dependencies>(200, "What it depends on, where nothing was to be changed."),
         send("/components/{id}/commands", commands::batches::on_component)
