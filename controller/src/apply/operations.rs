@@ -33,7 +33,7 @@ pub async fn queue(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Erro
     if commands.is_empty() {
         return Ok(());
     }
-    match app.store.queue_commands(&commands, None, None).await {
+    match app.store.queue_commands(&commands, None).await {
         // a node went meanwhile: the next plan asks another one
         Err(StoreError::NotFound { .. }) => app.wake.wake(&input.topology.id),
         other => {

@@ -15,7 +15,7 @@ use crate::clock::now_ms;
 use crate::error::chain;
 use crate::port::Source;
 use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::http::{Method, Uri};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::{Extension, Json};
@@ -123,8 +123,7 @@ pub async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -
 fn begin(request: &Request) -> Option<AuditBegin> {
     let caller = request.extensions().get::<Caller>()?;
     let uri = request.uri();
-    let dry_run = uri.query().is_some_and(|query| query.split('&').any(|part| part == "dry_run=true"));
-    if dry_run {
+    if is_dry_run(uri) {
         return None;
     }
     let original = request.extensions().get::<axum::extract::OriginalUri>().map_or(uri, |uri| &uri.0);
@@ -139,6 +138,11 @@ fn begin(request: &Request) -> Option<AuditBegin> {
         method: request.method().to_string(),
         path: path.chars().take(PATH_MAX).collect(),
     })
+}
+
+/// Whether a request only asks what would be done.
+pub fn is_dry_run(uri: &Uri) -> bool {
+    uri.query().is_some_and(|query| query.split('&').any(|part| part == "dry_run=true"))
 }
 
 /// Query of the audit trail.

@@ -12,6 +12,7 @@ use super::auth::Caller;
 use super::components::own;
 use super::elsewhere;
 use super::jobs::new_job;
+use super::once::{self, Made};
 use super::problem::ApiError;
 use super::topologies::accepted;
 use crate::app::App;
@@ -193,7 +194,7 @@ pub async fn decide(situation: Situation, edit: Arc<impl Edit>) -> Result<Decide
     decided.await.map_err(Error::from)?
 }
 
-/// Writes a decision over what was wanted `before`; `false` if the component was changed since it was looked at.
+/// Writes a decision over what was wanted `before`, for a request that makes `made`; `false` if the component was changed since it was looked at.
 ///
 /// # Errors
 /// The database's.
@@ -202,13 +203,15 @@ pub async fn write(
     before: &ComponentSpec,
     component: &ComponentRecord,
     then: &Then,
+    made: &Made,
 ) -> Result<bool, ApiError> {
     let expected = component.revision;
+    let store = once::store(app, made);
     let written = match then {
-        Then::Begin(job) => app.store.change_component(component, expected, Some(job)).await,
-        Then::Go => app.store.change_component(component, expected, None).await,
+        Then::Begin(job) => store.change_component(component, expected, Some(job)).await,
+        Then::Go => store.change_component(component, expected, None).await,
         Then::TakeBack(cancelled, job) => {
-            app.store.take_back(component, expected, cancelled, now_ms(), job.as_deref()).await
+            store.take_back(component, expected, cancelled, now_ms(), job.as_deref()).await
         }
     };
     match written {
@@ -220,8 +223,9 @@ pub async fn write(
             app.wake.wake(&component.topology);
             Ok(true)
         }
-        // another topology is in the way, nobody who was faster: the same again would be refused again
-        Err(error @ StoreError::Conflict { what: "dependency", .. }) => Err(error.into()),
+        // another topology is in the way, or another controller carries the request out: nobody who was
+        // faster, and the same again would be refused again
+        Err(error @ StoreError::Conflict { what: "dependency" | "request", .. }) => Err(error.into()),
         Err(StoreError::Conflict { .. }) => Ok(false),
         Err(error) => Err(error.into()),
     }
@@ -248,7 +252,8 @@ pub async fn change(
             return Ok(Json(forecast).into_response());
         }
         let Some((component, wanted)) = change else { return Ok(unchanged(&about)) };
-        if write(app, &situation.component.spec, &component, &wanted.then).await? {
+        let made = Made::Job { id: about.clone(), job: situation.job.clone() };
+        if write(app, &situation.component.spec, &component, &wanted.then, &made).await? {
             return answer(app, about, &component, wanted.then).await;
         }
     }

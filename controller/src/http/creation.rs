@@ -8,6 +8,7 @@ use super::change::quarantined;
 use super::elsewhere::{self, Found, Place};
 use super::extract::{Body, Path, Query};
 use super::jobs::new_job;
+use super::once::{self, Made};
 use super::problem::ApiError;
 use super::topologies::{Mutation, accepted, answer, own};
 use crate::app::{App, blocking};
@@ -73,7 +74,8 @@ pub async fn create(
     // whatever can fail for the request's sake comes before anything is written
     let jobs = snapshot::imagined(&app, snapshot).await?.jobs;
     let wanted: BTreeMap<_, _> = components.iter().map(|component| (&component.name, &component.spec)).collect();
-    match app.store.create_topology(&topology, &components, &job).await {
+    let made = Made::Job { id: topology.id.to_string(), job: job.id.clone() };
+    match once::store(&app, &made).create_topology(&topology, &components, &job).await {
         Err(StoreError::Duplicate { .. }) => return Err(taken()),
         other => other?,
     }
@@ -140,7 +142,8 @@ pub async fn add(
         forecast.changes.extend(notes);
         return Ok(Json(forecast).into_response());
     }
-    match app.store.add_component(&component, &job).await {
+    let made = Made::Job { id: component.id.to_string(), job: job.id.clone() };
+    match once::store(&app, &made).add_component(&component, &job).await {
         Err(StoreError::Duplicate { .. }) => {
             let message = format!("there is a component {} already", component.name);
             return Err(ApiError::taken("/name", &message));

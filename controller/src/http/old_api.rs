@@ -90,7 +90,7 @@ pub async fn guestcmd(
     let request: OldCommand = body::typed(&bytes)?;
     let args = args(request.args)?;
     let order = Order { command: request.command, args, timeout_s: None, deadline_s: None, files: Vec::new() };
-    let record = queue_one(&app, &caller, &node, order, None).await?;
+    let record = queue_one(&app, &caller, &node, order).await?;
     result(&app, record).await
 }
 
@@ -161,6 +161,6 @@ pub async fn stormjar(
     let Value::Object(args) = args else { return Err(ApiError::panicked()) };
     let files = vec![FileRef { path: name, sha256, size, mode: 0o644 }];
     let order = Order { command: SUBMIT.0.to_owned(), args, timeout_s: None, deadline_s: None, files };
-    let record = queue_one(&app, &caller, &node, order, None).await?;
+    let record = queue_one(&app, &caller, &node, order).await?;
     result(&app, record).await
 }

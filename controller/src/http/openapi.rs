@@ -77,7 +77,7 @@ fn operation(route: &Route, tag: &str, generator: &mut SchemaGenerator) -> Value
     });
     let parameters: Vec<Value> = in_path(&route.path)
         .chain(in_query(route.query, generator))
-        .chain(route.once_by_key.then(idempotency_key))
+        .chain(route.once_by_key().then(idempotency_key))
         .collect();
     if !parameters.is_empty() {
         out["parameters"] = parameters.into();
@@ -138,8 +138,8 @@ fn idempotency_key() -> Value {
         "name": "Idempotency-Key",
         "in": "header",
         "required": false,
-        "description": "Asked again with the same key within a day, the same request answers with what it made the first time.",
-        "schema": { "type": "string", "minLength": 1, "maxLength": super::commands::KEY_MAX },
+        "description": "Asked again with the same key within a day, the same request is answered as the first time and changes nothing.",
+        "schema": { "type": "string", "minLength": 1, "maxLength": super::once::KEY_MAX },
     })
 }
 

@@ -5,7 +5,7 @@
 
 use crate::error::{Error, chain};
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use straas_schemas::Fault;
 use straas_schemas::problem::{PROBLEM_JSON, Problem};
@@ -16,17 +16,29 @@ const RETRY_AFTER_S: &str = "2";
 
 /// A refusal.
 #[derive(Debug)]
-pub struct ApiError(Box<Problem>);
+pub struct ApiError(Box<Refusal>);
+
+#[derive(Debug)]
+struct Refusal {
+    problem: Problem,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
 
 impl ApiError {
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
     fn new(status: StatusCode, kind: &str, title: &str, detail: impl Into<String>) -> Self {
-        Self(Box::new(Problem {
+        let problem = Problem {
             kind: format!("straas:{kind}"),
             title: title.to_owned(),
             status: status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
-        }))
+        };
+        Self(Box::new(Refusal { problem, headers: Vec::new() }))
     }
 
     /// 401.
@@ -102,7 +114,7 @@ impl ApiError {
             many => format!("{} faults; nothing was changed", many.len()),
         };
         let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body is not valid", detail);
-        error.0.errors = faults;
+        error.0.problem.errors = faults;
         error
     }
 
@@ -114,8 +126,22 @@ impl ApiError {
     /// 409 because a field's value is taken.
     pub fn taken(pointer: &str, message: &str) -> Self {
         let mut error = Self::conflict(message);
-        error.0.errors = vec![Fault::at(pointer, message)];
+        error.0.problem.errors = vec![Fault::at(pointer, message)];
         error
+    }
+
+    /// 409: a request of the same `Idempotency-Key` is being carried out, for so many ms at least.
+    pub fn in_progress(for_ms: i64) -> Self {
+        let detail = "a request with this Idempotency-Key is being carried out; ask again later for its answer";
+        let seconds = for_ms.max(0).unsigned_abs().div_ceil(1000).max(1);
+        Self::new(StatusCode::CONFLICT, "in-progress", "Being carried out", detail)
+            .with(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    /// 422: an `Idempotency-Key` that another request has.
+    pub fn key_reused() -> Self {
+        let detail = "this Idempotency-Key was used for a request of another path or body; take a new one";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The key is another request's", detail)
     }
 
     /// 429.
@@ -142,14 +168,15 @@ impl ApiError {
     /// The status.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = self.status();
-        let mut response = (status, Json(*self.0)).into_response();
+        let Refusal { problem, headers: own } = *self.0;
+        let mut response = (status, Json(problem)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
@@ -158,6 +185,7 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        headers.extend(own);
         response
     }
 }

@@ -4,7 +4,7 @@
 //! (`routes/`), so that none can know a route that the others do not.
 
 use super::access::{Access, Reach};
-use super::{audit, auth};
+use super::{audit, auth, once};
 use crate::app::App;
 use axum::Router;
 use axum::handler::Handler;
@@ -46,8 +46,8 @@ pub struct Route {
     pub answers: Vec<(u16, &'static str, Option<Content>)>,
     /// There is a newer way.
     pub deprecated: bool,
-    /// Honours `Idempotency-Key`.
-    pub once_by_key: bool,
+    /// How its requests are told apart, where they name themselves.
+    pub traits: once::Traits,
     handler: MethodRouter<Arc<App>>,
 }
 
@@ -89,7 +89,7 @@ impl Route {
             body: None,
             answers: Vec::new(),
             deprecated: false,
-            once_by_key: false,
+            traits: once::Traits::default(),
             handler,
         }
     }
@@ -154,6 +154,7 @@ impl Route {
     #[must_use]
     pub fn takes_bytes(mut self) -> Self {
         self.body = Some((Content::Bytes, true));
+        self.traits.streamed = true;
         self
     }
 
@@ -178,11 +179,18 @@ impl Route {
         self
     }
 
-    /// Asked again with the same `Idempotency-Key`, it answers with what it made the first time.
+    /// Its answer holds a secret.
     #[must_use]
-    pub fn once_by_key(mut self) -> Self {
-        self.once_by_key = true;
+    pub fn secret(mut self) -> Self {
+        self.traits.secret = true;
         self
+    }
+
+    /// Whether its requests may name themselves (`Idempotency-Key`): those that make something. Other methods are
+    /// the same when they are asked for twice.
+    #[must_use]
+    pub fn once_by_key(&self) -> bool {
+        self.method == Method::POST && !self.access.open
     }
 }
 
@@ -192,6 +200,11 @@ pub fn router(routes: Vec<Route>, app: &Arc<App>) -> Router<Arc<App>> {
         let check = axum::middleware::from_fn_with_state((app.clone(), route.access), auth::authenticate);
         // beside the layer, not under it: a method that a path does not have is told to anybody
         let trail = axum::middleware::from_fn_with_state(app.clone(), audit::record);
-        router.route(&route.path, route.handler.route_layer(trail).route_layer(check))
+        let mut handler = route.handler.clone().route_layer(trail);
+        if route.once_by_key() {
+            handler =
+                handler.route_layer(axum::middleware::from_fn_with_state((app.clone(), route.traits), once::by_key));
+        }
+        router.route(&route.path, handler.route_layer(check))
     })
 }

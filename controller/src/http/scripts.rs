@@ -8,6 +8,7 @@ use super::body;
 use super::change::{Decided, Situation, Wanted, decide, forecast, look, outrun, write};
 use super::extract::{Body, Query};
 use super::jobs::picture;
+use super::once::Made;
 use super::problem::ApiError;
 use super::rollouts::missing_scripts;
 use super::topologies::{Mutation, own};
@@ -121,7 +122,8 @@ async fn carry_out(
     let mut decided = first;
     for _ in 0..TRIES_MAX {
         let Some((record, wanted)) = decided.change else { return Ok(None) };
-        if write(app, &decided.situation.component.spec, &record, &wanted.then).await? {
+        let made = Made::Job { id: component.to_string(), job: decided.situation.job.clone() };
+        if write(app, &decided.situation.component.spec, &record, &wanted.then, &made).await? {
             return Ok(wanted.then.job());
         }
         decided = decide(look(app, caller, component, false).await?, Arc::new(edit(order.clone()))).await?;

@@ -9,6 +9,7 @@ use super::auth::Caller;
 use super::change::{Decided, Situation, Then, Wanted, decide, forecast, look, write};
 use super::extract::{Path, Query};
 use super::jobs::{current, own};
+use super::once::Made;
 use super::problem::ApiError;
 use super::topologies::{Mutation, view};
 use crate::app::App;
@@ -70,7 +71,10 @@ async fn steer(parts: Parts, turn: Steering) -> Result<Response, ApiError> {
         }
         let done = match change {
             None => true,
-            Some((component, wanted)) => write(&app, &situation.component.spec, &component, &wanted.then).await?,
+            Some((component, wanted)) => {
+                let made = Made::Turn { job: id.as_str().into() };
+                write(&app, &situation.component.spec, &component, &wanted.then, &made).await?
+            }
         };
         if done {
             let job = own(&app, &caller, &id).await?;

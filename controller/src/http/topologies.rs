@@ -38,7 +38,11 @@ pub async fn accepted(app: &App, id: String, snapshot: Snapshot, job: &JobRecord
 
 /// As [`accepted`], of a plan that is made already.
 pub fn answer(id: String, planned: &[Job], job: &JobRecord) -> Response {
-    let job = picture(job, planned);
+    accepted_as(id, picture(job, planned))
+}
+
+/// As [`accepted`], with the job as it is shown.
+pub fn accepted_as(id: String, job: Job) -> Response {
     let location: (HeaderName, String) = (header::LOCATION, format!("/straas/v1.0/jobs/{}", job.id));
     (StatusCode::ACCEPTED, [location], Json(Accepted { id, job })).into_response()
 }

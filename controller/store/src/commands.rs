@@ -26,8 +26,6 @@ pub const OUTPUTS_PER_NODE_BYTES_MAX: u64 = 16 << 20;
 pub const TRIES_PER_OPERATION_MAX: u32 = 10;
 /// Ended commands and batches are kept so long at most, in ms: 30 days.
 pub const COMMAND_AGE_MS_MAX: i64 = 30 * 24 * 3600 * 1000;
-/// A request that names itself is remembered so long, in ms: a day.
-pub const REQUEST_AGE_MS_MAX: i64 = 24 * 3600 * 1000;
 /// Rows pruned by age in one go: keeps the transaction short; the rest goes with the next.
 pub const PRUNED_MAX: u32 = 500;
 
@@ -109,26 +107,11 @@ pub struct BatchRecord {
     pub ended_ms: Option<i64>,
 }
 
-/// A request that names itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestKey {
-    /// The tenant who asks.
-    pub tenant: String,
-    /// The name he gave it.
-    pub key: String,
-    /// Digest of what he asks for.
-    pub digest: String,
-}
-
 /// What became of a wish to queue commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Queued {
     /// They are queued.
     New,
-    /// The same request was made before: the id of the command or batch that it made.
-    Again(String),
-    /// Another request was made under this name.
-    Other,
     /// Too many commands wait for this node; nothing was queued.
     Full(NodeId),
 }
@@ -186,14 +169,7 @@ pub trait CommandStore: Send + Sync {
     /// Queues commands, all or none; one whose id is known is left as it is. `NotFound` if a node is
     /// gone. At most [`straas_schemas::command::COMMANDS_WAITING_MAX`] may be unfinished on a node,
     /// operations not counted. A batch is recorded with its commands.
-    async fn queue_commands(
-        &self,
-        commands: &[CommandRecord],
-        batch: Option<&BatchRecord>,
-        request: Option<&RequestKey>,
-    ) -> Result<Queued>;
-    /// What a request of this name made, if it was made: `Again` or `Other`.
-    async fn command_request(&self, request: &RequestKey) -> Result<Option<Queued>>;
+    async fn queue_commands(&self, commands: &[CommandRecord], batch: Option<&BatchRecord>) -> Result<Queued>;
     /// One command.
     async fn command(&self, id: &CommandId) -> Result<Option<CommandRecord>>;
     /// Commands, newest first, filtered; `page.after` is the [`CommandRecord::marker`] of the last one.

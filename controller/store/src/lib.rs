@@ -17,6 +17,7 @@ mod identity;
 mod input;
 mod memory;
 pub mod records;
+mod requests;
 mod sql;
 
 pub mod conformance;
@@ -26,6 +27,7 @@ pub use commands::*;
 pub use identity::*;
 pub use memory::MemoryStore;
 pub use records::*;
+pub use requests::*;
 pub use sql::SqlStore;
 
 use async_trait::async_trait;
@@ -90,7 +92,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Everything the controller keeps in a database.
 #[async_trait]
-pub trait Store: CommandStore + IdentityStore + AuditStore {
+pub trait Store: CommandStore + IdentityStore + AuditStore + RequestStore {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;
 

@@ -10,18 +10,19 @@ mod audit;
 mod commands;
 mod identity;
 mod neighbours;
+mod requests;
 mod topologies;
 
 use crate::input::{broken, check_generation, clean};
 use crate::{
     ComponentRecord, EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostRecord, JobEnd, JobFilter, JobRecord, Neighbour,
-    NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, Result, Snapshot, Store,
-    StoreError, StoredAssignment, TopologyRecord,
+    NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, RequestClaim, Result,
+    Snapshot, Store, StoreError, StoredAssignment, TopologyRecord,
 };
 use async_trait::async_trait;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::job::JobStanding;
 use straas_schemas::report::Report;
@@ -30,7 +31,11 @@ use straas_schemas::{Assignment, ComponentId, JobId, NodeId, Stage, TopologyId};
 
 /// A store that forgets everything when it is dropped.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<Tables>);
+pub struct MemoryStore {
+    all: Arc<Mutex<Tables>>,
+    /// The request that is carried out through it, and what that makes.
+    bound: Option<(RequestClaim, Value)>,
+}
 
 #[derive(Debug, Default)]
 struct Tables {
@@ -45,6 +50,7 @@ struct Tables {
     guest: commands::Guest,
     people: identity::People,
     audit: Vec<crate::AuditRecord>,
+    requests: requests::Requests,
 }
 
 #[derive(Debug)]
@@ -77,7 +83,12 @@ impl MemoryStore {
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // A panic elsewhere does not make the maps wrong: every change is made after all checks.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something, for a request if it is for one.
+    fn write<T>(&self, work: impl FnOnce(&mut Tables) -> Result<T>) -> Result<T> {
+        self.tables().work_for(self.bound.as_ref(), work)
     }
 }
 
@@ -121,7 +132,7 @@ impl Store for MemoryStore {
         components: &[ComponentRecord],
         job: &JobRecord,
     ) -> Result<()> {
-        self.tables().create_topology(topology, components, job)
+        self.write(|tables| tables.create_topology(topology, components, job))
     }
 
     async fn topology(&self, id: &TopologyId) -> Result<Option<TopologyRecord>> {
@@ -141,11 +152,11 @@ impl Store for MemoryStore {
     }
 
     async fn delete_topology(&self, id: &TopologyId, job: &JobRecord) -> Result<bool> {
-        self.tables().delete_topology(id, job)
+        self.write(|tables| tables.delete_topology(id, job))
     }
 
     async fn forget_topology(&self, id: &TopologyId, now_ms: i64, documents: &[(JobId, Value)]) -> Result<()> {
-        self.tables().forget_topology(id, now_ms, documents)
+        self.write(|tables| tables.forget_topology(id, now_ms, documents))
     }
 
     async fn change_component(
@@ -154,7 +165,7 @@ impl Store for MemoryStore {
         expected: u64,
         job: Option<&JobRecord>,
     ) -> Result<()> {
-        self.tables().change(component, expected, None, job)
+        self.write(|tables| tables.change(component, expected, None, job))
     }
 
     async fn take_back(
@@ -165,19 +176,19 @@ impl Store for MemoryStore {
         at_ms: i64,
         job: Option<&JobRecord>,
     ) -> Result<()> {
-        self.tables().change(component, expected, Some((cancelled, at_ms)), job)
+        self.write(|tables| tables.change(component, expected, Some((cancelled, at_ms)), job))
     }
 
     async fn add_component(&self, component: &ComponentRecord, job: &JobRecord) -> Result<()> {
-        self.tables().add_component(component, job)
+        self.write(|tables| tables.add_component(component, job))
     }
 
     async fn forget_component(&self, id: &ComponentId) -> Result<()> {
-        self.tables().forget_component(id)
+        self.write(|tables| tables.forget_component(id))
     }
 
     async fn quarantine(&self, records: &[QuarantineRecord]) -> Result<()> {
-        self.tables().quarantine(records)
+        self.write(|tables| tables.quarantine(records))
     }
 
     async fn quarantined(&self) -> Result<Vec<QuarantineRecord>> {
@@ -185,7 +196,8 @@ impl Store for MemoryStore {
     }
 
     async fn release(&self, what: &str, key: &str) -> Result<bool> {
-        Ok(self.tables().quarantine.remove(&(clean(what).into_owned(), clean(key).into_owned())).is_some())
+        let name = (clean(what).into_owned(), clean(key).into_owned());
+        self.write(|tables| Ok(tables.quarantine.remove(&name).is_some()))
     }
 
     async fn component(&self, id: &ComponentId) -> Result<Option<ComponentRecord>> {
@@ -212,13 +224,15 @@ impl Store for MemoryStore {
     }
 
     async fn add_nodes(&self, nodes: &[NodeRecord]) -> Result<()> {
-        self.tables().add_nodes(nodes)
+        self.write(|tables| tables.add_nodes(nodes))
     }
 
     async fn remove_nodes(&self, nodes: &[NodeId]) -> Result<()> {
         let gone: BTreeSet<_> = nodes.iter().collect();
-        self.tables().remove_nodes(|node| gone.contains(&node.id));
-        Ok(())
+        self.write(|tables| {
+            tables.remove_nodes(|node| gone.contains(&node.id));
+            Ok(())
+        })
     }
 
     async fn node(&self, id: &NodeId) -> Result<Option<NodeSnapshot>> {
@@ -235,7 +249,7 @@ impl Store for MemoryStore {
     }
 
     async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()> {
-        self.tables().set_host(node, host)
+        self.write(|tables| tables.set_host(node, host))
     }
 
     async fn put_assignment(&self, assignment: &Assignment, expected: u64, _now_ms: i64) -> Result<()> {
@@ -261,11 +275,11 @@ impl Store for MemoryStore {
     }
 
     async fn add_join_token(&self, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()> {
-        self.tables().add_join_token(hash, node, expires_ms)
+        self.write(|tables| tables.add_join_token(hash, node, expires_ms))
     }
 
     async fn enrol(&self, hash: &str, key: &str, now_ms: i64) -> Result<EnrolOutcome> {
-        self.tables().enrol(hash, key, now_ms)
+        self.write(|tables| tables.enrol(hash, key, now_ms))
     }
 
     async fn record_reports(
@@ -275,11 +289,11 @@ impl Store for MemoryStore {
         reports: &[Report],
         now_ms: i64,
     ) -> Result<Vec<Report>> {
-        self.tables().record_reports(node, incarnation, reports, now_ms)
+        self.write(|tables| tables.record_reports(node, incarnation, reports, now_ms))
     }
 
     async fn record_heartbeats(&self, beats: &[(NodeId, i64, Heartbeat)]) -> Result<()> {
-        self.tables().record_heartbeats(beats)
+        self.write(|tables| tables.record_heartbeats(beats))
     }
 
     async fn job(&self, id: &JobId) -> Result<Option<JobRecord>> {

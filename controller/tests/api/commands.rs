@@ -243,7 +243,7 @@ async fn a_restart_and_another_controller_lose_nothing() {
         rig.until("/metrics", |answer| answer.text().contains("straas_controller_nodes_polling 1")).await;
         let node = agents[1].node.as_str().into();
         let record = straas_store::CommandRecord { id: "elsewhere".into(), node, ..record };
-        straas_store::CommandStore::queue_commands(&store, &[record], None, None).await.expect("queued");
+        straas_store::CommandStore::queue_commands(&store, &[record], None).await.expect("queued");
     };
     let (answer, ()) = tokio::join!(waiting, elsewhere);
     assert_eq!(answer.commands[0].id.as_str(), "elsewhere");

@@ -23,6 +23,7 @@ mod keystone_server;
 mod life;
 mod logs;
 mod neighbours;
+mod once;
 mod people;
 mod providers;
 mod reports;

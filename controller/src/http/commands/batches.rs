@@ -2,14 +2,14 @@
 
 use super::super::auth::Caller;
 use super::super::extract::{Body, Path, Query};
+use super::super::once::{self, Made};
 use super::super::problem::ApiError;
 use super::super::{body, components, topologies};
 use super::reading::{LOOK_EVERY, Waiting};
-use super::{Order, accepted, again, checked, request_key, view};
+use super::{Order, accepted, checked, full, view};
 use crate::app::App;
 use crate::clock::now_ms;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::{Extension, Json};
 use std::collections::BTreeMap;
@@ -17,8 +17,7 @@ use std::sync::Arc;
 use straas_schemas::ComponentId;
 use straas_schemas::command::{BatchView, CommandBatchRequest};
 use straas_store::{
-    BatchRecord, Cancelled, CommandFilter, CommandRecord, NodeRecord, PAGE_MAX, PageRequest, Queued, RequestKey,
-    TopologyRecord,
+    BatchRecord, Cancelled, CommandFilter, CommandRecord, NodeRecord, PAGE_MAX, PageRequest, Queued, TopologyRecord,
 };
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -28,12 +27,10 @@ pub async fn on_component(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     let (topology, component) = components::own(&app, &caller, &id).await?;
-    let key = request_key(&headers, &caller, &[&id, &String::from_utf8_lossy(&bytes)])?;
-    queue(&app, &caller, &topology, Some(component.id), &bytes, key).await
+    queue(&app, &caller, &topology, Some(component.id), &bytes).await
 }
 
 /// `POST /v1.0/topologies/{id}/commands`
@@ -41,12 +38,10 @@ pub async fn on_topology(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     let topology = topologies::own(&app, &caller, &id).await?;
-    let key = request_key(&headers, &caller, &[&id, &String::from_utf8_lossy(&bytes)])?;
-    queue(&app, &caller, &topology, None, &bytes, key).await
+    queue(&app, &caller, &topology, None, &bytes).await
 }
 
 async fn queue(
@@ -55,14 +50,8 @@ async fn queue(
     topology: &TopologyRecord,
     component: Option<ComponentId>,
     bytes: &[u8],
-    key: Option<RequestKey>,
 ) -> Result<Response, ApiError> {
     let request: CommandBatchRequest = body::typed(bytes)?;
-    if let Some(key) = &key
-        && let Some(id) = again(app.store.command_request(key).await?)?
-    {
-        return answer(app, &id).await;
-    }
     let batch = BatchRecord {
         id: Uuid::now_v7().to_string(),
         tenant: topology.tenant.clone(),
@@ -76,17 +65,22 @@ async fn queue(
         ended_ms: None,
     };
     let records = records(app, caller, topology, &batch, request).await?;
-    match app.store.queue_commands(&records, Some(&batch), key.as_ref()).await? {
+    let store = once::store(app, &Made::Batch { id: batch.id.clone() });
+    match store.queue_commands(&records, Some(&batch)).await? {
         Queued::New => {
             app.metrics.commands_queued(records.len());
             app.commands_changed(&records).await;
             answer(app, &batch.id).await
         }
-        queued => answer(app, &again(Some(queued))?.unwrap_or_default()).await,
+        Queued::Full(node) => Err(full(&node)),
     }
 }
 
-async fn answer(app: &App, id: &str) -> Result<Response, ApiError> {
+/// 202 with the batch as it is.
+///
+/// # Errors
+/// It is not there any more.
+pub async fn answer(app: &App, id: &str) -> Result<Response, ApiError> {
     let batch = app.store.batch(id).await?.ok_or_else(|| ApiError::not_found("batch", id))?;
     Ok(accepted(&format!("batches/{id}"), &picture(app, batch).await?))
 }
@@ -172,10 +166,11 @@ pub async fn cancel(
 ) -> Result<Response, ApiError> {
     let found = app.store.batch(&id).await?.filter(|batch| caller.may(&batch.tenant));
     let batch = found.ok_or_else(|| ApiError::not_found("batch", &id))?;
+    let store = once::store(&app, &Made::Batch { id: id.clone() });
     let mut cancelled = 0;
     // the last first: what is held stays so, whatever ends meanwhile
     for command in commands(&app, &batch).await?.iter().filter(|command| !command.standing.is_final()) {
-        if let Cancelled::Wanted(record) = app.store.cancel_command(&command.id, now_ms()).await? {
+        if let Cancelled::Wanted(record) = store.cancel_command(&command.id, now_ms()).await? {
             app.commands_changed(std::slice::from_ref(&record)).await;
             cancelled += 1;
         }

@@ -9,6 +9,7 @@ pub mod reading;
 
 use super::auth::Caller;
 use super::extract::{Body, Path};
+use super::once::{self, Made};
 use super::problem::ApiError;
 use super::{body, nodes, topologies};
 use crate::app::{App, blocking};
@@ -16,7 +17,7 @@ use crate::clock::now_ms;
 use crate::commands::meta;
 use axum::Extension;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -25,12 +26,9 @@ use straas_schemas::command::{
     Allowed, COMMAND_ARGS_BYTES_MAX, COMMAND_DEADLINE_S, COMMANDS_WAITING_MAX, CommandMeta, CommandRequest,
     CommandStanding, CommandView,
 };
-use straas_schemas::{CommandId, Digest, Fault, FileRef};
-use straas_store::{CommandRecord, NodeRecord, Queued, RequestKey, TopologyRecord};
+use straas_schemas::{CommandId, Fault, FileRef, NodeId};
+use straas_store::{CommandRecord, NodeRecord, Queued, TopologyRecord};
 use uuid::Uuid;
-
-/// Longest `Idempotency-Key`.
-pub const KEY_MAX: usize = 128;
 
 /// A command as asked for, for one node or for many.
 pub struct Order {
@@ -46,62 +44,39 @@ pub async fn on_node(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-    headers: HeaderMap,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     let node = nodes::own(&app, &caller, &id).await?.record;
     let request: CommandRequest = body::typed(&bytes)?;
-    let key = request_key(&headers, &caller, &[&id, &String::from_utf8_lossy(&bytes)])?;
     let CommandRequest { command, args, timeout_s, deadline_s } = request;
     let order = Order { command, args, timeout_s, deadline_s, files: Vec::new() };
-    let record = queue_one(&app, &caller, &node, order, key.as_ref()).await?;
+    let record = queue_one(&app, &caller, &node, order).await?;
     Ok(accepted(&format!("commands/{}", record.id), &view(record, String::new())))
 }
 
-/// Queues a command for one node, or finds the one that the same request queued before.
+/// Queues a command for one node.
 ///
 /// # Errors
 /// Whatever is wrong with it.
-pub async fn queue_one(
-    app: &App,
-    caller: &Caller,
-    node: &NodeRecord,
-    order: Order,
-    key: Option<&RequestKey>,
-) -> Result<CommandRecord, ApiError> {
-    if let Some(key) = key {
-        // asked again it is answered even if it would be refused by now
-        if let Some(id) = again(app.store.command_request(key).await?)? {
-            return app.store.command(&CommandId(id.clone())).await?.ok_or_else(|| ApiError::not_found("command", &id));
-        }
-    }
+pub async fn queue_one(app: &App, caller: &Caller, node: &NodeRecord, order: Order) -> Result<CommandRecord, ApiError> {
     let topology = topologies::own(app, caller, node.topology.as_str()).await?;
     let record = checked(app, caller, &topology, node, &order).await?;
-    match app.store.queue_commands(std::slice::from_ref(&record), None, key).await? {
+    let store = once::store(app, &Made::Command { id: record.id.clone() });
+    match store.queue_commands(std::slice::from_ref(&record), None).await? {
         Queued::New => {
             app.metrics.commands_queued(1);
             app.commands_changed(std::slice::from_ref(&record)).await;
             Ok(record)
         }
-        queued => {
-            let id = CommandId(again(Some(queued))?.unwrap_or_default());
-            app.store.command(&id).await?.ok_or_else(|| ApiError::not_found("command", id.as_str()))
-        }
+        Queued::Full(node) => Err(full(&node)),
     }
 }
 
-/// What an earlier request of the same name made.
-fn again(queued: Option<Queued>) -> Result<Option<String>, ApiError> {
-    match queued {
-        None | Some(Queued::New) => Ok(None),
-        Some(Queued::Again(id)) => Ok(Some(id)),
-        Some(Queued::Other) => {
-            Err(ApiError::invalid("", "this Idempotency-Key was used for another request; take a new one"))
-        }
-        Some(Queued::Full(node)) => Err(ApiError::conflict(&format!(
-            "{COMMANDS_WAITING_MAX} commands wait for node {node} already; wait for some to end, or cancel them"
-        ))),
-    }
+/// 409: a node has enough to do.
+fn full(node: &NodeId) -> ApiError {
+    ApiError::conflict(&format!(
+        "{COMMANDS_WAITING_MAX} commands wait for node {node} already; wait for some to end, or cancel them"
+    ))
 }
 
 /// The commit of the script repo that a node has.
@@ -211,17 +186,8 @@ fn record(
     }
 }
 
-/// The name that a request gives itself, with a digest of what it asks for.
-fn request_key(headers: &HeaderMap, caller: &Caller, of: &[&str]) -> Result<Option<RequestKey>, ApiError> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| (1..=KEY_MAX).contains(&key.len()));
-    let wrong = || ApiError::unreadable(format!("Idempotency-Key must be 1 to {KEY_MAX} printable ASCII characters"));
-    let key = key.ok_or_else(wrong)?.to_owned();
-    Ok(Some(RequestKey { tenant: caller.tenant.clone(), key, digest: Digest::of(of).0 }))
-}
-
 /// 202 with the place where it can be followed.
-fn accepted(place: &str, body: &impl Serialize) -> Response {
+pub fn accepted(place: &str, body: &impl Serialize) -> Response {
     let headers: [(HeaderName, String); 1] = [(header::LOCATION, format!("/straas/v1.0/{place}"))];
     (StatusCode::ACCEPTED, headers, axum::Json(body)).into_response()
 }

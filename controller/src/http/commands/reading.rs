@@ -4,6 +4,7 @@ use super::super::auth::Caller;
 use super::super::components;
 use super::super::extract::{Path, Query};
 use super::super::lists::{Listed, cut};
+use super::super::once::{self, Made};
 use super::super::problem::ApiError;
 use super::{accepted, view};
 use crate::app::{App, blocking};
@@ -150,7 +151,8 @@ pub async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
     let record = own(&app, &caller, &id).await?;
-    match app.store.cancel_command(&record.id, now_ms()).await? {
+    let store = once::store(&app, &Made::Command { id: record.id.clone() });
+    match store.cancel_command(&record.id, now_ms()).await? {
         Cancelled::Wanted(record) => {
             app.commands_changed(std::slice::from_ref(&record)).await;
             Ok(accepted(&format!("commands/{id}"), &view(record, String::new())))

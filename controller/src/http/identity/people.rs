@@ -8,6 +8,7 @@ use crate::http::auth::{Caller, refused as not_known};
 use crate::http::body;
 use crate::http::extract::{Body, Path, Query};
 use crate::http::lists::{ListQuery, cut};
+use crate::http::once::{self, Made};
 use crate::http::problem::ApiError;
 use crate::identity::{ADMIN_TENANT, embedded};
 use axum::extract::State;
@@ -45,7 +46,8 @@ pub async fn add_tenant(
         return Err(ApiError::faults(vec![fault]));
     }
     let record = TenantRecord { id: request.id, created_ms: now_ms() };
-    app.store.add_tenant(&record).await.map_err(refused)?;
+    let made = Made::Thing { path: "/straas/v1.0/tenants".to_owned() };
+    once::store(&app, &made).add_tenant(&record).await.map_err(refused)?;
     audit::changed(format!("tenant {}", record.id), Value::Null, json!({ "id": record.id }));
     tracing::info!(by = caller.name, tenant = record.id, "a tenant is added");
     Ok((StatusCode::CREATED, Json(TenantView { id: record.id, created_ms: record.created_ms })).into_response())
@@ -125,7 +127,8 @@ pub async fn add_user(
         created_ms: now_ms(),
         memberships: memberships.map(|(tenant, role)| Membership { tenant, role: role.name().to_owned() }).collect(),
     };
-    match app.store.add_user(&record).await {
+    let made = Made::Thing { path: format!("/straas/v1.0/users/{}", record.name) };
+    match once::store(&app, &made).add_user(&record).await {
         Err(StoreError::NotFound { id, .. }) => {
             return Err(ApiError::faults(vec![Fault::at(format!("/tenants/{id}"), "there is no such tenant")]));
         }

@@ -8,6 +8,7 @@ use crate::http::auth::{Caller, Shown, refused};
 use crate::http::body;
 use crate::http::extract::{Body, Path, Query};
 use crate::http::lists::{Listed, cut};
+use crate::http::once::{self, Made};
 use crate::http::problem::ApiError;
 use crate::identity::embedded;
 use axum::extract::State;
@@ -124,7 +125,8 @@ pub async fn create(
     }
     let scope = Membership { tenant: tenant.clone(), role: role.name().to_owned() };
     let expires_ms = now_ms() + i64::from(request.expires_in_s.unwrap_or(TOKEN_LIFE_S)) * 1000;
-    let issued = embedded::make(&*app.store, request.label, None, Some(scope), &caller.name, expires_ms).await;
+    let store = once::store(&app, &Made::Thing { path: "/straas/v1.0/tokens".to_owned() });
+    let issued = embedded::make(&*store, request.label, None, Some(scope), &caller.name, expires_ms).await;
     let issued = match issued {
         Err(StoreError::NotFound { .. }) => return Err(ApiError::invalid("/tenant", "there is no such tenant")),
         Err(StoreError::Conflict { .. }) => {

@@ -39,6 +39,7 @@ pub fn routes() -> Vec<Route> {
             .says("Makes a token for a program.")
             .may(Own, Own, Never)
             .takes::<TokenRequest>()
+            .secret()
             .answers::<TokenIssued>(201, "The token, shown this once."),
         remove("/tokens/{id}", of::remove).says("Revokes a token.").may(Own, Own, Never).answers_with(
             204,

@@ -45,7 +45,6 @@ pub fn routes() -> Vec<Route> {
             .says("Runs a guest command on the nodes of a topology.")
             .may(Own, Own, Never)
             .takes::<CommandBatchRequest>()
-            .once_by_key()
             .answers::<BatchView>(202, "The batch."),
         read("/components/{id}", components::show)
             .says("Shows a component.")
@@ -92,7 +91,6 @@ pub fn routes() -> Vec<Route> {
             .says("Runs a guest command on the nodes of a component.")
             .may(Own, Own, Never)
             .takes::<CommandBatchRequest>()
-            .once_by_key()
             .answers::<BatchView>(202, "The batch."),
         read("/nodes", nodes::list)
             .says("Lists nodes, page by page of their topologies.")
@@ -129,7 +127,6 @@ pub fn routes() -> Vec<Route> {
             .says("Runs a guest command on a node.")
             .may(Own, Own, Never)
             .takes::<CommandRequest>()
-            .once_by_key()
             .answers::<CommandView>(202, "The command, queued."),
     ]
 }

@@ -104,7 +104,7 @@ pub(super) async fn batches_go_forward_and_stop(store: Arc<dyn Store>) {
     let commands: Vec<_> = (0..5)
         .map(|n| CommandRecord { batch: Some(batch.id.clone()), held: n >= 2, ..world.command(n as usize, n) })
         .collect();
-    assert_eq!(store.queue_commands(&commands, Some(&batch), None).await.unwrap(), Queued::New);
+    assert_eq!(store.queue_commands(&commands, Some(&batch)).await.unwrap(), Queued::New);
     assert_eq!(store.batch(&batch.id).await.unwrap(), Some(batch.clone()));
     assert_eq!(store.batch("nobody").await.unwrap(), None);
     assert!(store.open_batches().await.unwrap().contains(&batch.id));
@@ -174,7 +174,7 @@ pub(super) async fn many_at_once(store: Arc<dyn Store>) {
     let commands: Vec<_> = (0..40)
         .map(|n| CommandRecord { batch: Some(batch.id.clone()), held: n >= 2, ..world.command(n as usize % 4, n) })
         .collect();
-    store.queue_commands(&commands, Some(&batch), None).await.unwrap();
+    store.queue_commands(&commands, Some(&batch)).await.unwrap();
     let tasks: Vec<_> = (0..4_usize)
         .map(|at| {
             let (world, batch, store) = (world.clone(), batch.id.clone(), store.clone());

@@ -1,9 +1,7 @@
 //! Guest commands: queued in bounds, ended once, by report or by assumption.
 
 use super::fixture::{World, is_missing, report};
-use crate::commands::{
-    COMMAND_AGE_MS_MAX, Cancelled, CommandFilter, CommandRecord, Queued, REQUEST_AGE_MS_MAX, RequestKey,
-};
+use crate::commands::{COMMAND_AGE_MS_MAX, Cancelled, CommandFilter, CommandRecord, Queued};
 use crate::{PageRequest, Store};
 use serde_json::json;
 use std::sync::Arc;
@@ -44,7 +42,7 @@ impl World {
     }
 
     pub(super) async fn queue(&self, commands: &[CommandRecord]) {
-        assert_eq!(self.store.queue_commands(commands, None, None).await.unwrap(), Queued::New);
+        assert_eq!(self.store.queue_commands(commands, None).await.unwrap(), Queued::New);
     }
 
     async fn standing(&self, id: &CommandId) -> CommandStanding {
@@ -74,7 +72,7 @@ pub(super) fn end(id: &CommandId, outcome: CommandOutcome) -> CommandEnd {
 pub(super) async fn queued_and_read(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "gq", 2).await;
     let [a, b] = [world.command(0, 1), world.command(1, 2)];
-    assert_eq!(store.queue_commands(&[], None, None).await.unwrap(), Queued::New);
+    assert_eq!(store.queue_commands(&[], None).await.unwrap(), Queued::New);
     world.queue(&[a.clone(), b.clone()]).await;
     assert_eq!(store.command(&a.id).await.unwrap(), Some(a.clone()));
     assert_eq!(store.command(&"nobody\0".into()).await.unwrap(), None);
@@ -83,7 +81,7 @@ pub(super) async fn queued_and_read(store: Arc<dyn Store>) {
     assert_eq!(store.waiting_commands(&a.node).await.unwrap(), std::slice::from_ref(&a));
     // none if one of the nodes is gone
     let gone = CommandRecord { node: "nobody".into(), ..world.command(0, 3) };
-    assert!(is_missing(&store.queue_commands(&[world.command(0, 4), gone], None, None).await));
+    assert!(is_missing(&store.queue_commands(&[world.command(0, 4), gone], None).await));
     assert_eq!(store.command(&world.command(0, 4).id).await.unwrap(), None);
     let operation = CommandRecord { operation: Some(("join a".to_owned(), 1)), ..world.command(0, 5) };
     world.queue(std::slice::from_ref(&operation)).await;
@@ -144,40 +142,16 @@ pub(super) async fn queues_are_bounded(store: Arc<dyn Store>) {
     let all: Vec<_> = (0..most).map(|number| world.command(0, number)).collect();
     let over = [all.clone(), vec![world.command(1, 900), world.command(0, 901)]].concat();
     let full = Queued::Full(world.id(0).clone());
-    assert_eq!(store.queue_commands(&over, None, None).await.unwrap(), full);
+    assert_eq!(store.queue_commands(&over, None).await.unwrap(), full);
     assert!(store.waiting_commands(world.id(0)).await.unwrap().is_empty(), "all or none");
     world.queue(&all).await;
-    let request = RequestKey { tenant: "gb".to_owned(), key: "k".to_owned(), digest: "d".to_owned() };
     let more = [world.command(0, 902)];
-    assert_eq!(store.queue_commands(&more, None, Some(&request)).await.unwrap(), full);
-    assert_eq!(store.command_request(&request).await.unwrap(), None, "a refused request is not remembered");
+    assert_eq!(store.queue_commands(&more, None).await.unwrap(), full);
     // an operation comes through
     world.queue(&[CommandRecord { operation: Some(("o".to_owned(), 1)), ..world.command(0, 903) }]).await;
     world.queue(&[world.command(1, 904)]).await;
     store.cancel_command(&all[0].id, 5).await.unwrap();
-    assert_eq!(store.queue_commands(&more, None, Some(&request)).await.unwrap(), Queued::New);
-}
-
-pub(super) async fn a_request_that_names_itself_is_made_once(store: Arc<dyn Store>) {
-    let world = World::new(store.clone(), "gk", 1).await;
-    let key = |tenant: &str, digest: &str| RequestKey {
-        tenant: tenant.to_owned(),
-        key: "key 1".to_owned(),
-        digest: digest.to_owned(),
-    };
-    let [a, b, c] = [1, 2, 3].map(|number| world.command(0, number));
-    let one = std::slice::from_ref;
-    assert_eq!(store.queue_commands(one(&a), None, Some(&key("gk1", "d1"))).await.unwrap(), Queued::New);
-    let again = Queued::Again(a.id.to_string());
-    assert_eq!(store.queue_commands(one(&b), None, Some(&key("gk1", "d1"))).await.unwrap(), again);
-    assert_eq!(store.command_request(&key("gk1", "d1")).await.unwrap(), Some(again));
-    assert_eq!(store.queue_commands(one(&b), None, Some(&key("gk1", "d2"))).await.unwrap(), Queued::Other);
-    assert_eq!(store.command(&b.id).await.unwrap(), None);
-    assert_eq!(store.queue_commands(one(&c), None, Some(&key("gk2", "d2"))).await.unwrap(), Queued::New);
-    store.settle_commands(a.created_ms + REQUEST_AGE_MS_MAX, i64::MAX).await.unwrap();
-    assert!(store.command_request(&key("gk1", "d1")).await.unwrap().is_some());
-    store.settle_commands(c.created_ms + REQUEST_AGE_MS_MAX + 1, i64::MAX).await.unwrap();
-    assert_eq!(store.command_request(&key("gk1", "d1")).await.unwrap(), None);
+    assert_eq!(store.queue_commands(&more, None).await.unwrap(), Queued::New);
 }
 
 pub(super) async fn started_and_ended_once(store: Arc<dyn Store>) {

@@ -18,6 +18,7 @@ mod identity;
 mod jobs;
 mod neighbours;
 mod nodes;
+mod requests;
 mod topologies;
 mod workflows;
 
@@ -83,7 +84,6 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         commands::queued_and_read,
         commands::listed_newest_first,
         commands::queues_are_bounded,
-        commands::a_request_that_names_itself_is_made_once,
         commands::started_and_ended_once,
         commands::assumptions_give_way_to_the_truth,
         commands::cancelled_at_once_or_by_the_agent,
@@ -109,6 +109,11 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         neighbours::topologies_do_not_go_in_circles,
         neighbours::at_once,
         audit::appended_and_read_newest_first,
+        requests::answered_as_the_first_time,
+        requests::a_refused_one_is_forgotten,
+        requests::what_is_made_and_the_note_of_it_are_one,
+        requests::bounded_per_tenant,
+        requests::one_claim_among_many,
         concurrency::one_enrolment_per_token,
         concurrency::one_winner_per_generation,
         concurrency::no_report_is_lost,

@@ -1,12 +1,10 @@
 //! Guest commands in memory.
 
-use super::{MemoryStore, missing, most};
+use super::{MemoryStore, conflict, missing, most};
 use crate::commands::{
     BatchRecord, COMMAND_AGE_MS_MAX, COMMANDS_PER_NODE_MAX, Cancelled, CommandChange, CommandFilter, CommandRecord,
-    CommandStore, OUTPUTS_PER_NODE_BYTES_MAX, Queued, REQUEST_AGE_MS_MAX, RequestKey, TRIES_PER_OPERATION_MAX,
-    assumption, because, marked,
+    CommandStore, OUTPUTS_PER_NODE_BYTES_MAX, Queued, TRIES_PER_OPERATION_MAX, assumption, because, marked,
 };
-use crate::input::clean;
 use crate::{PageRequest, Result};
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +17,6 @@ use straas_schemas::{CommandId, NodeId, TopologyId};
 pub(super) struct Guest {
     commands: BTreeMap<CommandId, Kept>,
     batches: BTreeMap<String, BatchRecord>,
-    /// By tenant and name: digest, what it made, when.
-    requests: BTreeMap<(String, String), (String, String, i64)>,
     change: i64,
 }
 
@@ -106,6 +102,20 @@ impl Guest {
         }
     }
 
+    fn cancel(&mut self, id: &CommandId, now_ms: i64) -> Cancelled {
+        let number = self.number();
+        let Some(kept) = self.commands.get_mut(id) else { return Cancelled::Unknown };
+        if kept.record.standing.is_final() {
+            return Cancelled::Ended(kept.record.clone());
+        }
+        kept.record.cancelling = true;
+        kept.changed = number;
+        if kept.record.standing == CommandStanding::Queued {
+            kept.assume(CommandStanding::Cancelled, because::CANCELLED, now_ms, number);
+        }
+        Cancelled::Wanted(kept.record.clone())
+    }
+
     fn full(&self, commands: &[CommandRecord]) -> Option<NodeId> {
         let mut waiting: BTreeMap<&NodeId, usize> = BTreeMap::new();
         for record in self.commands.values().filter(|kept| kept.is_open()).map(|kept| &kept.record).chain(commands) {
@@ -115,6 +125,24 @@ impl Guest {
         }
         let full = |node: &&NodeId| waiting.get(node).is_some_and(|count| *count > COMMANDS_WAITING_MAX);
         commands.iter().filter(|c| c.operation.is_none()).map(|c| &c.node).find(full).cloned()
+    }
+
+    fn queue(&mut self, commands: &[CommandRecord], batch: Option<&BatchRecord>) {
+        if let Some(batch) = batch {
+            self.batches.insert(batch.id.clone(), batch.clone());
+        }
+        let changed = self.number();
+        for command in commands {
+            let kept = Kept { record: command.clone(), output: Vec::new(), changed };
+            self.commands.entry(command.id.clone()).or_insert(kept);
+            let Some((key, attempt)) = &command.operation else { continue };
+            self.commands.retain(|_, kept| {
+                let older = kept.record.operation.as_ref().is_some_and(|(other, number)| {
+                    other == key && number.saturating_add(TRIES_PER_OPERATION_MAX) <= *attempt
+                });
+                !(older && kept.record.topology == command.topology && !kept.is_open())
+            });
+        }
     }
 
     fn ids(&self, wanted: impl Fn(&Kept) -> bool) -> Vec<CommandId> {
@@ -144,56 +172,22 @@ impl Guest {
 
 #[async_trait]
 impl CommandStore for MemoryStore {
-    async fn queue_commands(
-        &self,
-        commands: &[CommandRecord],
-        batch: Option<&BatchRecord>,
-        request: Option<&RequestKey>,
-    ) -> Result<Queued> {
-        let Some(first) = commands.first() else { return Ok(Queued::New) };
-        if let Some(known) = match request {
-            Some(request) => self.command_request(request).await?,
-            None => None,
-        } {
-            return Ok(known);
+    async fn queue_commands(&self, commands: &[CommandRecord], batch: Option<&BatchRecord>) -> Result<Queued> {
+        if commands.is_empty() {
+            return Ok(Queued::New);
         }
-        let mut tables = self.tables();
-        if let Some(gone) = commands.iter().find(|command| !tables.nodes.contains_key(&command.node)) {
-            return Err(missing("node", &gone.node));
-        }
-        let guest = &mut tables.guest;
-        if let Some(node) = guest.full(commands) {
-            return Ok(Queued::Full(node));
-        }
-        if let Some(request) = request {
-            let target = batch.map_or(first.id.as_str(), |batch| batch.id.as_str()).to_owned();
-            let name = (clean(&request.tenant).into_owned(), clean(&request.key).into_owned());
-            guest.requests.insert(name, (request.digest.clone(), target, first.created_ms));
-        }
-        if let Some(batch) = batch {
-            guest.batches.insert(batch.id.clone(), batch.clone());
-        }
-        let changed = guest.number();
-        for command in commands {
-            let kept = Kept { record: command.clone(), output: Vec::new(), changed };
-            guest.commands.entry(command.id.clone()).or_insert(kept);
-            let Some((key, attempt)) = &command.operation else { continue };
-            guest.commands.retain(|_, kept| {
-                let older = kept.record.operation.as_ref().is_some_and(|(other, number)| {
-                    other == key && number.saturating_add(TRIES_PER_OPERATION_MAX) <= *attempt
-                });
-                !(older && kept.record.topology == command.topology && !kept.is_open())
-            });
-        }
-        Ok(Queued::New)
-    }
-
-    async fn command_request(&self, request: &RequestKey) -> Result<Option<Queued>> {
-        let name = (clean(&request.tenant).into_owned(), clean(&request.key).into_owned());
-        let known = |(digest, target, _): &(String, String, i64)| {
-            if *digest == request.digest { Queued::Again(target.clone()) } else { Queued::Other }
-        };
-        Ok(self.tables().guest.requests.get(&name).map(known))
+        let mut full = None;
+        let queued = self.write(|tables| {
+            if let Some(gone) = commands.iter().find(|command| !tables.nodes.contains_key(&command.node)) {
+                return Err(missing("node", &gone.node));
+            }
+            full = tables.guest.full(commands);
+            // an error, so that nothing is noted of a request that changes nothing
+            full.as_ref().map_or(Ok(()), |node| Err(conflict("node", node)))?;
+            tables.guest.queue(commands, batch);
+            Ok(Queued::New)
+        });
+        full.map_or(queued, |node| Ok(Queued::Full(node)))
     }
 
     async fn command(&self, id: &CommandId) -> Result<Option<CommandRecord>> {
@@ -241,18 +235,12 @@ impl CommandStore for MemoryStore {
     }
 
     async fn cancel_command(&self, id: &CommandId, now_ms: i64) -> Result<Cancelled> {
-        let guest = &mut self.tables().guest;
-        let number = guest.number();
-        let Some(kept) = guest.commands.get_mut(id) else { return Ok(Cancelled::Unknown) };
-        if kept.record.standing.is_final() {
-            return Ok(Cancelled::Ended(kept.record.clone()));
+        let known = self.tables().guest.commands.get(id).map(|kept| kept.record.clone());
+        match known {
+            None => Ok(Cancelled::Unknown),
+            Some(record) if record.standing.is_final() => Ok(Cancelled::Ended(record)),
+            Some(_) => self.write(|tables| Ok(tables.guest.cancel(id, now_ms))),
         }
-        kept.record.cancelling = true;
-        kept.changed = number;
-        if kept.record.standing == CommandStanding::Queued {
-            kept.assume(CommandStanding::Cancelled, because::CANCELLED, now_ms, number);
-        }
-        Ok(Cancelled::Wanted(kept.record.clone()))
     }
 
     async fn append_output(&self, node: &NodeId, id: &CommandId, offset: u64, bytes: &[u8]) -> Result<u64> {
@@ -299,7 +287,6 @@ impl CommandStore for MemoryStore {
         let old_ms = now_ms.saturating_sub(COMMAND_AGE_MS_MAX);
         guest.commands.retain(|_, kept| kept.record.ended_ms.is_none_or(|ended| ended >= old_ms));
         guest.batches.retain(|_, batch| batch.ended_ms.is_none() || batch.created_ms >= old_ms);
-        guest.requests.retain(|_, (_, _, made)| *made >= now_ms.saturating_sub(REQUEST_AGE_MS_MAX));
         ended.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(ended)
     }

@@ -58,12 +58,14 @@ fn paged<'a, T>(map: &'a BTreeMap<String, T>, page: &'a PageRequest) -> impl Ite
 #[async_trait]
 impl IdentityStore for MemoryStore {
     async fn add_tenant(&self, tenant: &TenantRecord) -> Result<()> {
-        let people = &mut self.tables().people;
-        if people.tenants.contains_key(&tenant.id) {
-            return Err(duplicate("tenant", &tenant.id));
-        }
-        people.tenants.insert(tenant.id.clone(), tenant.clone());
-        Ok(())
+        self.write(|tables| {
+            let people = &mut tables.people;
+            if people.tenants.contains_key(&tenant.id) {
+                return Err(duplicate("tenant", &tenant.id));
+            }
+            people.tenants.insert(tenant.id.clone(), tenant.clone());
+            Ok(())
+        })
     }
 
     async fn tenants(&self, page: &PageRequest) -> Result<Vec<TenantRecord>> {
@@ -71,26 +73,29 @@ impl IdentityStore for MemoryStore {
     }
 
     async fn remove_tenant(&self, id: &str) -> Result<bool> {
-        let mut tables = self.tables();
-        if tables.topologies.values().any(|topology| topology.tenant == id) {
-            return Err(conflict("tenant", id));
-        }
-        let people = &mut tables.people;
-        people.tokens.retain(|_, token| !in_tenant(token, id));
-        people.users.values_mut().for_each(|user| user.memberships.retain(|m| m.tenant != id));
-        Ok(people.tenants.remove(id).is_some())
+        self.write(|tables| {
+            if tables.topologies.values().any(|topology| topology.tenant == id) {
+                return Err(conflict("tenant", id));
+            }
+            let people = &mut tables.people;
+            people.tokens.retain(|_, token| !in_tenant(token, id));
+            people.users.values_mut().for_each(|user| user.memberships.retain(|m| m.tenant != id));
+            Ok(people.tenants.remove(id).is_some())
+        })
     }
 
     async fn add_user(&self, user: &UserRecord) -> Result<()> {
-        let people = &mut self.tables().people;
-        if people.users.contains_key(&user.name) {
-            return Err(duplicate("user", &user.name));
-        }
-        people.has_all(&user.memberships)?;
-        let mut user = user.clone();
-        user.memberships.sort_by(|a, b| a.tenant.cmp(&b.tenant));
-        people.users.insert(user.name.clone(), user);
-        Ok(())
+        self.write(|tables| {
+            let people = &mut tables.people;
+            if people.users.contains_key(&user.name) {
+                return Err(duplicate("user", &user.name));
+            }
+            people.has_all(&user.memberships)?;
+            let mut user = user.clone();
+            user.memberships.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+            people.users.insert(user.name.clone(), user);
+            Ok(())
+        })
     }
 
     async fn user(&self, name: &str) -> Result<Option<UserRecord>> {
@@ -102,66 +107,76 @@ impl IdentityStore for MemoryStore {
     }
 
     async fn set_password(&self, name: &str, hash: Option<&str>) -> Result<bool> {
-        let people = &mut self.tables().people;
-        let Some(user) = people.users.get_mut(name) else { return Ok(false) };
-        user.password = hash.map(str::to_owned);
-        people.tokens.retain(|_, token| !of_user(token, name));
-        Ok(true)
+        self.write(|tables| {
+            let people = &mut tables.people;
+            let Some(user) = people.users.get_mut(name) else { return Ok(false) };
+            user.password = hash.map(str::to_owned);
+            people.tokens.retain(|_, token| !of_user(token, name));
+            Ok(true)
+        })
     }
 
     async fn remove_user(&self, name: &str) -> Result<bool> {
-        let people = &mut self.tables().people;
-        people.tokens.retain(|_, token| !of_user(token, name));
-        Ok(people.users.remove(name).is_some())
+        self.write(|tables| {
+            let people = &mut tables.people;
+            people.tokens.retain(|_, token| !of_user(token, name));
+            Ok(people.users.remove(name).is_some())
+        })
     }
 
     async fn set_membership(&self, user: &str, membership: &Membership) -> Result<()> {
-        let people = &mut self.tables().people;
-        if !people.users.contains_key(user) {
-            return Err(missing("user", user));
-        }
-        people.has_all(std::slice::from_ref(membership))?;
-        if let Some(user) = people.users.get_mut(user) {
-            user.memberships.retain(|m| m.tenant != membership.tenant);
-            user.memberships.push(membership.clone());
-            user.memberships.sort_by(|a, b| a.tenant.cmp(&b.tenant));
-        }
-        let stale = |token: &TokenRecord| {
-            of_user(token, user)
-                && token.scope.as_ref().is_some_and(|s| s.tenant == membership.tenant && s != membership)
-        };
-        people.tokens.retain(|_, token| !stale(token));
-        Ok(())
+        self.write(|tables| {
+            let people = &mut tables.people;
+            if !people.users.contains_key(user) {
+                return Err(missing("user", user));
+            }
+            people.has_all(std::slice::from_ref(membership))?;
+            if let Some(user) = people.users.get_mut(user) {
+                user.memberships.retain(|m| m.tenant != membership.tenant);
+                user.memberships.push(membership.clone());
+                user.memberships.sort_by(|a, b| a.tenant.cmp(&b.tenant));
+            }
+            let stale = |token: &TokenRecord| {
+                of_user(token, user)
+                    && token.scope.as_ref().is_some_and(|s| s.tenant == membership.tenant && s != membership)
+            };
+            people.tokens.retain(|_, token| !stale(token));
+            Ok(())
+        })
     }
 
     async fn end_membership(&self, user: &str, tenant: &str) -> Result<bool> {
-        let people = &mut self.tables().people;
-        people.tokens.retain(|_, token| !(of_user(token, user) && in_tenant(token, tenant)));
-        let Some(user) = people.users.get_mut(user) else { return Ok(false) };
-        let before = user.memberships.len();
-        user.memberships.retain(|m| m.tenant != tenant);
-        Ok(user.memberships.len() < before)
+        self.write(|tables| {
+            let people = &mut tables.people;
+            people.tokens.retain(|_, token| !(of_user(token, user) && in_tenant(token, tenant)));
+            let Some(user) = people.users.get_mut(user) else { return Ok(false) };
+            let before = user.memberships.len();
+            user.memberships.retain(|m| m.tenant != tenant);
+            Ok(user.memberships.len() < before)
+        })
     }
 
     async fn add_token(&self, token: &TokenRecord) -> Result<()> {
-        let people = &mut self.tables().people;
-        people.tokens.retain(|_, kept| kept.expires_ms > token.created_ms);
-        people.check_scope(token)?;
-        if people.tokens.values().any(|kept| kept.hash == token.hash) || people.tokens.contains_key(&token.id) {
-            return Err(duplicate("token", &token.id));
-        }
-        if let Some(user) = &token.user {
-            let mut own: Vec<_> =
-                people.tokens.values().filter(|t| of_user(t, user)).map(|t| (t.expires_ms, t.id.clone())).collect();
-            own.sort();
-            let surplus = (own.len() + 1).saturating_sub(TOKENS_PER_USER_MAX as usize);
-            for (_, id) in own.into_iter().take(surplus) {
-                people.tokens.remove(&id);
+        self.write(|tables| {
+            let people = &mut tables.people;
+            people.tokens.retain(|_, kept| kept.expires_ms > token.created_ms);
+            people.check_scope(token)?;
+            if people.tokens.values().any(|kept| kept.hash == token.hash) || people.tokens.contains_key(&token.id) {
+                return Err(duplicate("token", &token.id));
             }
-        }
-        let (label, by) = (clean(&token.label).into_owned(), clean(&token.by).into_owned());
-        people.tokens.insert(token.id.clone(), TokenRecord { label, by, ..token.clone() });
-        Ok(())
+            if let Some(user) = &token.user {
+                let mut own: Vec<_> =
+                    people.tokens.values().filter(|t| of_user(t, user)).map(|t| (t.expires_ms, t.id.clone())).collect();
+                own.sort();
+                let surplus = (own.len() + 1).saturating_sub(TOKENS_PER_USER_MAX as usize);
+                for (_, id) in own.into_iter().take(surplus) {
+                    people.tokens.remove(&id);
+                }
+            }
+            let (label, by) = (clean(&token.label).into_owned(), clean(&token.by).into_owned());
+            people.tokens.insert(token.id.clone(), TokenRecord { label, by, ..token.clone() });
+            Ok(())
+        })
     }
 
     async fn token(&self, hash: &str, now_ms: i64) -> Result<Option<TokenRecord>> {
@@ -177,10 +192,12 @@ impl IdentityStore for MemoryStore {
     }
 
     async fn remove_token(&self, id: &str, of: TokensOf<'_>) -> Result<bool> {
-        let people = &mut self.tables().people;
-        if !people.tokens.get(id).is_some_and(|token| belongs(token, of)) {
-            return Ok(false);
-        }
-        Ok(people.tokens.remove(id).is_some())
+        self.write(|tables| {
+            let people = &mut tables.people;
+            if !people.tokens.get(id).is_some_and(|token| belongs(token, of)) {
+                return Ok(false);
+            }
+            Ok(people.tokens.remove(id).is_some())
+        })
     }
 }

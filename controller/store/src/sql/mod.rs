@@ -10,6 +10,8 @@
 #[macro_use]
 mod run;
 #[macro_use]
+mod requests;
+#[macro_use]
 mod jobs;
 #[macro_use]
 mod commands;
@@ -36,6 +38,8 @@ use sqlx::{Executor, PgPool, SqlSafeStr, SqlitePool};
 #[derive(Clone, Debug)]
 pub struct SqlStore {
     pools: Pools,
+    /// The request that is carried out through it.
+    bound: Option<std::sync::Arc<requests::Bound>>,
 }
 
 /// Connections to one of the two engines.
@@ -63,7 +67,7 @@ impl SqlStore {
     /// `Unavailable` if the database cannot be reached; `Broken` for a URL that is none of the
     /// two, and for a database that a newer version has written.
     pub async fn connect(url: &str) -> Result<Self> {
-        Ok(Self { pools: connect::open(url).await? })
+        Ok(Self { pools: connect::open(url).await?, bound: None })
     }
 
     /// Closes all connections after the statements under way have ended.
@@ -106,6 +110,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         jobs::ALL,
         events::ALL,
         quarantine::ALL,
+        requests::ALL,
         identity::ALL,
         audit::ALL,
         store::ALL,

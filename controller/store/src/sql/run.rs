@@ -48,16 +48,26 @@ macro_rules! statements {
 }
 
 macro_rules! in_transaction {
-    ($pool:expr, $begin:literal, $pick:expr, $tx:ident, $on:ident, $body:block) => {
+    ($pool:expr, $begin:literal, $pick:expr, $tx:ident, $on:ident, $body:block, $last:block) => {
         async {
             let mut transaction = $pool.begin_with($begin).await?;
             let $on = $pick;
             let $tx = &mut *transaction;
             let value = $body;
+            $last
             transaction.commit().await?;
             Ok::<_, $crate::sql::error::Fail>(value)
         }
         .await
+    };
+}
+
+/// The last of a writing transaction: what it made is noted of the request that it is for, if it is for one.
+macro_rules! noted {
+    ($store:expr, $tx:ident, $on:ident) => {
+        if let Some(bound) = &$store.bound {
+            note_made!($tx, $on, bound);
+        }
     };
 }
 
@@ -68,7 +78,15 @@ macro_rules! writing {
             runs += 1;
             let outcome = match &$store.pools {
                 $crate::sql::Pools::Sqlite { writer, .. } => {
-                    in_transaction!(writer, "begin immediate", $crate::sql::run::Statement::for_sqlite, $tx, $on, $body)
+                    in_transaction!(
+                        writer,
+                        "begin immediate",
+                        $crate::sql::run::Statement::for_sqlite,
+                        $tx,
+                        $on,
+                        $body,
+                        { noted!($store, $tx, $on) }
+                    )
                 }
                 $crate::sql::Pools::Postgres(pool) => in_transaction!(
                     pool,
@@ -76,7 +94,8 @@ macro_rules! writing {
                     $crate::sql::run::Statement::for_postgres,
                     $tx,
                     $on,
-                    $body
+                    $body,
+                    { noted!($store, $tx, $on) }
                 ),
             };
             match outcome {
@@ -94,7 +113,7 @@ macro_rules! reading {
     ($store:expr, $what:expr, |$tx:ident, $on:ident| $body:block) => {
         match &$store.pools {
             $crate::sql::Pools::Sqlite { reader, .. } => {
-                in_transaction!(reader, "begin", $crate::sql::run::Statement::for_sqlite, $tx, $on, $body)
+                in_transaction!(reader, "begin", $crate::sql::run::Statement::for_sqlite, $tx, $on, $body, {})
             }
             $crate::sql::Pools::Postgres(pool) => in_transaction!(
                 pool,
@@ -102,7 +121,8 @@ macro_rules! reading {
                 $crate::sql::run::Statement::for_postgres,
                 $tx,
                 $on,
-                $body
+                $body,
+                {}
             ),
         }
         .map_err(|fail| fail.into_error($what))

@@ -4,7 +4,7 @@ use super::super::SqlStore;
 use super::super::rows::key;
 use super::CommandRow;
 use crate::Result;
-use crate::commands::{COMMAND_AGE_MS_MAX, Cancelled, CommandRecord, PRUNED_MAX, REQUEST_AGE_MS_MAX, because};
+use crate::commands::{COMMAND_AGE_MS_MAX, Cancelled, CommandRecord, PRUNED_MAX, because};
 use sqlx::{query, query_as, query_scalar};
 use straas_schemas::CommandId;
 use straas_schemas::command::CommandStanding;
@@ -26,7 +26,6 @@ statements! {
         where ended_ms is null and not exists (select 1 from node where node.id = command.node) returning id";
     PRUNE = "delete from command where id in (select id from command where ended_ms < $1 order by ended_ms limit $2)";
     PRUNE_BATCHES = "delete from command_batch where created_ms < $1 and ended_ms is not null";
-    PRUNE_REQUESTS = "delete from command_request where created_ms < $1";
     DEADLINE = "select min(deadline_ms) from command where standing = 'queued'";
     @ LOCK = sqlite "select id, batch, operation_key, operation_attempt, tenant, topology, component, node, node_name, command,
                 args, files, timeout_s, idempotent, author, created_ms, deadline_ms, standing, held, cancelling,
@@ -110,7 +109,6 @@ pub(super) async fn settle(store: &SqlStore, now_ms: i64, grace_ms: i64) -> Resu
         let old_ms = now_ms.saturating_sub(COMMAND_AGE_MS_MAX);
         query(on(&PRUNE)).bind(old_ms).bind(i64::from(PRUNED_MAX)).execute(&mut *tx).await?;
         query(on(&PRUNE_BATCHES)).bind(old_ms).execute(&mut *tx).await?;
-        query(on(&PRUNE_REQUESTS)).bind(now_ms.saturating_sub(REQUEST_AGE_MS_MAX)).execute(&mut *tx).await?;
         commands_by_ids!(tx, on, ended)
     })
 }

@@ -18,9 +18,7 @@ pub(super) use row::{CommandRow, NUMBER, OPERATIONS_OF, newest_tries};
 
 use super::SqlStore;
 use super::run::Statement;
-use crate::commands::{
-    BatchRecord, Cancelled, CommandChange, CommandFilter, CommandRecord, CommandStore, Queued, RequestKey,
-};
+use crate::commands::{BatchRecord, Cancelled, CommandChange, CommandFilter, CommandRecord, CommandStore, Queued};
 use crate::{PageRequest, Result};
 use async_trait::async_trait;
 use straas_schemas::{CommandId, NodeId};
@@ -30,16 +28,8 @@ pub(super) const ALL: [&[Statement]; 6] = [row::ALL, ends::ALL, batches::ALL, li
 
 #[async_trait]
 impl CommandStore for SqlStore {
-    async fn queue_commands(
-        &self,
-        commands: &[CommandRecord],
-        batch: Option<&BatchRecord>,
-        request: Option<&RequestKey>,
-    ) -> Result<Queued> {
-        queue::queue(self, commands, batch, request).await
-    }
-    async fn command_request(&self, request: &RequestKey) -> Result<Option<Queued>> {
-        queue::request(self, request).await
+    async fn queue_commands(&self, commands: &[CommandRecord], batch: Option<&BatchRecord>) -> Result<Queued> {
+        queue::queue(self, commands, batch).await
     }
     async fn command(&self, id: &CommandId) -> Result<Option<CommandRecord>> {
         list::get(self, id).await

@@ -2,7 +2,7 @@
 
 use super::super::rows::{key, to_text};
 use super::super::{Fail, SqlStore};
-use crate::commands::{BatchRecord, CommandRecord, Queued, RequestKey, TRIES_PER_OPERATION_MAX};
+use crate::commands::{BatchRecord, CommandRecord, Queued, TRIES_PER_OPERATION_MAX};
 use crate::input::clean;
 use crate::{Result, StoreError};
 use serde::Serialize;
@@ -13,9 +13,6 @@ use straas_schemas::command::COMMANDS_WAITING_MAX;
 use straas_schemas::{CommandId, NodeId};
 
 statements! {
-    REQUEST = "select digest, target from command_request where tenant = $1 and request_key = $2";
-    REQUEST_ADD = "insert into command_request (tenant, request_key, digest, target, created_ms)
-        values ($1, $2, $3, $4, $5) on conflict (tenant, request_key) do nothing";
     BATCH_ADD = "insert into command_batch (id, tenant, topology, component, command, concurrency, max_errors, author, created_ms)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     TRIES_PRUNE = "delete from command where topology = $1 and operation_key = $2 and operation_attempt <= $3 and ended_ms is not null";
@@ -103,36 +100,16 @@ fn line(record: &CommandRecord) -> Result<Line<'_>, Fail> {
 }
 
 /// See [`crate::CommandStore::queue_commands`].
-pub(super) async fn queue(
-    store: &SqlStore,
-    commands: &[CommandRecord],
-    batch: Option<&BatchRecord>,
-    request: Option<&RequestKey>,
-) -> Result<Queued> {
-    let Some(first) = commands.first() else { return Ok(Queued::New) };
+pub(super) async fn queue(store: &SqlStore, commands: &[CommandRecord], batch: Option<&BatchRecord>) -> Result<Queued> {
+    if commands.is_empty() {
+        return Ok(Queued::New);
+    }
     let what = "queueing commands";
     let lines = commands.iter().map(line).collect::<Result<Vec<_>, _>>();
     let lines = lines.and_then(|lines| to_text("commands", &lines)).map_err(|fail| fail.into_error(what))?;
     let nodes: BTreeSet<_> = commands.iter().map(|command| key(command.node.as_str())).collect();
     let named = to_text("nodes", &nodes).map_err(|fail| fail.into_error(what))?;
-    let target = batch.map_or(first.id.as_str(), |batch| batch.id.as_str());
     writing!(store, what, |tx, on| {
-        if let Some(request) = request {
-            let (tenant, name) = (clean(&request.tenant), clean(&request.key));
-            let added = query(on(&REQUEST_ADD))
-                .bind(&*tenant)
-                .bind(&*name)
-                .bind(&request.digest)
-                .bind(target)
-                .bind(first.created_ms)
-                .execute(&mut *tx)
-                .await?;
-            if added.rows_affected() == 0 {
-                let found: (String, String) =
-                    query_as(on(&REQUEST)).bind(&*tenant).bind(&*name).fetch_one(&mut *tx).await?;
-                return Ok(known(found, request));
-            }
-        }
         let number = change_number!(tx, on);
         let there: Vec<String> = query_scalar(on(&NODES_THERE)).bind(&named).fetch_all(&mut *tx).await?;
         let there: BTreeSet<_> = there.into_iter().collect();
@@ -141,7 +118,7 @@ pub(super) async fn queue(
         }
         let waiting: Vec<(String, i64)> = query_as(on(&WAITING)).bind(&named).fetch_all(&mut *tx).await?;
         if let Some(full) = full(commands, waiting.into_iter().collect()) {
-            // what was begun of the request is not kept either
+            // the transaction ends with an error, so that nothing of it is kept
             return Err(Fail::Answer(StoreError::Conflict { what: FULL, id: full }));
         }
         if let Some(batch) = batch {
@@ -189,18 +166,6 @@ fn full(commands: &[CommandRecord], mut waiting: BTreeMap<String, i64>) -> Optio
         }
     }
     None
-}
-
-fn known((digest, target): (String, String), request: &RequestKey) -> Queued {
-    if digest == request.digest { Queued::Again(target) } else { Queued::Other }
-}
-
-/// See [`crate::CommandStore::command_request`].
-pub(super) async fn request(store: &SqlStore, request: &RequestKey) -> Result<Option<Queued>> {
-    let found: Option<(String, String)> = asking!(store, "looking for a request", |pool, on| {
-        query_as(on(&REQUEST)).bind(key(&request.tenant)).bind(key(&request.key)).fetch_optional(pool)
-    })?;
-    Ok(found.map(|found| known(found, request)))
 }
 
 /// A node's command as the statement takes it.
