@@ -109,6 +109,22 @@ impl JobKind {
             Self::Delete => "delete",
         }
     }
+
+    /// Whether a new job of this kind takes the place of an open one: of the same component, and of
+    /// any of the topology if it is of the whole.
+    #[must_use]
+    pub const fn takes_place_of(self, open: Self) -> bool {
+        match self {
+            Self::Delete => true,
+            Self::Remove => !matches!(open, Self::Create | Self::Delete),
+            Self::Change | Self::Upgrade | Self::Configure | Self::Rollback | Self::Sync => {
+                matches!(open, Self::Change | Self::Upgrade | Self::Configure | Self::Rollback | Self::Sync)
+            }
+            Self::Flexup | Self::Flexdown => matches!(open, Self::Flexup | Self::Flexdown),
+            Self::Start | Self::Stop | Self::Restart => matches!(open, Self::Start | Self::Stop | Self::Restart),
+            Self::Create | Self::Replace => false,
+        }
+    }
 }
 
 /// How a job stands.

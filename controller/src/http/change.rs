@@ -30,9 +30,7 @@ use straas_schemas::job::JobKind;
 use straas_schemas::metadata::ComponentMeta;
 use straas_schemas::view::DryRun;
 use straas_schemas::{ComponentId, JobId};
-use straas_store::{
-    ComponentRecord, ComponentSpec, JobRecord, NodeSnapshot, QuarantineRecord, Snapshot, StoreError, superseded_by,
-};
+use straas_store::{ComponentRecord, ComponentSpec, JobRecord, NodeSnapshot, QuarantineRecord, Snapshot, StoreError};
 
 /// A change is tried so often while others change the same component.
 const TRIES_MAX: u32 = 16;
@@ -289,7 +287,7 @@ pub async fn forecast(app: &App, now: Snapshot, changes: Vec<(ComponentRecord, W
             given.insert(component.id.clone(), effective);
         }
         if let Some(job) = wanted.then.job() {
-            wished.jobs.retain(|open| open.component != job.component || !superseded_by(job.kind, open.kind));
+            wished.jobs.retain(|open| open.component != job.component || !job.kind.takes_place_of(open.kind));
             wished.jobs.push(job);
         }
         notes.extend(wanted.notes);

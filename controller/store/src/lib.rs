@@ -32,7 +32,7 @@ pub use sql::SqlStore;
 
 use async_trait::async_trait;
 use straas_schemas::heartbeat::Heartbeat;
-use straas_schemas::job::{JobKind, JobStanding};
+use straas_schemas::job::JobStanding;
 use straas_schemas::report::Report;
 use straas_schemas::view::Event;
 use straas_schemas::{Assignment, ComponentId, JobId, NodeId, TopologyId};
@@ -131,7 +131,7 @@ pub trait Store: CommandStore + IdentityStore + AuditStore + RequestStore {
     ) -> Result<()>;
     /// Replaces a component's spec (nothing else of the record) if its revision is still `expected`
     /// and raises the revision by one. With a job: supersedes the component's open jobs that it
-    /// takes the place of ([`superseded_by`]) and records it.
+    /// takes the place of ([`straas_schemas::job::JobKind::takes_place_of`]) and records it.
     /// `Conflict` otherwise, and if the topology is being deleted: read again and decide anew.
     /// `Conflict` of a `dependency` also for a component that is to be removed while components of
     /// other topologies depend on it.
@@ -241,24 +241,4 @@ pub trait Store: CommandStore + IdentityStore + AuditStore + RequestStore {
     async fn add_events(&self, events: &[NewEvent]) -> Result<Vec<Event>>;
     /// Events of a topology after a sequence number, oldest first.
     async fn events(&self, topology: &TopologyId, after: i64, limit: u32) -> Result<Vec<Event>>;
-}
-
-/// The kinds of open jobs that a new one takes the place of: of the same component, and for
-/// `Delete` of the whole topology.
-#[must_use]
-pub const fn superseded_by(new: JobKind, open: JobKind) -> bool {
-    use JobKind::{
-        Change, Configure, Create, Delete, Flexdown, Flexup, Remove, Replace, Restart, Rollback, Start, Stop, Sync,
-        Upgrade,
-    };
-    match new {
-        Delete => true,
-        Remove => !matches!(open, Create | Delete),
-        Change | Upgrade | Configure | Rollback | Sync => {
-            matches!(open, Change | Upgrade | Configure | Rollback | Sync)
-        }
-        Flexup | Flexdown => matches!(open, Flexup | Flexdown),
-        Start | Stop | Restart => matches!(open, Start | Stop | Restart),
-        Create | Replace => false,
-    }
 }

@@ -329,7 +329,7 @@ impl World {
     /// A request's job takes the place of those that it supersedes.
     pub fn begin_job(&mut self, kind: JobKind, component: Option<&ComponentId>, id: &JobId) {
         let same = |open: &straas_planner::OpenJob| component.is_none() || open.component.as_ref() == component;
-        self.store.jobs.retain(|open| !(same(open) && superseded_by(kind, open.kind)));
+        self.store.jobs.retain(|open| !(same(open) && kind.takes_place_of(open.kind)));
         self.store.jobs.push(straas_planner::OpenJob {
             id: id.clone(),
             kind,
@@ -337,24 +337,6 @@ impl World {
             detail: kind.name().to_owned(),
             created_ms: self.store.now_ms,
         });
-    }
-}
-
-/// As `superseded_by` of the store.
-fn superseded_by(new: JobKind, open: JobKind) -> bool {
-    use JobKind::{
-        Change, Configure, Create, Delete, Flexdown, Flexup, Remove, Replace, Restart, Rollback, Start, Stop, Sync,
-        Upgrade,
-    };
-    match new {
-        Delete => true,
-        Remove => !matches!(open, Create | Delete),
-        Change | Upgrade | Configure | Rollback | Sync => {
-            matches!(open, Change | Upgrade | Configure | Rollback | Sync)
-        }
-        Flexup | Flexdown => matches!(open, Flexup | Flexdown),
-        Start | Stop | Restart => matches!(open, Start | Stop | Restart),
-        Create | Replace => false,
     }
 }
 

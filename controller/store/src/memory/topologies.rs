@@ -2,7 +2,7 @@
 
 use super::{Tables, conflict, duplicate, missing};
 use crate::input::clean;
-use crate::{ComponentRecord, JobEnd, JobRecord, QuarantineRecord, Result, Snapshot, TopologyRecord, superseded_by};
+use crate::{ComponentRecord, JobEnd, JobRecord, QuarantineRecord, Result, Snapshot, TopologyRecord};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use straas_schemas::job::JobStanding;
@@ -167,7 +167,7 @@ impl Tables {
     fn begin(&mut self, topology: &TopologyId, job: &JobRecord) {
         for open in self.jobs.values_mut().filter(|open| open.topology == *topology && open.ended.is_none()) {
             let same = job.component.is_none() || job.component == open.component;
-            if same && superseded_by(job.kind, open.kind) {
+            if same && job.kind.takes_place_of(open.kind) {
                 open.ended = Some(JobEnd { standing: JobStanding::Superseded, at_ms: job.created_ms, document: None });
             }
         }

@@ -80,7 +80,7 @@ macro_rules! record_job {
 /// component, or all of the topology if it is of the whole.
 macro_rules! supersede {
     ($tx:ident, $on:ident, $topology:expr, $job:expr) => {
-        for open in JobKind::ALL.into_iter().filter(|open| superseded_by($job.kind, *open)) {
+        for open in JobKind::ALL.into_iter().filter(|open| $job.kind.takes_place_of(*open)) {
             let all =
                 query($on(if $job.component.is_some() { &jobs::SUPERSEDE_OF_COMPONENT } else { &jobs::SUPERSEDE }))
                     .bind($topology.as_str())

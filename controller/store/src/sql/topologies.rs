@@ -8,7 +8,6 @@ use super::rows::{self, ComponentRow, JobRow, NodeRow, TopologyRow, int, key, to
 use super::{Fail, SqlStore, jobs, neighbours, nodes};
 use crate::{
     ComponentRecord, JobRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Snapshot, StoreError, TopologyRecord,
-    superseded_by,
 };
 use sqlx::{query, query_as, query_scalar};
 use straas_schemas::job::JobKind;
