@@ -1,5 +1,6 @@
 //! What every part of the controller shares: the store, the repos, the caches, the way to wake.
 
+use crate::apply::health::Said;
 use crate::ca::Ca;
 use crate::commands::Commands;
 use crate::config::Config;
@@ -8,6 +9,7 @@ use crate::fleet::{Fleet, Offer};
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::stop::Stop;
+use crate::storage::Storages;
 use crate::tasks::beats::Beats;
 use crate::tasks::hosts::Busy;
 use crate::wake::Wake;
@@ -44,8 +46,12 @@ pub struct App {
     pub wake: Wake,
     /// Heartbeats to be written.
     pub beats: Beats,
+    /// What the built-in health check said last.
+    pub health: Said,
     /// Files every host should have.
     pub files: Vec<FileRef>,
+    /// Files that tenants keep.
+    pub storage: Arc<Storages>,
     /// Where users and their tokens are known.
     pub identity: Arc<dyn Identity>,
     /// Hash of the administrator's token.

@@ -35,6 +35,9 @@ pub struct Config {
     /// Files that every host should have before any stage runs.
     #[serde(default)]
     pub files: Vec<FileConfig>,
+    /// Files that tenants keep here.
+    #[serde(default)]
+    pub storage: StorageConfig,
     /// What is laid over the repositories.
     #[serde(default)]
     pub seed: SeedConfig,
@@ -127,6 +130,36 @@ pub struct FileConfig {
 
 const fn readable() -> u32 {
     0o644
+}
+
+/// `[storage]`: limits of what tenants upload.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StorageConfig {
+    /// MiB that the files of one tenant may have in all.
+    pub tenant_mib_max: u32,
+    /// MiB of one file.
+    pub file_mib_max: u32,
+}
+
+impl Default for StorageConfig {
+    fn default() -> Self {
+        Self { tenant_mib_max: 20 * 1024, file_mib_max: 5 * 1024 }
+    }
+}
+
+impl StorageConfig {
+    /// Most bytes of the files of one tenant.
+    #[must_use]
+    pub fn tenant_bytes_max(&self) -> u64 {
+        u64::from(self.tenant_mib_max) << 20
+    }
+
+    /// Most bytes of one file.
+    #[must_use]
+    pub fn file_bytes_max(&self) -> u64 {
+        u64::from(self.file_mib_max) << 20
+    }
 }
 
 /// `[store]`

@@ -22,6 +22,7 @@ mod port;
 mod secrets;
 mod snapshot;
 mod stop;
+mod storage;
 mod tasks;
 mod tls;
 mod uploads;
@@ -120,6 +121,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::hosts::run(app.clone()));
     tasks.spawn(tasks::beats::run(app.clone()));
     tasks.spawn(tasks::commands::run(app.clone()));
+    tasks.spawn(storage::run(app.storage.clone(), app.store.clone(), stopping.clone()));
     tasks.spawn(port::serve(world.agent_port, Some(tls.into()), agents::router(app.clone()), stopping.clone()));
     tasks.spawn(port::serve(world.user_port, None, http::router(app.clone()), stopping.clone()));
     // to systemd, or to whoever started us and listens; nobody listening is fine
@@ -158,7 +160,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
 /// processes run as users of their own below it, but may look at nothing in it.
 fn data_dir(dir: &Path) -> Result<()> {
     make_dir(dir, 0o711)?;
-    for private in ["ca", "config.git", "scripts.git", "packs", "files", "uploads"] {
+    for private in ["ca", "config.git", "scripts.git", "packs", "files", "uploads", "objects", "objects/partial"] {
         make_dir(&dir.join(private), 0o700)?;
     }
     Ok(())
@@ -212,7 +214,9 @@ async fn open(
         wake: wake::Wake::default(),
         commands: commands::Commands::default(),
         beats: tasks::beats::Beats::default(),
+        health: apply::health::Said::default(),
         files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
+        storage: Arc::new(storage::Storages::open(&dir, config.storage)),
         admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),
         metrics: metrics::Metrics::default(),
         busy: tasks::hosts::Busy::default(),

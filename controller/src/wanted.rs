@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use straas_schemas::change::{MAX_FAILURES, RolloutOptions};
+use straas_schemas::storage::DeliveredFile;
 use straas_schemas::{JobId, NodeId};
 use straas_store::{ComponentSpec, GroupSpec, NodeSpec, Reverted, RolloutSpec, Undo, Want};
 
@@ -125,6 +126,66 @@ pub fn set_stopped(want: &mut Want, nodes: &[NodeId], stopped: bool) -> Option<U
     (!before.is_empty()).then_some(Undo::Stopped { nodes: before })
 }
 
+/// Gives nodes, or all of a component (`None`), a file at a target path, or takes what is there. What
+/// there was before wherever that changes something; of nodes that had one of their own, too, where
+/// all get it.
+pub fn put_file(
+    want: &mut Want,
+    nodes: Option<&[NodeId]>,
+    target: &str,
+    file: Option<&DeliveredFile>,
+) -> Vec<(Option<NodeId>, Option<DeliveredFile>)> {
+    let mut before = Vec::new();
+    match nodes {
+        Some(nodes) => {
+            for id in nodes {
+                let old = replace(&mut of_node(want, id).files, target, file);
+                before.push((Some(id.clone()), old));
+            }
+        }
+        None => {
+            let old = replace(&mut want.files, target, file);
+            before.push((None, old));
+            for (id, node) in &mut want.nodes {
+                if let Some(old) = replace(&mut node.files, target, None) {
+                    before.push((Some(id.clone()), Some(old)));
+                }
+            }
+        }
+    }
+    forget_usual(&mut want.nodes);
+    // with a file of its own taken, a node has nothing where there was something
+    before.retain(|(of, old)| match (of, nodes) {
+        (Some(_), None) => true,
+        _ => old.as_ref() != file,
+    });
+    before
+}
+
+/// Puts what [`put_file`] changed back.
+pub fn put_back(want: &mut Want, target: &str, before: &[(Option<NodeId>, Option<DeliveredFile>)]) {
+    for (of, old) in before {
+        match of {
+            None => drop(replace(&mut want.files, target, old.as_ref())),
+            Some(id) => drop(replace(&mut of_node(want, id).files, target, old.as_ref())),
+        }
+    }
+    forget_usual(&mut want.nodes);
+}
+
+/// Puts a file into a list that is in the order of target paths; gives the one it takes the place of.
+fn replace(files: &mut Vec<DeliveredFile>, target: &str, file: Option<&DeliveredFile>) -> Option<DeliveredFile> {
+    match (files.binary_search_by(|known| known.target_path.as_str().cmp(target)), file) {
+        (Ok(at), Some(file)) => Some(std::mem::replace(&mut files[at], file.clone())),
+        (Ok(at), None) => Some(files.remove(at)),
+        (Err(at), Some(file)) => {
+            files.insert(at, file.clone());
+            None
+        }
+        (Err(_), None) => None,
+    }
+}
+
 /// What is wanted of a node beside what is wanted of all.
 pub fn of_node<'a>(want: &'a mut Want, node: &NodeId) -> &'a mut NodeSpec {
     want.nodes.entry(node.clone()).or_default()
@@ -157,6 +218,7 @@ mod tests {
             scripts: "s1".into(),
             groups: vec![group],
             nodes: BTreeMap::new(),
+            files: Vec::new(),
         };
         ComponentSpec {
             kind: "zookeeper".into(),
@@ -219,6 +281,36 @@ mod tests {
         assert_eq!(ordinals(&group), [1, 4, 5, 7]);
         come_back(&mut group, &[3]);
         assert_eq!(ordinals(&group), [1, 3, 4, 5, 7]);
+    }
+
+    #[test]
+    fn files_are_given_and_taken_and_put_back() {
+        let file = |content: &str| DeliveredFile {
+            target_path: "/opt/a".into(),
+            from: "local:az1/c/a".into(),
+            sha256: straas_schemas::Digest::sha256(content.as_bytes()),
+            size: 1,
+            mode: 0o644,
+            everywhere: false,
+        };
+        let (one, two) = (file("1"), file("2"));
+        let node = NodeId::from("n1");
+        let mut want = spec().want;
+        let empty = want.clone();
+        let first = put_file(&mut want, Some(std::slice::from_ref(&node)), "/opt/a", Some(&one));
+        assert_eq!(first, [(Some(node.clone()), None)]);
+        assert!(put_file(&mut want, Some(std::slice::from_ref(&node)), "/opt/a", Some(&one)).is_empty(), "it has it");
+        // given to all, nobody keeps one of his own
+        let with_own = want.clone();
+        let second = put_file(&mut want, None, "/opt/a", Some(&two));
+        assert_eq!(second, [(None, None), (Some(node.clone()), Some(one))]);
+        assert_eq!((want.files.as_slice(), want.nodes.len()), ([two.clone()].as_slice(), 0));
+        assert!(put_file(&mut want, None, "/opt/b", None).is_empty(), "there is nothing to take");
+        assert_eq!(put_file(&mut want.clone(), None, "/opt/a", None), [(None, Some(two))]);
+        put_back(&mut want, "/opt/a", &second);
+        assert_eq!(want, with_own);
+        put_back(&mut want, "/opt/a", &first);
+        assert_eq!(want, empty);
     }
 
     #[test]

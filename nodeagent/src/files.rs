@@ -63,6 +63,21 @@ pub async fn ensure(client: &Client, node: &NodeId, prefix: &str, files: &[FileR
     Ok(())
 }
 
+/// Removes a file that was put in place; one that is another by now is left, with a warning.
+///
+/// # Errors
+/// It cannot be removed.
+pub fn remove(prefix: &str, file: &FileRef) -> Result<(), FilesError> {
+    let path = target(prefix, &file.path)?;
+    if is_in_place(&path, file) {
+        std::fs::remove_file(&path).map_err(|source| FilesError::Io { path: path.clone(), source })?;
+        tracing::info!(path = %path.display(), "file removed: it is assigned no more");
+    } else if path.exists() {
+        tracing::warn!(path = %path.display(), "a file that is assigned no more was changed by somebody else; it stays");
+    }
+    Ok(())
+}
+
 /// Puts the files of a guest command into `dir`, where each `path` is a plain name, and removes what
 /// nobody can be using any more.
 ///

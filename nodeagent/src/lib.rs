@@ -16,6 +16,7 @@ pub mod beat;
 pub mod client;
 pub mod commands;
 pub mod config;
+pub mod delivered;
 pub mod enrol;
 pub mod executor;
 pub mod files;

@@ -5,7 +5,7 @@
 
 use crate::agent::{Agent, AgentError, Order};
 use crate::stages::{self, Place};
-use crate::{commands, files, hosts};
+use crate::{commands, delivered, hosts};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
@@ -193,5 +193,6 @@ async fn one_fetch(
     let (client, node) = (&agent.client, &agent.config.node);
     hosts::ensure(Path::new(hosts::PATH), &agent.config.prefix, &names).map_err(|error| error.to_string())?;
     agent.scripts.activate(client, node, &scripts).await.map_err(|error| error.to_string())?;
-    files::ensure(client, node, &agent.config.prefix, &files).await.map_err(|error| error.to_string())
+    let placed = delivered::ensure(client, node, &agent.config.state_dir, &agent.config.prefix, &files).await;
+    placed.map_err(|error| error.to_string())
 }

@@ -62,7 +62,7 @@ pub struct FlexupRequest {
 #[serde(deny_unknown_fields)]
 pub struct SyncRequest {
     /// What the items name.
-    pub scope: SyncScope,
+    pub scope: Scope,
     /// Ids.
     #[schemars(length(min = 1, max = 1_000))]
     pub items: Vec<String>,
@@ -74,14 +74,25 @@ pub struct SyncRequest {
     pub rollout: Option<RolloutOptions>,
 }
 
-/// What a script sync is for.
+/// What the items of a request are; in the singular, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum SyncScope {
+#[schemars(transform = singular_too)]
+pub enum Scope {
     /// Every component of these topologies.
+    #[serde(alias = "topology")]
     Topologies,
     /// These components.
+    #[serde(alias = "component")]
     Components,
-    /// These nodes only, until their component is synced.
+    /// These nodes only.
+    #[serde(alias = "node")]
     Nodes,
+}
+
+/// The singular is the spelling of the API's first description; both are understood.
+fn singular_too(schema: &mut schemars::Schema) {
+    let names = ["topologies", "components", "nodes", "topology", "component", "node"];
+    let text = "Every component of these topologies, these components, or these nodes only.";
+    *schema = schemars::json_schema!({ "type": "string", "description": text, "enum": names });
 }

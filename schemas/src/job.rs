@@ -64,6 +64,8 @@ pub enum JobKind {
     Stop,
     /// Restart services.
     Restart,
+    /// Give files to nodes, or take them.
+    Files,
     /// Remove a component.
     Remove,
     /// Delete a topology.
@@ -72,7 +74,7 @@ pub enum JobKind {
 
 impl JobKind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Create,
         Self::Change,
         Self::Upgrade,
@@ -85,6 +87,7 @@ impl JobKind {
         Self::Start,
         Self::Stop,
         Self::Restart,
+        Self::Files,
         Self::Remove,
         Self::Delete,
     ];
@@ -105,6 +108,7 @@ impl JobKind {
             Self::Start => "start",
             Self::Stop => "stop",
             Self::Restart => "restart",
+            Self::Files => "files",
             Self::Remove => "remove",
             Self::Delete => "delete",
         }
@@ -122,7 +126,7 @@ impl JobKind {
             }
             Self::Flexup | Self::Flexdown => matches!(open, Self::Flexup | Self::Flexdown),
             Self::Start | Self::Stop | Self::Restart => matches!(open, Self::Start | Self::Stop | Self::Restart),
-            Self::Create | Self::Replace => false,
+            Self::Create | Self::Replace | Self::Files => false,
         }
     }
 }
@@ -235,6 +239,8 @@ pub enum JobStage {
     Leave,
     /// Services are stopped.
     Halt,
+    /// Files are put in place.
+    Files,
     /// Hosts are removed.
     Remove,
     /// Branch, tags and records are removed.
@@ -258,6 +264,7 @@ impl JobStage {
             Self::Join => "join",
             Self::Leave => "leave",
             Self::Halt => "halt",
+            Self::Files => "files",
             Self::Remove => "remove",
             Self::Finish => "finish",
         }

@@ -11,12 +11,14 @@
 pub mod assignment;
 pub mod audit;
 pub mod change;
+pub mod cms;
 pub mod command;
 pub mod config;
 pub mod configuration;
 pub mod digest;
 pub mod enrol;
 pub mod fault;
+pub mod health;
 pub mod heartbeat;
 pub mod identity;
 pub mod ids;
@@ -26,6 +28,7 @@ pub mod poll;
 pub mod problem;
 pub mod report;
 pub mod stage;
+pub mod storage;
 pub mod topology;
 pub mod view;
 

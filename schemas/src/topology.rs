@@ -6,7 +6,7 @@
 
 mod meaning;
 
-pub use meaning::{Elsewhere, elsewhere, faults, size_fault};
+pub use meaning::{Elsewhere, elsewhere, faults, is_zone, size_fault};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

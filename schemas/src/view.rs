@@ -2,10 +2,11 @@
 //!
 //! Read-only pictures made by the planner from a snapshot; nothing is stored in this form.
 
+use crate::health::HealthView;
 use crate::heartbeat::{ServiceStatus, Vitals};
 use crate::job::Job;
 use crate::report::{DriftFound, Facts};
-use crate::{ComponentId, JobId, Lifecycle, NodeId, Outcome, Stage, TopologyId};
+use crate::{ComponentId, FileRef, JobId, Lifecycle, NodeId, Outcome, Stage, TopologyId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -178,6 +179,12 @@ pub struct NodeView {
     pub drift: Option<DriftFound>,
     /// The service.
     pub service: ServiceStatus,
+    /// What a health check said of it last: the one that is built in, or the newest word of another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthView>,
+    /// Files that it is to have, given to it or to its component.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<FileRef>,
     /// Generation wanted.
     pub generation: u64,
     /// Newest generation the node confirmed to hold.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use nix::sched::{CloneFlags, setns};
 use std::collections::BTreeMap;
 use std::net::TcpListener as StdListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -58,18 +58,20 @@ impl Drop for Conductor {
 }
 
 impl Conductor {
-    /// Lays the component over the repositories and lets apt ask as well; before the first start.
+    /// Lays the component, and others of the tests' own, over the repositories and lets apt ask as
+    /// well; before the first start.
     ///
     /// # Errors
     /// The disk.
-    pub fn prepare(cluster: &mut Cluster) -> Result<()> {
-        let overlay = Path::new(env!("CARGO_MANIFEST_DIR")).join("components/moody");
+    pub fn prepare(cluster: &mut Cluster, others: &[&str]) -> Result<()> {
+        let components = Path::new(env!("CARGO_MANIFEST_DIR")).join("components");
+        let overlays: Vec<PathBuf> = ["moody"].iter().chain(others).map(|name| components.join(name)).collect();
         // apt's hooks run in the environment of the stage; its configuration knows no quotes within quotes
         let hook = "DPkg::Pre-Invoke {\"test -z $STRAAS_SCRIPTS || bash $STRAAS_SCRIPTS/cmd/lib/moody-apt.sh\";};\n";
         let source = cluster.data().join("99moody");
         std::fs::write(&source, hook)?;
         cluster.settings.push_str(&format!(
-            "[seed]\noverlays = [{overlay:?}]\n[[files]]\npath = \"/etc/apt/apt.conf.d/99moody\"\nsource = {source:?}\n"
+            "[seed]\noverlays = {overlays:?}\n[[files]]\npath = \"/etc/apt/apt.conf.d/99moody\"\nsource = {source:?}\n"
         ));
         Ok(())
     }

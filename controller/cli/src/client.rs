@@ -13,6 +13,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
+use std::io::Write as _;
+use std::path::Path;
 use std::time::Duration;
 use straas_schemas::problem::Problem;
 use straas_schemas::view::Page;
@@ -200,6 +203,11 @@ impl Client {
     }
 
     async fn bytes(&self, ask: Ask<'_>) -> Result<Bytes, CliError> {
+        let response = self.answer(ask).await?;
+        self.read(response).await
+    }
+
+    async fn answer(&self, ask: Ask<'_>) -> Result<Response<Incoming>, CliError> {
         let mut path = format!("{API}{}", ask.path);
         for (n, (name, value)) in ask.query.iter().enumerate() {
             path.push(if n == 0 { '?' } else { '&' });
@@ -207,8 +215,7 @@ impl Client {
         }
         let expect = ask.if_match.map(|commit| format!("\"{commit}\""));
         let headers: Vec<(&str, &str)> = expect.iter().map(|value| ("if-match", value.as_str())).collect();
-        let response = self.ask(ask.method, &path, &headers, ask.body?).await?;
-        self.read(self.successful(response).await?).await
+        self.successful(self.ask(ask.method, &path, &headers, ask.body?).await?).await
     }
 
     /// Sends a file to a path of the API before 1.0, with its hash, and decodes the answer.
@@ -226,6 +233,30 @@ impl Client {
         let sent = self.send(Method::POST, &path, &[], kind, upload.content, UPLOAD).await?;
         let bytes = self.read(self.successful(sent).await?).await?;
         decoded(&bytes)
+    }
+
+    /// Writes what is answered to a file, checked against the hash that comes with it; its size.
+    pub async fn download(&self, ask: Ask<'_>, to: &Path) -> Result<u64, CliError> {
+        let cannot = |error: std::io::Error| CliError::Local(format!("cannot write {}: {error}", to.display()));
+        let response = self.answer(ask).await?;
+        let expect = response.headers().get("x-straas-sha256").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(cannot)?;
+        let (mut hash, mut size, mut body) = (Sha256::new(), 0, response.into_body());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| self.unreachable(&error))?;
+            if let Some(piece) = frame.data_ref() {
+                hash.update(piece);
+                size += piece.len() as u64;
+                file.write_all(piece).map_err(cannot)?;
+            }
+        }
+        let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if expect.is_some_and(|expect| expect != found) {
+            return Err(CliError::Local("what came is not what is stored: its SHA-256 differs; try again".into()));
+        }
+        file.persist(to).map_err(|error| cannot(error.error))?;
+        Ok(size)
     }
 
     /// Asks for something without more to say.

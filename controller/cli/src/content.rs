@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -60,6 +60,18 @@ impl Upload {
         file.rewind().map_err(cannot)?;
         let sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { content: Content::File { file, left: size }, sha256, size })
+    }
+}
+
+impl Upload {
+    /// Leaves out the first bytes, which are there already.
+    pub fn skip(&mut self, bytes: u64) -> Result<(), CliError> {
+        if let Content::File { file, left } = &mut self.content {
+            let at = file.seek(SeekFrom::Start(bytes));
+            at.map_err(|error| CliError::Local(format!("cannot read the file from byte {bytes} on: {error}")))?;
+            *left = self.size.saturating_sub(bytes);
+        }
+        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod audit;
 mod client;
+mod cms;
 mod command;
 mod component;
 mod config;
@@ -25,7 +26,9 @@ mod quarantine;
 mod routes;
 mod script;
 mod sse;
+mod storage;
 mod topology;
+mod whom;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use error::CliError;
@@ -91,6 +94,12 @@ enum Noun {
     /// Scripts that nodes run.
     #[command(subcommand)]
     Script(script::Verb),
+    /// Binary files that you keep here, and nodes that are to have them.
+    #[command(subcommand)]
+    Storage(storage::Verb),
+    /// Models of topologies in the configuration management system.
+    #[command(subcommand)]
+    Cms(cms::Verb),
     /// Jobs: what a request causes, step by step.
     #[command(subcommand)]
     Job(job::Verb),
@@ -152,6 +161,8 @@ fn main() -> ExitCode {
             Noun::Topology(verb) => topology::run(verb, &cli.global).await,
             Noun::Component(verb) => component::run(verb, &cli.global).await,
             Noun::Config(verb) => config::run(verb, &cli.global).await,
+            Noun::Storage(verb) => storage::run(verb, &cli.global).await,
+            Noun::Cms(verb) => cms::run(verb, &cli.global).await,
             Noun::Script(verb) => script::run(verb, &cli.global).await,
             Noun::Command(verb) => command::run(verb, &cli.global).await,
             Noun::Guestcmd(verb) => guestcmd::run(verb, &cli.global).await,

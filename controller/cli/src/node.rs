@@ -8,6 +8,7 @@ use crate::mutation::{self, How};
 use crate::output::{duration, print, table, time, word};
 use crate::routes::{self, Route};
 use clap::Subcommand;
+use serde_json::Value;
 use straas_schemas::view::{NodeView, Why};
 
 /// What to do with nodes.
@@ -29,6 +30,8 @@ pub enum Verb {
         /// Name or id.
         node: String,
     },
+    /// List where agents show their metrics; -o json is what Prometheus reads.
+    Targets,
     /// Give a node a new host: same name, settings and place in its component.
     ///
     /// The old host is destroyed; the data comes back by the component's own replication.
@@ -74,6 +77,7 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
         }
         Verb::Show { node } => print(global.format(), &find::node(&client, &node).await?, show),
         Verb::Why { node } => print(global.format(), &find::node(&client, &node).await?.why, why),
+        Verb::Targets => targets(&client, global).await,
         Verb::Replace(change) => apply(&client, routes::REPLACE, change, global).await,
         Verb::Start(change) => apply(&client, routes::NODE_START, change, global).await,
         Verb::Stop(change) => apply(&client, routes::NODE_STOP, change, global).await,
@@ -91,6 +95,18 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             mutation::send(&client, ask, how, global).await
         }
     }
+}
+
+async fn targets(client: &Client, global: &Global) -> Result<(), CliError> {
+    let found: Vec<Value> = client.get(routes::DISCOVERY, &[]).await?;
+    print(global.format(), &found, |found| {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let row = |group: &Value| {
+            let labels = &group["labels"];
+            vec![text(&labels["node"]), text(&group["targets"][0]), text(&labels["topology"]), text(&labels["role"])]
+        };
+        table(&["node", "target", "topology", "role"], found.iter().map(row))
+    })
 }
 
 async fn apply(client: &Client, route: Route, change: Change, global: &Global) -> Result<(), CliError> {
@@ -128,6 +144,12 @@ fn show(node: &NodeView) -> String {
         ),
     );
     line("service", format!("{} (should be {})", word(&node.service), word(&node.lifecycle)));
+    if let Some(health) = &node.health {
+        line("health", format!("{}, found {} by {}", word(&health.status), time(health.at_ms), health.source));
+    }
+    for file in &node.files {
+        line("file", format!("{} ({} bytes, {:.12})", file.path, file.size, file.sha256.as_str()));
+    }
     if let Some(drift) = &node.drift {
         let found = if drift.resources.is_empty() { "none".to_owned() } else { drift.resources.join(", ") };
         line("drift", found);

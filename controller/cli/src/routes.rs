@@ -89,6 +89,20 @@ routes! {
     ROLE_GIVE = "PUT" "/users/{name}/tenants/{tenant}";
     ROLE_TAKE = "DELETE" "/users/{name}/tenants/{tenant}";
     AUDIT = "GET" "/audit";
+    FILES_ALL = "GET" "/storage/{storage}/regions/{region}";
+    FILES = "GET" "/storage/{storage}/regions/{region}/{*path}";
+    FILE_PUT = "POST" "/storage/{storage}/regions/{region}/{*path}";
+    FILE_REMOVE = "DELETE" "/storage/{storage}/regions/{region}/{*path}";
+    UPLOAD = "GET" "/storage/{storage}/uploads/{sha256}";
+    FILES_GIVE = "POST" "/nodes/files";
+    FILES_TAKE = "POST" "/nodes/files/removal";
+    CMS = "GET" "/topologies/{id}/cms";
+    CMS_CREATE = "POST" "/topologies/{id}/cms";
+    CMS_SYNC = "PUT" "/topologies/{id}/cms";
+    CMS_REMOVE = "DELETE" "/topologies/{id}/cms";
+    FLAVORS = "GET" "/components/{id}/nova_flavors";
+    STATUS = "POST" "/components/{id}/status";
+    DISCOVERY = "GET" "/discovery/prometheus";
 }
 
 impl Route {
@@ -149,7 +163,7 @@ mod tests {
     }
 
     /// What the API offers and no command needs, and why.
-    const NOT_NEEDED: [&str; 7] = [
+    const NOT_NEEDED: [&str; 12] = [
         "GET /components/{id}",            // shown with its topology
         "GET /configurations/tree/{ref}/", // the same as without the slash
         "GET /nodes/{id}/why",             // shown with its node
@@ -157,6 +171,13 @@ mod tests {
         "GET /commands/{id}/output",       // shown with the command
         "GET /users/{name}",               // shown in the list
         "DELETE /auth/token",              // revoked by its id
+        // the same as without the slash
+        "GET /storage/{storage}/regions/{region}/",
+        // the old spelling of topologies
+        "GET /typologies/{id}/cms",
+        "POST /typologies/{id}/cms",
+        "PUT /typologies/{id}/cms",
+        "DELETE /typologies/{id}/cms",
     ];
 
     #[test]

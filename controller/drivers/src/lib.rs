@@ -1,4 +1,4 @@
-//! The outer world of the controller: things that make, break and list hosts.
+//! The outer world of the controller: things that make, break and list hosts, keep content, know users.
 //!
 //! Everything here is reached through small traits ([`Hosts`], [`Faults`]) so that the controller
 //! does not care whether a node lives on a VM, in a microhost of this machine, or as a plain
@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod agent;
+pub mod blobs;
 mod error;
 mod helper;
 mod hosts;

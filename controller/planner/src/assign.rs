@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use straas_schemas::assignment::{Autonomy, DriftOrder, Timing};
-use straas_schemas::{Assignment, Digest, Gate, PROTOCOL, Stage, StageOrder};
+use straas_schemas::{Assignment, Digest, FileRef, Gate, PROTOCOL, Stage, StageOrder};
 
 /// What every agent may do while it is cut off.
 const AUTONOMY: Autonomy = Autonomy { restart_service: true };
@@ -175,7 +175,8 @@ impl<'k, 'a> Common<'k, 'a> {
         let (node, wish) = (&wanted.node, wanted.wish);
         (*protocol, *lifecycle, id, name) == (PROTOCOL, wish.lifecycle, &node.id, &node.name)
             && (role, version) == (&self.nature.role.script_role, &self.target.version)
-            && (scripts, config, files) == (&self.target.scripts, &self.target.config, &self.view.known.input.files)
+            && (scripts, config) == (&self.target.scripts, &self.target.config)
+            && files.iter().eq(self.files(wanted))
             && (*restarts, *drift, packages) == (wish.restarts, self.drift(), &self.nature.version.packages)
             && (*timing, *autonomy) == (self.timing(), AUTONOMY)
             && stages.len() == Stage::ALL.len()
@@ -189,6 +190,13 @@ impl<'k, 'a> Common<'k, 'a> {
             hosts.insert(alias.clone(), address.to_owned());
         }
         hosts
+    }
+
+    /// What the node is to have on its disk: everybody's files, its component's, its own.
+    fn files<'w>(&'w self, wanted: &'w Wanted<'a>) -> impl Iterator<Item = &'w FileRef> {
+        let own = &wanted.wish.files;
+        let of_component = self.view.component.files.iter().filter(|file| own.iter().all(|o| o.path != file.path));
+        self.view.known.input.files.iter().chain(of_component).chain(own)
     }
 
     fn drift(&self) -> Option<DriftOrder> {
@@ -235,7 +243,7 @@ impl<'k, 'a> Common<'k, 'a> {
             restarts: wanted.wish.restarts,
             hosts: self.hosts(draft),
             drift: self.drift(),
-            files: self.view.known.input.files.clone(),
+            files: self.files(wanted).cloned().collect(),
             packages: self.nature.version.packages.clone(),
             context: self.view(draft.blank).document(node, &draft.own, joined, shared),
             stages: self.orders(draft).map(order).collect(),

@@ -13,7 +13,8 @@ use straas_schemas::metadata::{ComponentMeta, Flavor, Membership, RoleMeta, Vers
 use straas_schemas::{Digest, Lifecycle, NodeId, TopologyId};
 
 /// What is wanted of a node that nobody wanted anything special of.
-static USUAL: NodeWish = NodeWish { lifecycle: Lifecycle::Running, restarts: 0, replacements: 0, target: None };
+static USUAL: NodeWish =
+    NodeWish { lifecycle: Lifecycle::Running, restarts: 0, replacements: 0, target: None, files: Vec::new() };
 
 /// The id of the node at a place.
 #[must_use]

@@ -102,6 +102,8 @@ pub struct Component {
     pub rollout: Option<Rollout>,
     /// What is wanted of single nodes, where it differs from [`NodeWish::default`].
     pub wishes: BTreeMap<NodeId, NodeWish>,
+    /// Files that all its nodes are to have beside those of [`PlanInput::files`].
+    pub files: Vec<FileRef>,
     /// It is to be removed.
     pub removed: bool,
 }
@@ -158,11 +160,13 @@ pub struct NodeWish {
     pub replacements: u32,
     /// Scripts of its own: a target that differs from the component's in nothing else.
     pub target: Option<Target>,
+    /// Files of its own; one comes in the place of the component's of the same path.
+    pub files: Vec<FileRef>,
 }
 
 impl Default for NodeWish {
     fn default() -> Self {
-        Self { lifecycle: Lifecycle::Running, restarts: 0, replacements: 0, target: None }
+        Self { lifecycle: Lifecycle::Running, restarts: 0, replacements: 0, target: None, files: Vec::new() }
     }
 }
 

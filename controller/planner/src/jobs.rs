@@ -24,7 +24,7 @@ use straas_schemas::{ComponentId, NodeId};
 /// The stages of a job of this kind, in the order of the work.
 const fn stages(kind: JobKind) -> &'static [JobStage] {
     use JobStage::{
-        Cname, Config, Halt, Install, Join, Leave, PreConfig, Prepare, Remove, Spawn, Validate, VerifySpawn,
+        Cname, Config, Files, Halt, Install, Join, Leave, PreConfig, Prepare, Remove, Spawn, Validate, VerifySpawn,
     };
     match kind {
         JobKind::Create => &[Spawn, VerifySpawn, Install, Cname, Prepare, PreConfig, Config, Validate],
@@ -37,6 +37,7 @@ const fn stages(kind: JobKind) -> &'static [JobStage] {
         }
         JobKind::Start | JobKind::Restart => &[Config, Validate],
         JobKind::Stop => &[Halt],
+        JobKind::Files => &[Files],
         JobKind::Remove | JobKind::Delete => &[Remove],
     }
 }
@@ -127,6 +128,11 @@ fn standing(picture: &Picture<'_>, open: &OpenJob, steps: &[Step]) -> (JobStandi
         let back = if reverted.by_user { JobStanding::Cancelled } else { JobStanding::RolledBack };
         let text = if reverted.by_user { "taken back: " } else { "turned back: " };
         return (if settled { back } else { going }, format!("{text}{}", reverted.reason));
+    }
+    if open.kind == JobKind::Files {
+        // a node that fails at something else has its files all the same
+        let placed = steps.iter().all(|step| step.progress == Progress::Done);
+        return (if placed { JobStanding::Succeeded } else { going }, String::new());
     }
     match wave {
         _ if settled => (JobStanding::Succeeded, String::new()),

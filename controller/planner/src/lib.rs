@@ -14,6 +14,7 @@ mod departures;
 mod desired;
 mod digests;
 mod gates;
+mod health;
 pub mod input;
 mod jobs;
 mod looks;
@@ -36,6 +37,7 @@ pub use predict::predict;
 
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use straas_schemas::health::HealthStatus;
 use straas_schemas::job::Job;
 use straas_schemas::view::TopologyView;
 use straas_schemas::{Assignment, CommandId, ComponentId, Digest, JobId, NodeId, TopologyId};
@@ -73,6 +75,8 @@ pub struct Plan {
     pub shown: BTreeMap<TopologyId, Digest>,
     /// The topology is deleted and nothing of it is left: forget it.
     pub forget_topology: bool,
+    /// How every recorded node is, as far as can be told from here.
+    pub health: BTreeMap<NodeId, HealthStatus>,
     /// Nodes whose service is to be looked at once more: the facts are to be no older than this, Unix ms.
     pub looks: BTreeMap<NodeId, i64>,
     /// Names of the facts that plans of this topology look at; others change nothing.
@@ -197,6 +201,7 @@ pub fn plan(input: &PlanInput) -> Plan {
         forget_topology: input.topology.deleting && gone.len() == known.unwanted.len(),
         // of a topology that goes as a whole the nodes stay recorded, so that the job can show them
         forget_nodes: if input.topology.deleting { Vec::new() } else { gone },
+        health: health::health(&known),
         looks: looks.wished,
         facts: looks::facts(input.components.iter()),
         look_again_ms: due.into_iter().flatten().min(),

@@ -60,6 +60,12 @@ pub fn on_node(picture: &Picture<'_>, wanted: &Wanted<'_>, stage: JobStage) -> N
             },
             None => set(Progress::Running, &why()),
         },
+        JobStage::Files => match node {
+            Some(n) if picture.settled(n) => set(Progress::Done, ""),
+            Some(n) if n.incarnation > 0 => files(picture, n, out),
+            // a host that is yet to come gets them before anything else
+            _ => set(Progress::Done, "has no host yet"),
+        },
         JobStage::Install => in_stage(picture, wanted, node, Stage::Install, out),
         JobStage::PreConfig => in_stage(picture, wanted, node, Stage::PreConfig, out),
         JobStage::Config => in_stage(picture, wanted, node, Stage::Config, out),
@@ -76,6 +82,26 @@ pub fn on_node(picture: &Picture<'_>, wanted: &Wanted<'_>, stage: JobStage) -> N
 /// The newest generation that a node's agent is known to have.
 fn heard_of(node: &Node) -> u64 {
     node.heartbeat.as_ref().map_or(0, |(beat, _)| beat.generation).max(node.converged_generation)
+}
+
+/// How a node stands in fetching files: an agent does nothing else before they are in place.
+fn files(picture: &Picture<'_>, node: &Node, out: NodeStep) -> NodeStep {
+    let wanted = picture.generation(&node.id);
+    let beat = node.heartbeat.as_ref().map(|(beat, _)| beat).filter(|beat| Some(beat.generation) >= wanted);
+    let (progress, detail) = match beat.map(|beat| &beat.activity) {
+        Some(Activity::Idle | Activity::Retrying { .. } | Activity::Gated { .. }) => (Progress::Done, String::new()),
+        Some(Activity::Fetching { what }) => (Progress::Running, what.clone()),
+        _ if node.stages.values().any(|(result, _)| Some(result.generation) >= wanted) => {
+            (Progress::Done, String::new())
+        }
+        Some(Activity::Running { .. }) => (Progress::Running, String::new()),
+        None if !picture.known.reachable(node) => {
+            let why = picture.why_of(&node.id).map_or_else(String::new, |why| why.text.clone());
+            (Progress::Waiting, why)
+        }
+        None => (Progress::Running, "on its way".to_owned()),
+    };
+    NodeStep { progress, detail, ..out }
 }
 
 fn in_stage(

@@ -112,6 +112,8 @@ fn blank(topology: &TopologyId, component: &Component) -> NodeView {
         lifecycle: Lifecycle::Running,
         drift: None,
         service: ServiceStatus::Unknown,
+        health: None,
+        files: Vec::new(),
         generation: 0,
         converged_generation: 0,
         stages: BTreeMap::new(),
@@ -125,6 +127,7 @@ fn blank(topology: &TopologyId, component: &Component) -> NodeView {
 fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why) -> NodeView {
     let beat = node.heartbeat.as_ref().map(|(beat, _)| beat);
     let (service, facts) = crate::observe::service(node);
+    let everybodys = &picture.known.input.files;
     NodeView {
         id: node.id.clone(),
         name: node.name.clone(),
@@ -133,6 +136,7 @@ fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why)
         address: node.address.clone(),
         version: node.assignment.as_ref().map_or_else(|| component.target.version.clone(), |a| a.version.clone()),
         lifecycle: node.assignment.as_ref().map_or(Lifecycle::Running, |a| a.lifecycle),
+        files: node.assignment.iter().flat_map(|a| &a.files).filter(|f| !everybodys.contains(f)).cloned().collect(),
         drift: beat.and_then(|b| b.drift.clone()),
         agent_version: beat.map(|b| b.agent_version.clone()),
         liveness: match picture.known.silence(node) {

@@ -47,24 +47,34 @@ pub async fn file(
     OwnNode(identity): OwnNode,
     Path((_, sha256)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    // a file that only a command of this node needs is nobody else's to read
+    // a file that only this node needs, for a command or as assigned, is nobody else's to read
     let slot = app.fleet.get(&identity.node);
-    if let Some((_, size)) = slot.and_then(|slot| slot.orders.file(&sha256)) {
+    if let Some((_, size)) = slot.as_ref().and_then(|slot| slot.orders.file(&sha256)) {
         return stream(&crate::files::uploaded(&app.config.data_dir, &sha256), &sha256, size).await;
     }
-    let known = app.files.iter().find(|file| file.sha256.as_str() == sha256);
-    let known = known.ok_or_else(|| ApiError::not_found("file", &sha256))?;
-    stream(&crate::files::path(&app.config.data_dir, known), &sha256, known.size).await
+    if let Some(known) = app.files.iter().find(|file| file.sha256.as_str() == sha256) {
+        return stream(&crate::files::path(&app.config.data_dir, known), &sha256, known.size).await;
+    }
+    let missing = || ApiError::not_found("file", &sha256);
+    let assigned = slot
+        .and_then(|slot| slot.offer)
+        .is_some_and(|offer| offer.assignment.files.iter().any(|file| file.sha256.as_str() == sha256));
+    let storage = app.storage.named(None, "").ok().filter(|_| assigned).ok_or_else(missing)?;
+    let blob = storage.blobs.open(&sha256).await?.ok_or_else(missing)?;
+    Ok((headers(&sha256, blob.size), Body::from_stream(ReaderStream::new(blob.content))).into_response())
 }
 
 async fn stream(path: &FilePath, sha256: &str, len: u64) -> Result<Response, ApiError> {
     let file = tokio::fs::File::open(path)
         .await
         .map_err(|error| ApiError::internal("cannot open a file that is to be sent", &error))?;
-    let headers = [
+    Ok((headers(sha256, len), Body::from_stream(ReaderStream::new(file))).into_response())
+}
+
+fn headers(sha256: &str, len: u64) -> [(header::HeaderName, String); 3] {
+    [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, len.to_string()),
         (header::HeaderName::from_static("x-straas-sha256"), sha256.to_owned()),
-    ];
-    Ok((headers, Body::from_stream(ReaderStream::new(file))).into_response())
+    ]
 }

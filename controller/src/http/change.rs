@@ -33,7 +33,7 @@ use straas_schemas::{ComponentId, JobId};
 use straas_store::{ComponentRecord, ComponentSpec, JobRecord, NodeSnapshot, QuarantineRecord, Snapshot, StoreError};
 
 /// A change is tried so often while others change the same component.
-const TRIES_MAX: u32 = 16;
+pub const TRIES_MAX: u32 = 16;
 
 /// What a change is decided on, as of one moment.
 pub struct Situation {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use straas_repos::CatalogView;
 use straas_schemas::job::JobKind;
 use straas_schemas::metadata::Catalog;
+use straas_schemas::storage::DeliveredFile;
 use straas_schemas::topology::{COMPONENTS_MAX, ComponentRequest, SubmoduleRequest, TopologyRequest};
 use straas_schemas::view::DryRun;
 use straas_schemas::{ComponentId, TopologyId};
@@ -129,6 +130,7 @@ pub async fn add(
     })
     .await?;
     component.spec.want.config = adopted.commit.to_string();
+    component.spec.want.files = everywhere(&now);
     let notes = notes(app.hosts.kind(), std::slice::from_ref(&component));
     let detail = detail(format!("add component {}", component.name), &notes);
     let job = new_job(JobKind::Create, &topology, Some(&component.id), detail);
@@ -155,6 +157,14 @@ pub async fn add(
     app.wake.wake(&topology.id);
     let snapshot = app.store.snapshot(&topology.id).await?.ok_or_else(missing)?;
     accepted(&app, component.id.0, snapshot, &job).await
+}
+
+/// Files that the topology was given as a whole, so that what comes later has them, too.
+fn everywhere(now: &Snapshot) -> Vec<DeliveredFile> {
+    let files = now.components.iter().filter(|c| !c.spec.removed).flat_map(|c| &c.spec.want.files);
+    let by_path: BTreeMap<&str, &DeliveredFile> =
+        files.filter(|file| file.everywhere).map(|file| (file.target_path.as_str(), file)).collect();
+    by_path.into_values().cloned().collect()
 }
 
 /// What is recorded and cannot be honoured: no provider that there is places hosts by fault domains.
@@ -285,6 +295,7 @@ fn spec(request: &ComponentRequest, catalog: &Catalog, [config, scripts]: [&str;
             scripts: scripts.to_owned(),
             groups,
             nodes: BTreeMap::new(),
+            files: Vec::new(),
         },
         rollout: None,
         removed: false,

@@ -96,6 +96,11 @@ impl ApiError {
         )
     }
 
+    /// 507: the disk.
+    pub fn full(detail: &str) -> Self {
+        Self::new(StatusCode::INSUFFICIENT_STORAGE, "full", "No room left", detail)
+    }
+
     /// 408.
     pub fn timeout(detail: &str) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "The request took too long", detail)

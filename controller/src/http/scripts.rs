@@ -1,37 +1,26 @@
 //! Script sync: nodes get another commit of the script repo, in waves, component by component.
 //!
-//! Commits are pinned: one that is pushed reaches nobody until somebody asks for it here. Every
-//! item is checked before the first is changed; each component then has a job of its own.
+//! Commits are pinned: one that is pushed reaches nobody until somebody asks for it here.
 
 use super::auth::Caller;
 use super::body;
-use super::change::{Decided, Situation, Wanted, decide, forecast, look, outrun, write};
+use super::change::{Situation, Wanted};
 use super::extract::{Body, Query};
-use super::jobs::picture;
-use super::once::Made;
 use super::problem::ApiError;
 use super::rollouts::missing_scripts;
-use super::topologies::{Mutation, own};
+use super::scope::{change_each, meant};
+use super::topologies::Mutation;
 use crate::app::{App, blocking};
-use crate::{snapshot, wanted};
+use crate::wanted;
+use axum::Extension;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
-use serde_json::json;
-use std::collections::BTreeMap;
+use axum::response::Response;
 use std::sync::Arc;
 use straas_repos::CommitId;
-use straas_schemas::change::{RolloutOptions, SyncRequest, SyncScope};
+use straas_schemas::NodeId;
+use straas_schemas::change::{RolloutOptions, SyncRequest};
 use straas_schemas::job::JobKind;
-use straas_schemas::{ComponentId, Fault, NodeId};
-use straas_store::{ComponentSpec, JobRecord};
-
-/// A component is tried so often while others change it.
-const TRIES_MAX: u32 = 16;
-
-/// Components with the nodes that are meant; none for all.
-type Meant = BTreeMap<ComponentId, Option<Vec<NodeId>>>;
+use straas_store::ComponentSpec;
 
 /// `PUT /v1.0/nodes/scripts`
 pub async fn sync(
@@ -41,33 +30,13 @@ pub async fn sync(
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     let request: SyncRequest = body::typed(&bytes)?;
-    let meant = meant(&app, &caller, &request).await?;
+    let meant = meant(&app, &caller, request.scope, &request.items).await?;
     let commit = commit(&app, request.commit.as_deref()).await?;
     super::change::quarantined(&app.store.quarantined().await?, "/commit", "scripts", &commit)?;
-    // all are looked at before the first is changed
-    let mut decided = Vec::new();
-    for (component, nodes) in &meant {
-        let order =
-            Order { commit: commit.clone(), nodes: nodes.clone(), options: request.rollout.unwrap_or_default() };
-        let situation = look(&app, &caller, component, query.dry_run).await?;
-        decided.push(decide(situation, Arc::new(edit(order))).await?);
-    }
-    if query.dry_run {
-        return dry(&app, decided).await;
-    }
-    let mut jobs = Vec::new();
-    for ((component, nodes), first) in meant.iter().zip(decided) {
-        let order =
-            Order { commit: commit.clone(), nodes: nodes.clone(), options: request.rollout.unwrap_or_default() };
-        jobs.extend(carry_out(&app, &caller, component, order, first).await?);
-    }
-    let status = if jobs.is_empty() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut pictures = Vec::new();
-    for job in &jobs {
-        let plan = snapshot::planned(&app, &job.topology).await?;
-        pictures.push(picture(job, &plan.map(|plan| plan.jobs).unwrap_or_default()));
-    }
-    Ok((status, Json(json!({ "jobs": pictures }))).into_response())
+    let options = request.rollout.unwrap_or_default();
+    let edit = |nodes| Arc::new(edit(Order { commit: commit.clone(), nodes, options }));
+    let edits = meant.into_iter().map(|(component, nodes)| (component, edit(nodes))).collect();
+    change_each(&app, &caller, query.dry_run, edits).await
 }
 
 /// What a component's nodes get.
@@ -112,43 +81,6 @@ fn roll_out(situation: &Situation, spec: &mut ComponentSpec, order: &Order) -> R
     Ok(changed.then(|| situation.begin(JobKind::Sync, format!("{whom}: scripts → {:.10}", order.commit))))
 }
 
-async fn carry_out(
-    app: &App,
-    caller: &Caller,
-    component: &ComponentId,
-    order: Order,
-    first: Decided,
-) -> Result<Option<JobRecord>, ApiError> {
-    let mut decided = first;
-    for _ in 0..TRIES_MAX {
-        let Some((record, wanted)) = decided.change else { return Ok(None) };
-        let made = Made::Job { id: component.to_string(), job: decided.situation.job.clone() };
-        if write(app, &decided.situation.component.spec, &record, &wanted.then, &made).await? {
-            return Ok(wanted.then.job());
-        }
-        decided = decide(look(app, caller, component, false).await?, Arc::new(edit(order.clone()))).await?;
-    }
-    Err(outrun(component))
-}
-
-/// A dry run of several components is one of the topology they are in; of several topologies, each
-/// has its own.
-async fn dry(app: &App, decided: Vec<Decided>) -> Result<Response, ApiError> {
-    let mut by_topology = BTreeMap::new();
-    for Decided { situation, change } in decided {
-        let entry = by_topology.entry(situation.snapshot.topology.id.clone());
-        entry.or_insert_with(|| (situation.snapshot, Vec::new())).1.extend(change);
-    }
-    let mut all = straas_schemas::view::DryRun { changes: Vec::new(), steps: Vec::new(), nodes: BTreeMap::new() };
-    for (snapshot, changes) in by_topology.into_values() {
-        let one = forecast(app, snapshot, changes).await?;
-        all.changes.extend(one.changes);
-        all.steps.extend(one.steps);
-        all.nodes.extend(one.nodes);
-    }
-    Ok(Json(all).into_response())
-}
-
 /// The commit asked for, or the newest.
 async fn commit(app: &App, asked: Option<&str>) -> Result<String, ApiError> {
     let scripts = app.scripts.clone();
@@ -163,45 +95,4 @@ async fn commit(app: &App, asked: Option<&str>) -> Result<String, ApiError> {
         other => other.into(),
     })?;
     Ok(asked.to_owned())
-}
-
-/// The components and nodes that the items name; every item that names nothing is a fault.
-async fn meant(app: &App, caller: &Caller, request: &SyncRequest) -> Result<Meant, ApiError> {
-    let (mut meant, mut faults) = (Meant::new(), Vec::new());
-    for (index, item) in request.items.iter().enumerate() {
-        let found = match request.scope {
-            SyncScope::Topologies => of_topology(app, caller, item).await?,
-            SyncScope::Components => match app.store.component(&item.as_str().into()).await? {
-                Some(found) if own(app, caller, found.topology.as_str()).await.is_ok() => Some(vec![(found.id, None)]),
-                _ => None,
-            },
-            SyncScope::Nodes => match super::nodes::own(app, caller, item).await {
-                Ok(node) => Some(vec![(node.record.component, Some(node.record.id))]),
-                Err(_) => None,
-            },
-        };
-        let Some(found) = found else {
-            let what = format!("{:?}", request.scope).to_lowercase();
-            faults.push(Fault::at(format!("/items/{index}"), format!("is none of your {what}")));
-            continue;
-        };
-        for (component, node) in found {
-            let nodes = meant.entry(component).or_insert_with(|| node.is_some().then(Vec::new));
-            if let (Some(nodes), Some(node)) = (nodes, node) {
-                nodes.push(node);
-            }
-        }
-    }
-    if faults.is_empty() { Ok(meant) } else { Err(ApiError::faults(faults)) }
-}
-
-async fn of_topology(
-    app: &App,
-    caller: &Caller,
-    id: &str,
-) -> Result<Option<Vec<(ComponentId, Option<NodeId>)>>, ApiError> {
-    let Ok(topology) = own(app, caller, id).await else { return Ok(None) };
-    let Some(snapshot) = app.store.snapshot(&topology.id).await? else { return Ok(None) };
-    let stays = snapshot.components.into_iter().filter(|component| !component.spec.removed);
-    Ok(Some(stays.map(|component| (component.id, None)).collect()))
 }

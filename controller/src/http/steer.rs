@@ -18,6 +18,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use std::sync::Arc;
+use straas_schemas::NodeId;
 use straas_schemas::job::JobKind;
 use straas_store::{ComponentSpec, HostPhase, JobRecord, Undo};
 
@@ -166,6 +167,13 @@ fn undo(situation: &Situation, spec: &mut ComponentSpec, job: &JobRecord) -> Res
             let group = spec.want.groups.iter_mut().find(|g| g.name == *group).ok_or_else(|| gone(group))?;
             wanted::come_back(group, ordinals);
             Ok(Some(JobKind::Flexup))
+        }
+        Some(Undo::Files { target_path, before }) => {
+            let there =
+                |of: &Option<NodeId>| of.as_ref().is_none_or(|id| situation.nodes().any(|n| n.record.id == *id));
+            let before: Vec<_> = before.iter().filter(|(of, _)| there(of)).cloned().collect();
+            wanted::put_back(&mut spec.want, target_path, &before);
+            Ok(Some(JobKind::Files))
         }
         Some(Undo::Stopped { nodes }) => {
             let kind = if nodes.values().any(|stopped| *stopped) { JobKind::Stop } else { JobKind::Start };

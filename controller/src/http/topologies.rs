@@ -7,6 +7,7 @@ use super::extract::{Path, Query};
 use super::jobs::{new_job, picture};
 use super::lists::{Listed, cut};
 use super::problem::ApiError;
+use super::status;
 use crate::app::App;
 use crate::snapshot;
 use axum::extract::State;
@@ -57,7 +58,9 @@ pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<TopologyRecord,
 
 /// The picture of a topology.
 pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, ApiError> {
-    Ok(snapshot::view(app, id).await?)
+    let Some(mut view) = snapshot::view(app, id).await? else { return Ok(None) };
+    status::complete(&*app.store, &mut view).await?;
+    Ok(Some(view))
 }
 
 /// Query of the list of topologies.

@@ -8,7 +8,8 @@ use straas_planner::{Component, Foreign, Group, Knowledge, NodeWish, Reverted, R
 use straas_repos::{CommitId, ConfigRepo, ScriptRepo};
 use straas_schemas::config::Effective;
 use straas_schemas::metadata::{Catalog, ComponentMeta};
-use straas_schemas::{Lifecycle, NodeId};
+use straas_schemas::storage::DeliveredFile;
+use straas_schemas::{FileRef, Lifecycle, NodeId};
 use straas_store::{ComponentRecord, ComponentSpec, GroupSpec, NodeSpec, Want};
 
 /// What the repos say, asked once for each thing that is made of the same.
@@ -62,6 +63,7 @@ impl Library {
                 restarts: node.restarts,
                 replacements: node.replacements,
                 target: node.scripts.as_deref().map(|scripts| self.target(&kind, &want, Some(scripts), given)),
+                files: node.files.iter().map(file).collect(),
             };
             (id.clone(), wish)
         };
@@ -76,6 +78,7 @@ impl Library {
             groups,
             rollout,
             wishes,
+            files: want.files.iter().map(file).collect(),
             removed,
         }
     }
@@ -138,4 +141,8 @@ impl Library {
         }
         Ok(Knowledge { meta: meta.clone(), config, scripts: by_role })
     }
+}
+
+fn file(file: &DeliveredFile) -> FileRef {
+    FileRef { path: file.target_path.clone(), sha256: file.sha256.clone(), size: file.size, mode: file.mode }
 }

@@ -26,6 +26,8 @@ use straas_schemas::{NodeId, TopologyId};
 use straas_store::{HostPhase, HostRecord, NewEvent, NodeSnapshot, StoreError};
 use tokio_util::sync::CancellationToken;
 
+/// Where agents show their metrics.
+pub const METRICS_PORT: u16 = 9465;
 /// A join token lives so long: enough for a slow provider to boot a host.
 const TOKEN_LIFE_MS: i64 = 60 * 60 * 1000;
 /// Work on a host gets so long to end when the controller stops. What is cut off is completed or
@@ -210,7 +212,7 @@ fn spec(app: &App, wish: &Wish, template: crate::BootTemplate, token: String) ->
             ca_pem: app.ca.certificate_pem().to_owned(),
             join_token: Secret::new(token),
             // numbers, no secrets: Prometheus scrapes them from another machine
-            metrics_listen: "0.0.0.0:9465".into(),
+            metrics_listen: format!("0.0.0.0:{METRICS_PORT}"),
             apt: template.apt,
             settings: BTreeMap::new(),
         },

@@ -13,22 +13,26 @@
 
 mod audit;
 mod commands;
+mod health;
 mod identity;
 mod input;
 mod memory;
 pub mod records;
 mod requests;
 mod sql;
+mod storage;
 
 pub mod conformance;
 
 pub use audit::*;
 pub use commands::*;
+pub use health::*;
 pub use identity::*;
 pub use memory::MemoryStore;
 pub use records::*;
 pub use requests::*;
 pub use sql::SqlStore;
+pub use storage::*;
 
 use async_trait::async_trait;
 use straas_schemas::heartbeat::Heartbeat;
@@ -92,7 +96,9 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
 /// Everything the controller keeps in a database.
 #[async_trait]
-pub trait Store: CommandStore + IdentityStore + AuditStore + RequestStore {
+pub trait Store:
+    CommandStore + IdentityStore + AuditStore + RequestStore + StorageStore + HealthStore + CmsStore
+{
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;
 
@@ -190,6 +196,8 @@ pub trait Store: CommandStore + IdentityStore + AuditStore + RequestStore {
     async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()>;
     /// The newest assignment of a node, as the JSON text that was written.
     async fn assignment(&self, node: &NodeId) -> Result<Option<StoredAssignment>>;
+    /// Every node that has an address, of one tenant or of all, by id.
+    async fn targets(&self, tenant: Option<&str>) -> Result<Vec<Target>>;
     /// All newest assignments, for caches at start.
     async fn assignments(&self) -> Result<Vec<StoredAssignment>>;
 

@@ -8,16 +8,18 @@
 mod agents;
 mod audit;
 mod commands;
+mod health;
 mod identity;
 mod neighbours;
 mod requests;
+mod storage;
 mod topologies;
 
 use crate::input::{broken, check_generation, clean};
 use crate::{
     ComponentRecord, EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostRecord, JobEnd, JobFilter, JobRecord, Neighbour,
     NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, RequestClaim, Result,
-    Snapshot, Store, StoreError, StoredAssignment, TopologyRecord,
+    Snapshot, Store, StoreError, StoredAssignment, Target, TopologyRecord,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -51,6 +53,9 @@ struct Tables {
     people: identity::People,
     audit: Vec<crate::AuditRecord>,
     requests: requests::Requests,
+    files: BTreeMap<storage::Name, crate::StoredFileRecord>,
+    health: BTreeMap<(NodeId, bool), crate::HealthRecord>,
+    cms: BTreeMap<TopologyId, crate::CmsRecord>,
 }
 
 #[derive(Debug)]
@@ -117,6 +122,7 @@ impl Tables {
         self.nodes.retain(|_, node| !gone(&node.seen.record));
         let nodes = &self.nodes;
         self.tokens.retain(|_, token| nodes.contains_key(&token.node));
+        self.health.retain(|(node, _), _| nodes.contains_key(node));
     }
 }
 
@@ -272,6 +278,26 @@ impl Store for MemoryStore {
 
     async fn assignments(&self) -> Result<Vec<StoredAssignment>> {
         Ok(self.tables().nodes.values().filter_map(|node| node.assignment.clone()).collect())
+    }
+
+    async fn targets(&self, tenant: Option<&str>) -> Result<Vec<Target>> {
+        let tables = self.tables();
+        let target = |node: &Node| {
+            let record = &node.seen.record;
+            let topology = tables.topologies.get(&record.topology)?;
+            Some(Target {
+                node: record.id.clone(),
+                name: record.name.clone(),
+                role: record.role.clone(),
+                address: node.seen.host.address.clone()?,
+                component: tables.components.get(&record.component)?.name.clone(),
+                topology: topology.name.clone(),
+                zone: topology.zone.clone(),
+                tenant: topology.tenant.clone(),
+            })
+        };
+        let found = tables.nodes.values().filter_map(target);
+        Ok(found.filter(|found| tenant.is_none_or(|tenant| tenant == found.tenant)).collect())
     }
 
     async fn add_join_token(&self, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()> {

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::job::{JobKind, JobStanding};
 use straas_schemas::report::StageResult;
+use straas_schemas::storage::DeliveredFile;
 use straas_schemas::{ComponentId, Digest, JobId, NodeId, Stage, TopologyId};
 
 /// A topology.
@@ -71,6 +72,14 @@ pub struct ComponentSpec {
     pub removed: bool,
 }
 
+impl ComponentSpec {
+    /// The hashes of all files that its nodes are to have.
+    pub fn hashes(&self) -> impl Iterator<Item = &str> {
+        let of_nodes = self.want.nodes.values().flat_map(|node| &node.files);
+        self.want.files.iter().chain(of_nodes).map(|file| file.sha256.as_str())
+    }
+}
+
 /// A component of another topology that comes first. It is meant by its id; the name is for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignSpec {
@@ -96,6 +105,9 @@ pub struct Want {
     /// What is wanted of single nodes, where it is not the usual.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub nodes: BTreeMap<NodeId, NodeSpec>,
+    /// Files that all its nodes are to have, by target path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<DeliveredFile>,
 }
 
 /// What is wanted of one node.
@@ -113,6 +125,10 @@ pub struct NodeSpec {
     /// Commit of the script repo, if not the component's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scripts: Option<String>,
+    /// Files that it is to have beside those of its component, by target path; one of the same path
+    /// comes in the place of the component's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<DeliveredFile>,
 }
 
 /// A change on its way through the nodes of a component.
@@ -252,6 +268,27 @@ pub struct NodeIndex {
     pub incarnation: u64,
 }
 
+/// A node that can be reached, with what names it for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Its role.
+    pub role: String,
+    /// The address of its host.
+    pub address: String,
+    /// Its component's name.
+    pub component: String,
+    /// Its topology's name.
+    pub topology: String,
+    /// That topology's zone.
+    pub zone: String,
+    /// That topology's tenant.
+    pub tenant: String,
+}
+
 /// An assignment as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredAssignment {
@@ -375,6 +412,13 @@ pub enum Undo {
     Stopped {
         /// Whether they were to be stopped before.
         nodes: BTreeMap<NodeId, bool>,
+    },
+    /// A file was given or taken.
+    Files {
+        /// Its target path.
+        target_path: String,
+        /// What there was before, by whom it was given or taken: nodes, or the component (`None`).
+        before: Vec<(Option<NodeId>, Option<DeliveredFile>)>,
     },
 }
 

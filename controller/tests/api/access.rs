@@ -84,6 +84,21 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("GET", "/configurations/log/mine@z1", "", "ynyfyfu"),
     ("GET", "/configurations/effective/{component}", "", "ynyfyfu"),
     ("PUT", "/nodes/scripts", "{", "yyyfyfu"),
+    ("GET", "/storage/local/regions/z1", "", "yyyfyfu"),
+    ("GET", "/storage/local/regions/z1/c", "", "yyyfyfu"),
+    ("POST", "/storage/local/regions/z1/c/a", "x", "yyyfyfu"),
+    ("DELETE", "/storage/local/regions/z1/c/a", "", "yyyfyfu"),
+    ("GET", "/storage/local/uploads/{sha256}", "", "yyyfyfu"),
+    ("POST", "/nodes/files", "{", "yyyfyfu"),
+    ("POST", "/nodes/files/removal", "{", "yyyfyfu"),
+    ("GET", "/components/zookeeper/nova_flavors", "", "yyyyyfu"),
+    ("POST", "/components/{component}/status", "{", "fffyyfu"),
+    ("POST", "/topologies/{topology}/cms", "", "ynyfyfu"),
+    ("GET", "/topologies/{topology}/cms", "", "ynyfyfu"),
+    ("PUT", "/typologies/{topology}/cms", "", "ynyfyfu"),
+    ("DELETE", "/topologies/{other topology}/cms", "", "nnnfnfu"),
+    ("GET", "/discovery/prometheus", "", "yyyyyfu"),
+    ("GET", "/discovery/prometheus?all_tenants=true", "", "ffyyyfu"),
     ("GET", "/audit", "", "yyyfyfu"),
     ("GET", "/audit?all_tenants=true", "", "ffyfyfu"),
     ("GET", "/quarantine", "", "yyyfyfu"),
@@ -192,6 +207,8 @@ impl Scene {
             path = path.replace(place, &fresh);
         }
         path.replace("{topology}", &self.topology)
+            .replace("{other topology}", "nobody")
+            .replace("{sha256}", &"0".repeat(64))
             .replace("{component}", &self.component)
             .replace("{node}", &self.node)
             .replace("{job}", &self.job)

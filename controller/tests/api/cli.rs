@@ -327,3 +327,49 @@ async fn the_configuration_from_the_command_line() {
         cli.run(&format!("{noun} --help")).await.says(0, &["Usage: straas"]);
     }
 }
+
+#[tokio::test]
+async fn files_models_and_health_from_the_command_line() {
+    let rig = Rig::start().await;
+    let mut cli = Cli::of(&rig);
+    let id = rig.create("demo", 1).await;
+    let mut agents = rig.enrolled(&id, 1).await;
+    live(&rig, &mut agents, &id, "ACTIVE").await;
+    let path = cli.home.path().join("a.jar");
+    std::fs::write(&path, "a jar").expect("written");
+    let file = path.display().to_string();
+    cli.run(&format!("storage put {file} jars/a.jar --region z1")).await.says(0, &["jars/a.jar has 5 bytes"]);
+    cli.run("storage list --region z1").await.says(0, &["PATH", "jars/a.jar", "admin"]);
+    cli.run("storage list none --region z1").await.says(0, &["(none)"]);
+    let copy = cli.home.path().join("copy");
+    cli.run(&format!("storage get jars/a.jar {} --region z1", copy.display())).await.says(0, &["5 bytes"]);
+    assert_eq!(std::fs::read(&copy).expect("a file"), b"a jar");
+    cli.run("storage give jars/a.jar /opt/a.jar --component demo/zk --dry-run")
+        .await
+        .says(0, &["zk /opt/a.jar ← local:z1/jars/a.jar (5 bytes"]);
+    cli.run("storage give jars/a.jar /opt/a.jar --component demo/zk").await.says(0, &["accepted", "straas job watch"]);
+    live(&rig, &mut agents, &id, "ACTIVE").await;
+    cli.run("node show demo-zk-1").await.says(0, &["/opt/a.jar (5 bytes", "health"]);
+    cli.run("storage give a.jar /opt/a.jar --node demo-zk-1").await.says(4, &["is not CONTAINER/NAME"]);
+    cli.run("storage give jars/a.jar /opt/a.jar").await.says(2, &["--topology"]);
+    cli.run("storage take /opt/a.jar --node demo-zk-1").await.says(0, &["nothing to do"]);
+    cli.run("storage take /opt/a.jar --topology demo").await.says(0, &["/opt/a.jar is taken away"]);
+    cli.run("storage remove jars/a.jar --region z1").await.says(0, &["is gone"]);
+    cli.run("storage remove jars/a.jar --region z1").await.says(3, &["there is no file jars/a.jar"]);
+    // a part that is there is not sent again
+    let hash = straas_schemas::Digest::sha256(b"a jar");
+    let partial = straas_schemas::Digest::of(&["admin", hash.as_str()]);
+    std::fs::write(rig.data().join("objects/partial").join(partial.as_str()), "a j").expect("written");
+    cli.run(&format!("storage put {file} jars/a.jar --region z1")).await.says(0, &["3 of 5 bytes are there already"]);
+    cli.run("cms show demo").await.says(3, &["it has no model"]);
+    cli.run("cms create demo").await.says(0, &["in sync", "demo-zk-1"]);
+    cli.run("cms sync demo").await.says(0, &["in sync"]);
+    cli.run("cms remove demo").await.says(0, &["no model any more"]);
+    cli.run("component flavors zookeeper").await.says(0, &["tiny (default)", "512"]);
+    cli.run("component health demo zk demo-zk-1=inactive").await.says(0, &["written of 1 nodes"]);
+    cli.run("component health demo zk demo-zk-1=fine").await.says(4, &["NODE=STATUS"]);
+    cli.run("node show demo-zk-1").await.says(0, &["INACTIVE, found", "by admin"]);
+    cli.run("node targets").await.says(0, &["demo-zk-1", ":9465"]);
+    cli.endpoint = "http://127.0.0.1:1".into();
+    cli.run("storage list --region z1").await.says(6, &["straas dev up"]);
+}

@@ -53,6 +53,12 @@ pub fn faults(body: &Value, catalog: &Catalog, found: &Elsewhere) -> Vec<Fault> 
     out
 }
 
+/// Whether a text can be the name of an availability zone.
+#[must_use]
+pub fn is_zone(name: &str) -> bool {
+    name_fault("the availability zone", name, ZONE_NAME_MAX).is_none()
+}
+
 fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key).and_then(Value::as_str)
 }

@@ -270,7 +270,7 @@ impl Play<'_> {
 #[test]
 fn failure_in_every_stage_of_every_workflow() {
     scene("failure_in_every_stage_of_every_workflow", async |cluster| {
-        Conductor::prepare(cluster)?;
+        Conductor::prepare(cluster, &[])?;
         cluster.start().await?;
         let cluster = &*cluster;
         let conductor = Conductor::listen(cluster)?;

@@ -129,8 +129,8 @@ impl Story {
     }
 }
 
-/// Pairs of nodes of the light component that were configured at the same time although both served:
-/// one at a time may be. A node serves once its first `validate` has run, on each of its hosts.
+/// Pairs of nodes of one component that were configured at the same time although both served: one
+/// at a time may be. A node serves once its first `validate` has run, on each of its hosts.
 pub fn disturbed_out_of_turn(runs: &[Run], since: Instant, replaced: &[(String, Instant)]) -> Vec<String> {
     let mut serves: BTreeMap<&str, Instant> = BTreeMap::new();
     for run in runs.iter().filter(|run| run.point == "validate") {
@@ -153,11 +153,24 @@ pub fn disturbed_out_of_turn(runs: &[Run], since: Instant, replaced: &[(String, 
         for other in &disturbing[i + 1..] {
             let apart =
                 one.ended.is_none_or(|end| end <= other.begun) || other.ended.is_some_and(|end| end <= one.begun);
-            if one.node != other.node && !apart {
-                wrong.push(format!("{} and {}", one.node, other.node));
+            let neighbours = component_of(&one.node) == component_of(&other.node) && one.node != other.node;
+            if neighbours && !apart {
+                wrong.push(format!("{} and {}", told(one, since), told(other, since)));
             }
         }
     }
     say(&format!("  {} runs that disturbed a serving node, {} at once", disturbing.len(), wrong.len()));
     wrong
+}
+
+/// The part of a node's name before its number.
+fn component_of(node: &str) -> &str {
+    node.rsplit_once('-').map_or(node, |(component, _)| component)
+}
+
+/// A run, in seconds from a moment on.
+pub fn told(run: &Run, since: Instant) -> String {
+    let seconds = |at: Instant| at.saturating_duration_since(since).as_secs_f32();
+    let end = run.ended.map_or_else(|| "…".to_owned(), |end| format!("{:.1}", seconds(end)));
+    format!("{} ({:.1} to {end} s)", run.node, seconds(run.begun))
 }

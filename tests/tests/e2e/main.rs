@@ -8,6 +8,7 @@
 mod batches;
 mod commands;
 mod component_test;
+mod delivered;
 mod drift;
 mod ensemble;
 mod failures;

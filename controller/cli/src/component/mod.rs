@@ -2,6 +2,7 @@
 
 mod add;
 mod check;
+mod health;
 mod life;
 mod new;
 mod running;
@@ -132,6 +133,14 @@ pub enum Verb {
         #[command(flatten)]
         how: How,
     },
+    /// Which sizes of hosts a component type supports.
+    Flavors {
+        /// The type, e.g. kafka.
+        #[arg(value_name = "TYPE")]
+        kind: String,
+    },
+    /// Write what a health check found of its nodes.
+    Health(health::Args),
     /// Write the files of a new kind of component, ready to be filled in.
     New(new::Args),
     /// Look for mistakes in the files of components, before a node meets them.
@@ -165,6 +174,8 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
         Verb::Check(args) => check::run(&args, global),
         Verb::Test(args) => life::run(args, global).await,
         Verb::Add(args) => add::run(args, global).await,
+        Verb::Flavors { kind } => health::flavors(&kind, global).await,
+        Verb::Health(args) => health::run(args, global).await,
         other => running::run(other, global).await,
     }
 }

@@ -83,7 +83,7 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             let ask = Ask::new(routes::DEPENDENCIES, &[id.as_str()]).body(&json!({ "depends_on": on }));
             mutation::send(&client, ask, how, global).await
         }
-        Verb::New(_) | Verb::Check(_) | Verb::Test(_) | Verb::Add(_) => {
+        Verb::New(_) | Verb::Check(_) | Verb::Test(_) | Verb::Add(_) | Verb::Health(_) | Verb::Flavors { .. } => {
             Err(CliError::Local("not of a running component".into()))
         }
     }

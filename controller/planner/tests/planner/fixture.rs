@@ -52,6 +52,7 @@ pub fn component(name: &str, kind: &str, size: u32, after: &[&str], max_unavaila
         },
         rollout: None,
         wishes: BTreeMap::new(),
+        files: Vec::new(),
         removed: false,
     }
 }

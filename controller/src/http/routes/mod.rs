@@ -4,6 +4,7 @@ mod configurations;
 mod identity;
 mod old;
 mod platform;
+mod storage;
 mod topologies;
 mod work;
 
@@ -22,6 +23,7 @@ pub fn all() -> Vec<(&'static str, Vec<Route>)> {
         ("topologies", below(V1, topologies::routes())),
         ("work", below(V1, work::routes())),
         ("configurations", below(V1, configurations::routes())),
+        ("storage", below(V1, storage::routes())),
         ("platform", below(V1, platform::routes())),
         ("identity", below(V1, identity::routes())),
         ("old", old::routes()),
@@ -46,6 +48,13 @@ enum NoWork {
         /// There is none.
         job: Option<Job>,
     },
+}
+
+/// The jobs of a request about many components.
+#[derive(Serialize, JsonSchema)]
+struct Jobs {
+    /// One for each component that changes.
+    jobs: Vec<Job>,
 }
 
 /// A request that starts work: 202 with a job, 200 for what makes none.

@@ -4,20 +4,10 @@ use crate::http::access::Reach::{All, Never, Own};
 use crate::http::route::Route;
 use crate::http::route::on::{read, remove, set};
 use crate::http::topologies::Mutation;
-use crate::http::{audit, quarantine, scripts};
-use schemars::JsonSchema;
-use serde::Serialize;
+use crate::http::{audit, discovery, quarantine, scripts};
 use straas_schemas::audit::AuditView;
 use straas_schemas::change::SyncRequest;
-use straas_schemas::job::Job;
 use straas_schemas::view::{DryRun, Page, QuarantineView};
-
-/// The jobs of a script sync.
-#[derive(Serialize, JsonSchema)]
-struct Jobs {
-    /// One for each component that gets other scripts.
-    jobs: Vec<Job>,
-}
 
 /// See the module.
 pub fn routes() -> Vec<Route> {
@@ -27,9 +17,14 @@ pub fn routes() -> Vec<Route> {
             .may(Own, All, Never)
             .query::<Mutation>()
             .takes::<SyncRequest>()
-            .answers::<Jobs>(202, "The jobs that do it.")
-            .answers::<Jobs>(200, "All have it.")
+            .answers::<super::Jobs>(202, "The jobs that do it.")
+            .answers::<super::Jobs>(200, "All have it.")
             .answers::<DryRun>(200, "What it would do."),
+        read("/discovery/prometheus", discovery::prometheus)
+            .says("Tells Prometheus where agents show their metrics (http_sd_config).")
+            .may(Own, All, All)
+            .query::<discovery::Whose>()
+            .answers::<Vec<discovery::Group>>(200, "The agents."),
         read("/audit", audit::list)
             .says("Lists requests that changed something, newest first.")
             .may(Own, All, Never)

@@ -4,15 +4,48 @@ use super::{Begins as _, Works as _};
 use crate::http::access::Reach::{All, Never, Own};
 use crate::http::route::on::{alter, read, remove, send, set};
 use crate::http::route::{Content, Route};
+use crate::http::{cms, flavors, status, topologies, topologies::TopologiesQuery};
 use crate::http::{commands, components, creation, dependencies, events, flex, nodes, rollouts, services};
-use crate::http::{topologies, topologies::TopologiesQuery};
 use straas_schemas::change::{ComponentPatch, FlexupRequest, RolloutOptions};
+use straas_schemas::cms::CmsView;
 use straas_schemas::command::{BatchView, CommandBatchRequest, CommandRequest, CommandView};
 use straas_schemas::topology::{ComponentRequest, TopologyRequest};
 use straas_schemas::view::{ComponentView, NodeView, Page, TopologyView, Why};
 
 /// See the module.
 pub fn routes() -> Vec<Route> {
+    let mut all = listed();
+    all.extend(model("topologies"));
+    // the spelling of the API's first description
+    all.extend(model("typologies").into_iter().map(Route::deprecated));
+    all
+}
+
+/// The model of a topology in the configuration management system.
+fn model(top: &str) -> Vec<Route> {
+    let path = format!("/{top}/{{id}}/cms");
+    vec![
+        read(&path, cms::show)
+            .says("Shows the model of a topology in the configuration management system, and whether it is in sync.")
+            .may(Own, All, Never)
+            .answers::<CmsView>(200, "The model."),
+        send(&path, cms::create)
+            .says("Makes the model of a topology in the configuration management system.")
+            .may(Own, All, Never)
+            .answers::<CmsView>(201, "The model."),
+        set(&path, cms::sync)
+            .says("Syncs the model of a topology with how it is now.")
+            .may(Own, All, Never)
+            .answers::<CmsView>(200, "The model."),
+        remove(&path, cms::remove).says("Removes the model of a topology.").may(Own, All, Never).answers_with(
+            204,
+            "It is gone.",
+            None,
+        ),
+    ]
+}
+
+fn listed() -> Vec<Route> {
     vec![
         read("/topologies", topologies::list)
             .says("Lists topologies of the caller's tenant.")
@@ -87,6 +120,15 @@ pub fn routes() -> Vec<Route> {
             .may_take::<dependencies::DependenciesRequest>()
             .works()
             .answers::<dependencies::Dependencies>(200, "What it depends on, where nothing was to be changed."),
+        read("/components/{id}/nova_flavors", flavors::list)
+            .says("Lists the flavors that a component type supports; the id is its name, as in a request.")
+            .may(Own, Own, Own)
+            .answers::<flavors::Flavors>(200, "The flavors."),
+        send("/components/{id}/status", status::write)
+            .says("Writes what a health check found of the nodes of a component.")
+            .may(Never, Never, All)
+            .takes::<status::StatusReport>()
+            .answers_with(204, "It is written.", None),
         send("/components/{id}/commands", commands::batches::on_component)
             .says("Runs a guest command on the nodes of a component.")
             .may(Own, Own, Never)

@@ -60,6 +60,7 @@ pub(super) fn component(of: &TopologyRecord, name: &str, position: u32) -> Compo
             scripts: "5".repeat(40),
             groups: vec![group],
             nodes: BTreeMap::new(),
+            files: Vec::new(),
         },
         rollout: None,
         removed: false,

@@ -13,12 +13,14 @@ mod commands;
 mod concurrency;
 mod events;
 mod fixture;
+mod health;
 mod heartbeats;
 mod identity;
 mod jobs;
 mod neighbours;
 mod nodes;
 mod requests;
+mod storage;
 mod topologies;
 mod workflows;
 
@@ -52,6 +54,7 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         topologies::nothing_changes_while_deleting,
         topologies::snapshot_has_everything,
         topologies::odd_texts_survive,
+        nodes::nodes_with_addresses_are_targets,
         nodes::added_once_and_removed,
         nodes::orphans_are_refused,
         nodes::hosts_are_written,
@@ -114,6 +117,11 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         requests::what_is_made_and_the_note_of_it_are_one,
         requests::bounded_per_tenant,
         requests::one_claim_among_many,
+        storage::files_are_kept_by_name,
+        storage::a_tenants_limit_holds_for_all_at_once,
+        storage::content_that_is_needed_is_known,
+        health::the_newest_word_counts,
+        health::a_model_is_made_once,
         concurrency::one_enrolment_per_token,
         concurrency::one_winner_per_generation,
         concurrency::no_report_is_lost,

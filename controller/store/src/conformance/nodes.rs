@@ -1,7 +1,7 @@
 //! Nodes, hosts and assignments.
 
 use super::fixture::{World, assignment, heartbeat, is_broken, is_conflict, is_missing, node, report, stage_report};
-use crate::{HostPhase, HostRecord, Store};
+use crate::{HostPhase, HostRecord, Store, Target};
 use std::sync::Arc;
 use straas_schemas::Stage;
 use straas_schemas::report::ReportBody;
@@ -140,4 +140,24 @@ pub(super) async fn listed_in_bytewise_order(store: Arc<dyn Store>) {
         order,
         "whatever the database's locale"
     );
+}
+
+pub(super) async fn nodes_with_addresses_are_targets(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "targets", 2).await;
+    World::new(store.clone(), "targets-other", 1).await;
+    let up = HostRecord { phase: HostPhase::Up, address: Some("10.1.2.3".to_owned()), ..HostRecord::default() };
+    store.set_host(world.id(1), &up).await.unwrap();
+    let expect = Target {
+        node: world.id(1).clone(),
+        name: world.nodes[1].name.clone(),
+        role: world.nodes[1].role.clone(),
+        address: "10.1.2.3".to_owned(),
+        component: world.component.name.clone(),
+        topology: world.topology.name.clone(),
+        zone: world.topology.zone.clone(),
+        tenant: world.topology.tenant.clone(),
+    };
+    assert_eq!(store.targets(Some(&world.topology.tenant)).await.unwrap(), std::slice::from_ref(&expect));
+    assert_eq!(store.targets(Some("tenant-targets-other")).await.unwrap(), []);
+    assert!(store.targets(None).await.unwrap().contains(&expect));
 }

@@ -61,11 +61,10 @@ pub(super) async fn the_whole_spec_is_kept(store: Arc<dyn Store>) {
     let mut wanted = world.component.clone();
     let before = wanted.spec.want.clone();
     wanted.spec.removed = true;
-    wanted
-        .spec
-        .want
-        .nodes
-        .insert("n1".into(), NodeSpec { stopped: true, restarts: 2, replacements: 3, scripts: Some("6".repeat(40)) });
+    wanted.spec.want.nodes.insert(
+        "n1".into(),
+        NodeSpec { stopped: true, restarts: 2, replacements: 3, scripts: Some("6".repeat(40)), files: Vec::new() },
+    );
     wanted.spec.rollout = Some(RolloutSpec {
         job: "j".into(),
         before: Box::new(before),

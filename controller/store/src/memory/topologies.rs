@@ -57,6 +57,7 @@ impl Tables {
 
     pub(super) fn forget_topology(&mut self, id: &TopologyId, now_ms: i64, documents: &[(JobId, Value)]) -> Result<()> {
         self.topologies.remove(id).ok_or_else(|| missing("topology", id))?;
+        self.cms.remove(id);
         self.components.retain(|_, component| component.topology != *id);
         self.remove_nodes(|node| node.topology == *id);
         for job in self.jobs.values_mut().filter(|job| job.topology == *id && job.ended.is_none()) {

@@ -22,10 +22,12 @@ mod audit;
 mod connect;
 mod error;
 mod events;
+mod health;
 mod identity;
 mod nodes;
 mod quarantine;
 mod rows;
+mod storage;
 mod store;
 mod topologies;
 
@@ -113,6 +115,8 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         requests::ALL,
         identity::ALL,
         audit::ALL,
+        storage::ALL,
+        health::ALL,
         store::ALL,
     ];
     nouns.into_iter().chain(commands::ALL).flatten()

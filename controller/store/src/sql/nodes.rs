@@ -5,7 +5,7 @@
 use super::rows::{self, AssignmentRow, NodeRow, from_text, int, key, phase_name, stage, to_text};
 use super::{Fail, SqlStore, agents};
 use crate::input::{check_generation, clean};
-use crate::{HostPhase, HostRecord, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError, StoredAssignment};
+use crate::{HostPhase, HostRecord, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError, StoredAssignment, Target};
 use sqlx::{FromRow, query, query_as, query_scalar};
 use straas_schemas::{Assignment, NodeId};
 
@@ -20,6 +20,18 @@ macro_rules! node_columns {
             from node n
             left join assignment a on a.node = n.id
             left join heartbeat h on h.node = n.id and h.incarnation = n.incarnation ",
+            $rest
+        )
+    };
+}
+
+macro_rules! target_columns {
+    ($rest:literal) => {
+        concat!(
+            "select n.id as node, n.name, n.role, n.host_address as address, c.name as component,
+                t.name as topology, t.zone, t.tenant
+            from node n join component c on c.id = n.component join topology t on t.id = n.topology
+            where n.host_address is not null ",
             $rest
         )
     };
@@ -47,9 +59,23 @@ statements! {
     ASSIGN_NEXT = "update assignment set generation = $2, digest = $3, document = $4, written_ms = $5
         where node = $1 and generation = $6";
     ASSIGNMENT = "select node, generation, digest, document from assignment where node = $1";
+    TARGETS = target_columns!("order by n.id");
+    TARGETS_OF = target_columns!("and t.tenant = $1 order by n.id");
     ASSIGNMENTS = "select node, generation, digest, document from assignment order by node";
     @ HOST_NUMBER = sqlite "select host_number, incarnation from node where id = $1"
         postgres "select host_number, incarnation from node where id = $1 for no key update";
+}
+
+#[derive(FromRow)]
+struct TargetRow {
+    node: String,
+    name: String,
+    role: String,
+    address: String,
+    component: String,
+    topology: String,
+    zone: String,
+    tenant: String,
 }
 
 /// A row of `stage_result`.
@@ -207,4 +233,25 @@ pub(super) async fn assignments(store: &SqlStore) -> Result<Vec<StoredAssignment
         let found: Vec<AssignmentRow> = query_as(on(&ASSIGNMENTS)).fetch_all(&mut *tx).await?;
         rows::all(found)?
     })
+}
+
+/// See [`crate::Store::targets`].
+pub(super) async fn targets(store: &SqlStore, tenant: Option<&str>) -> Result<Vec<Target>> {
+    let found: Vec<TargetRow> = asking!(store, "listing nodes with their addresses", |pool, on| async {
+        match tenant {
+            None => query_as(on(&TARGETS)).fetch_all(pool).await,
+            Some(tenant) => query_as(on(&TARGETS_OF)).bind(key(tenant)).fetch_all(pool).await,
+        }
+    })?;
+    let target = |row: TargetRow| Target {
+        node: row.node.into(),
+        name: row.name,
+        role: row.role,
+        address: row.address,
+        component: row.component,
+        topology: row.topology,
+        zone: row.zone,
+        tenant: row.tenant,
+    };
+    Ok(found.into_iter().map(target).collect())
 }

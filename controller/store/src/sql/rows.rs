@@ -53,7 +53,8 @@ pub(super) const fn phase_name(phase: HostPhase) -> &'static str {
 const ENDS: [JobStanding; 4] =
     [JobStanding::Succeeded, JobStanding::Superseded, JobStanding::RolledBack, JobStanding::Cancelled];
 
-fn word<T: Copy>(name: &str, all: &[T], text: impl Fn(T) -> &'static str) -> Result<T, Fail> {
+/// The value of a small enum by its word.
+pub(super) fn word<T: Copy>(name: &str, all: &[T], text: impl Fn(T) -> &'static str) -> Result<T, Fail> {
     let found = all.iter().copied().find(|value| text(*value) == name);
     found.ok_or_else(|| Fail::Value(format!("the word {name:?}"), "not known to this version".into()))
 }

@@ -3,7 +3,7 @@
 use super::{SqlStore, agents, events, jobs, neighbours, nodes, quarantine, topologies};
 use crate::{
     ComponentRecord, EnrolOutcome, HostRecord, JobFilter, JobRecord, Neighbour, NewEvent, NodeIndex, NodeRecord,
-    NodeSnapshot, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, TopologyRecord,
+    NodeSnapshot, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, Target, TopologyRecord,
 };
 use async_trait::async_trait;
 use straas_schemas::heartbeat::Heartbeat;
@@ -124,6 +124,9 @@ impl Store for SqlStore {
     }
     async fn assignments(&self) -> Result<Vec<StoredAssignment>> {
         nodes::assignments(self).await
+    }
+    async fn targets(&self, tenant: Option<&str>) -> Result<Vec<Target>> {
+        nodes::targets(self, tenant).await
     }
 
     async fn add_join_token(&self, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()> {

@@ -7,7 +7,18 @@ use super::{Pools, SqlStore, statements};
 use sqlx::{AssertSqlSafe, Row as _};
 
 /// Statements that read a whole table, as their callers want.
-const READ_ALL: &[&str] = &["INDEX", "ASSIGNMENTS", "QUARANTINED", "OPEN", "ORPHANS", "COUNTS"];
+const READ_ALL: &[&str] = &[
+    "INDEX",
+    "ASSIGNMENTS",
+    "QUARANTINED",
+    "OPEN",
+    "ORPHANS",
+    "COUNTS",
+    "STORED_HASHES",
+    "SPECS_WITH_FILES",
+    "TARGETS",
+    "TARGETS_OF",
+];
 
 #[tokio::test]
 async fn no_statement_scans_a_table() {

@@ -1,0 +1,170 @@
+//! The storage's names in SQL.
+//!
+//! A tenant's row of `stored_tenant` is locked first: his uploads and removals come one after the
+//! other, so that his limit holds for all of them together.
+
+use super::SqlStore;
+use super::error::Fail;
+use super::rows::{ComponentRow, count, int, key};
+use crate::input::clean;
+use crate::{
+    ComponentRecord, PAGE_MAX, PageRequest, Result, StorageStore, StoreError, StoredFileFilter, StoredFileRecord,
+};
+use async_trait::async_trait;
+use sqlx::{FromRow, query, query_as, query_scalar};
+use std::collections::BTreeSet;
+
+macro_rules! file_columns {
+    ($rest:literal) => {
+        concat!("select tenant, storage, region, path, size, sha256, created_ms, author from stored_file ", $rest)
+    };
+}
+
+statements! {
+    TENANT = "insert into stored_tenant (tenant, bytes) values ($1, 0) on conflict (tenant) do nothing";
+    LOCK = "update stored_tenant set bytes = bytes where tenant = $1 returning bytes";
+    BYTES = "select bytes from stored_tenant where tenant = $1";
+    SET_BYTES = "update stored_tenant set bytes = $2 where tenant = $1";
+    SIZE = "select size from stored_file where tenant = $1 and storage = $2 and region = $3 and path = $4";
+    PUT = "insert into stored_file (tenant, storage, region, path, size, sha256, created_ms, author)
+        values ($1, $2, $3, $4, $5, $6, $7, $8)
+        on conflict (tenant, storage, region, path) do update set size = excluded.size, sha256 = excluded.sha256,
+            created_ms = excluded.created_ms, author = excluded.author";
+    REMOVE = "delete from stored_file where tenant = $1 and storage = $2 and region = $3 and path = $4";
+    GET = file_columns!("where tenant = $1 and storage = $2 and region = $3 and path = $4");
+    // '0' comes right after '/': what is below a path is between the two
+    LIST = file_columns!(
+        "where tenant = $1 and storage = $2 and region = $3 and path > $4
+            and ($5 = '' or path = $5 or (path > $6 and path < $7)) order by path limit $8"
+    );
+    STORED_HASHES = "select distinct sha256 from stored_file";
+    SPECS_WITH_FILES = "select id, topology, name, ordinal, revision, spec from component where spec like '%\"sha256\"%'";
+}
+
+#[derive(FromRow)]
+struct Row {
+    tenant: String,
+    storage: String,
+    region: String,
+    path: String,
+    size: i64,
+    sha256: String,
+    created_ms: i64,
+    author: String,
+}
+
+impl TryFrom<Row> for StoredFileRecord {
+    type Error = Fail;
+    fn try_from(row: Row) -> Result<Self, Fail> {
+        Ok(Self {
+            tenant: row.tenant,
+            storage: row.storage,
+            region: row.region,
+            path: row.path,
+            size: count(row.size)?,
+            sha256: row.sha256,
+            created_ms: row.created_ms,
+            author: row.author,
+        })
+    }
+}
+
+#[async_trait]
+impl StorageStore for SqlStore {
+    async fn put_file(&self, file: &StoredFileRecord, bytes_max: u64) -> Result<bool> {
+        let (tenant, storage, region) = (key(&file.tenant), key(&file.storage), key(&file.region));
+        let path = key(&file.path);
+        writing!(self, "recording a file of the storage", |tx, on| {
+            query(on(&TENANT)).bind(&*tenant).execute(&mut *tx).await?;
+            let bytes: i64 = query_scalar(on(&LOCK)).bind(&*tenant).fetch_one(&mut *tx).await?;
+            let before: Option<i64> = query_scalar(on(&SIZE))
+                .bind(&*tenant)
+                .bind(&*storage)
+                .bind(&*region)
+                .bind(&*path)
+                .fetch_optional(&mut *tx)
+                .await?;
+            let bytes = bytes.saturating_sub(before.unwrap_or(0)).saturating_add(int(file.size)?);
+            if bytes > i64::try_from(bytes_max).unwrap_or(i64::MAX) {
+                return Err(StoreError::Conflict { what: "quota", id: file.tenant.clone() }.into());
+            }
+            query(on(&PUT))
+                .bind(&*tenant)
+                .bind(&*storage)
+                .bind(&*region)
+                .bind(&*path)
+                .bind(int(file.size)?)
+                .bind(key(&file.sha256))
+                .bind(file.created_ms)
+                .bind(clean(&file.author))
+                .execute(&mut *tx)
+                .await?;
+            query(on(&SET_BYTES)).bind(&*tenant).bind(bytes).execute(&mut *tx).await?;
+            before.is_none()
+        })
+    }
+
+    async fn remove_file(&self, tenant: &str, storage: &str, region: &str, path: &str) -> Result<bool> {
+        let (tenant, storage, region, path) = (key(tenant), key(storage), key(region), key(path));
+        writing!(self, "forgetting a file of the storage", |tx, on| {
+            let bytes: Option<i64> = query_scalar(on(&LOCK)).bind(&*tenant).fetch_optional(&mut *tx).await?;
+            let size: Option<i64> = query_scalar(on(&SIZE))
+                .bind(&*tenant)
+                .bind(&*storage)
+                .bind(&*region)
+                .bind(&*path)
+                .fetch_optional(&mut *tx)
+                .await?;
+            if let (Some(bytes), Some(size)) = (bytes, size) {
+                query(on(&REMOVE)).bind(&*tenant).bind(&*storage).bind(&*region).bind(&*path).execute(&mut *tx).await?;
+                query(on(&SET_BYTES)).bind(&*tenant).bind(bytes.saturating_sub(size)).execute(&mut *tx).await?;
+            }
+            size.is_some()
+        })
+    }
+
+    async fn file(&self, tenant: &str, storage: &str, region: &str, path: &str) -> Result<Option<StoredFileRecord>> {
+        reading!(self, "reading a file of the storage", |tx, on| {
+            let row: Option<Row> = query_as(on(&GET))
+                .bind(key(tenant))
+                .bind(key(storage))
+                .bind(key(region))
+                .bind(key(path))
+                .fetch_optional(&mut *tx)
+                .await?;
+            row.map(StoredFileRecord::try_from).transpose()?
+        })
+    }
+
+    async fn files(&self, filter: &StoredFileFilter, page: &PageRequest) -> Result<Vec<StoredFileRecord>> {
+        let under = key(&filter.under);
+        let found: Vec<Row> = asking!(self, "listing files of the storage", |pool, on| query_as(on(&LIST))
+            .bind(key(&filter.tenant))
+            .bind(key(&filter.storage))
+            .bind(key(&filter.region))
+            .bind(key(page.after.as_deref().unwrap_or("")))
+            .bind(&*under)
+            .bind(format!("{under}/"))
+            .bind(format!("{under}0"))
+            .bind(i64::from(page.limit.min(PAGE_MAX)))
+            .fetch_all(pool))?;
+        super::rows::all(found).map_err(|fail: Fail| fail.into_error("listing files of the storage"))
+    }
+
+    async fn stored_bytes(&self, tenant: &str) -> Result<u64> {
+        let bytes: Option<i64> = asking!(self, "counting a tenant's bytes", |pool, on| query_scalar(on(&BYTES))
+            .bind(key(tenant))
+            .fetch_optional(pool))?;
+        Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0))
+    }
+
+    async fn hashes_needed(&self) -> Result<BTreeSet<String>> {
+        reading!(self, "finding out what content is needed", |tx, on| {
+            let stored: Vec<String> = query_scalar(on(&STORED_HASHES)).fetch_all(&mut *tx).await?;
+            let specs: Vec<ComponentRow> = query_as(on(&SPECS_WITH_FILES)).fetch_all(&mut *tx).await?;
+            let specs: Vec<ComponentRecord> = super::rows::all(specs)?;
+            let of_specs = specs.iter().flat_map(|record| record.spec.hashes()).map(str::to_owned);
+            stored.into_iter().chain(of_specs).collect()
+        })
+    }
+}

@@ -1,0 +1,59 @@
+//! The storage's names: what is kept of files that tenants upload, and what the store promises.
+//!
+//! Never here: the content, which is kept by its hash outside of the database.
+
+use crate::{PageRequest, Result};
+use async_trait::async_trait;
+use std::collections::BTreeSet;
+
+/// A file in the storage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFileRecord {
+    /// Whose it is.
+    pub tenant: String,
+    /// Its storage.
+    pub storage: String,
+    /// Its region.
+    pub region: String,
+    /// Its path, `container/name`.
+    pub path: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// SHA-256 of its content in hex.
+    pub sha256: String,
+    /// Unix ms.
+    pub created_ms: i64,
+    /// Who uploaded it.
+    pub author: String,
+}
+
+/// Which files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredFileFilter {
+    /// Of this tenant.
+    pub tenant: String,
+    /// In this storage.
+    pub storage: String,
+    /// In this region.
+    pub region: String,
+    /// At this path or below it; all if empty.
+    pub under: String,
+}
+
+/// What the store promises of the storage's names.
+#[async_trait]
+pub trait StorageStore: Send + Sync {
+    /// Records a file in the place of the one with its name, if there is one; `true` if there was
+    /// none. `Conflict` of a `quota` if the tenant's files would have more than `bytes_max` in all.
+    async fn put_file(&self, file: &StoredFileRecord, bytes_max: u64) -> Result<bool>;
+    /// Forgets the file with this name; `false` if there is none.
+    async fn remove_file(&self, tenant: &str, storage: &str, region: &str, path: &str) -> Result<bool>;
+    /// The file with this name.
+    async fn file(&self, tenant: &str, storage: &str, region: &str, path: &str) -> Result<Option<StoredFileRecord>>;
+    /// Files by path, after `page.after`.
+    async fn files(&self, filter: &StoredFileFilter, page: &PageRequest) -> Result<Vec<StoredFileRecord>>;
+    /// Bytes of all files of a tenant.
+    async fn stored_bytes(&self, tenant: &str) -> Result<u64>;
+    /// The hashes of all content that a file's name or a component's spec needs.
+    async fn hashes_needed(&self) -> Result<BTreeSet<String>>;
+}
