@@ -106,11 +106,15 @@ impl Conductor {
         lock(&self.state).faults.remove(&(node.to_owned(), point.to_owned()));
     }
 
-    /// The host of a node lost its power: what ran there has ended, though no word of it came.
+    /// The host of a node lost its power: what ran there has ended, though no word of it came, and
+    /// the node is down.
     pub fn gone(&self, node: &str) {
+        let now = Instant::now();
         let mut state = lock(&self.state);
         let open = state.runs.iter_mut().filter(|run| run.node == node && run.ended.is_none());
-        open.for_each(|run| run.ended = Some(Instant::now()));
+        open.for_each(|run| run.ended = Some(now));
+        let (node, point) = (node.to_owned(), "down".to_owned());
+        state.runs.push(Run { node, point, begun: now, ended: Some(now), failed: false });
     }
 
     /// Every run so far.

@@ -172,6 +172,14 @@ async fn count(cluster: &Cluster, random: &mut Random, number: usize) -> Result<
 
 /// Every command has ended, and what its node wrote down agrees with how.
 async fn at_most_once(cluster: &Cluster, commands: &[(String, String)]) -> Result<()> {
+    let mut ended: Vec<(CommandView, &String)> = Vec::new();
+    for (id, key) in commands {
+        let view = wait("a command to end", STEP_MAX, async || {
+            let view: CommandView = cluster.api.get(&format!("/commands/{id}")).await.ok()?;
+            view.standing.is_final().then_some(view)
+        });
+        ended.push((view.await?, key));
+    }
     let mut noted = Vec::new();
     for name in COUNTING {
         for file in ["begun", "done"] {
@@ -180,13 +188,8 @@ async fn at_most_once(cluster: &Cluster, commands: &[(String, String)]) -> Resul
         }
     }
     let (mut succeeded, mut unknown) = (0, 0);
-    for (id, key) in commands {
-        let view = wait("a command to end", STEP_MAX, async || {
-            let view: CommandView = cluster.api.get(&format!("/commands/{id}")).await.ok()?;
-            view.standing.is_final().then_some(view)
-        })
-        .await?;
-        let times = |file: &str| noted.iter().filter(|(of, line)| *of == file && line == key).count();
+    for (view, key) in ended {
+        let times = |file: &str| noted.iter().filter(|(of, line)| *of == file && line == key.as_str()).count();
         let (begun, done) = (times("begun"), times("done"));
         ensure!(begun <= 1 && done <= 1, "{key} ran {begun} times: {view:?}");
         match view.standing {

@@ -5,7 +5,6 @@ use crate::killed::ended_well;
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::time::Instant;
 use straas_schemas::view::{Accepted, ComponentView};
 use straas_tests::cluster::ACTIVE_MAX;
@@ -130,12 +129,13 @@ impl Story {
 }
 
 /// Pairs of nodes of one component that were configured at the same time although both served: one
-/// at a time may be. A node serves once its first `validate` has run, on each of its hosts.
+/// at a time may be. A node serves from a `validate` that ended well on, until one ends otherwise or its
+/// host goes; who is down may be configured whoever else is.
 pub fn disturbed_out_of_turn(runs: &[Run], since: Instant, replaced: &[(String, Instant)]) -> Vec<String> {
-    let mut serves: BTreeMap<&str, Instant> = BTreeMap::new();
-    for run in runs.iter().filter(|run| run.point == "validate") {
-        serves.entry(&run.node).or_insert(run.begun);
-    }
+    let serves = |run: &Run| {
+        let told = |r: &&Run| r.node == run.node && ["up", "down"].contains(&r.point.as_str()) && r.begun < run.begun;
+        runs.iter().filter(told).max_by_key(|r| r.begun).is_some_and(|r| r.point == "up")
+    };
     let new_host = |run: &Run| {
         let last = replaced.iter().filter(|(node, at)| *node == run.node && *at <= run.begun).map(|(_, at)| *at).max();
         let validated = |at: Instant| {
@@ -143,10 +143,7 @@ pub fn disturbed_out_of_turn(runs: &[Run], since: Instant, replaced: &[(String, 
         };
         last.is_some_and(|at| !validated(at))
     };
-    let disturbs = |run: &&Run| {
-        let served = serves.get(run.node.as_str()).is_some_and(|at| *at < run.begun);
-        run.point == "config" && run.begun > since && served && !new_host(run)
-    };
+    let disturbs = |run: &&Run| run.point == "config" && run.begun > since && serves(run) && !new_host(run);
     let disturbing: Vec<&Run> = runs.iter().filter(disturbs).collect();
     let mut wrong = Vec::new();
     for (i, one) in disturbing.iter().enumerate() {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# What: one look: does the server serve the page that was rendered last?
+# What: one look: does the server serve the page that was configured last?
 # Why:  a process that runs with an old page is not what is wanted.
 # Never: waits.
 set -euo pipefail
@@ -14,15 +14,18 @@ serves() {
 }
 
 moody_ask validate
+# whoever conducts hears how it ended
+trap '[[ $? == 0 ]] && moody_ask up || moody_ask down' EXIT
 if ! page=$(serves); then
   straas_result inactive
   [[ $(cat "/proc/$(cat /var/lib/moody/pid 2>/dev/null)/comm" 2>/dev/null) =~ mini_httpd|setsid|bash ]] &&
     straas_wait "starting: it does not answer yet"
   straas_fail "mini_httpd does not run"
 fi
-if [[ $page != *"$(<"$STRAAS_SITE_PP")"* ]]; then
+# not $STRAAS_SITE_PP, which may be rendered anew already while what is configured still serves
+if [[ $page != *"$(</var/lib/moody/page)"* ]]; then
   straas_result inactive
-  straas_fail "it serves another page than the one that was rendered"
+  straas_fail "it serves another page than the one that is configured"
 fi
 straas_facts "settled:=true" "version=$STRAAS_VERSION"
 straas_result active
