@@ -12,6 +12,7 @@ use crate::stop::Stop;
 use crate::storage::Storages;
 use crate::tasks::beats::Beats;
 use crate::tasks::hosts::Busy;
+use crate::unsealed;
 use crate::wake::Wake;
 use std::sync::Arc;
 use straas_drivers::Hosts;
@@ -134,9 +135,15 @@ impl App {
     fn offer(&self, stored: &StoredAssignment) {
         let node = &stored.node;
         match serde_json::from_str::<Assignment>(&stored.document) {
-            Ok(assignment) => self.fleet.offer(node, Offer::new(assignment)),
+            Ok(assignment) => self.fleet.offer(node, self.prepared(assignment)),
             Err(error) => tracing::error!(%node, %error, "a stored assignment cannot be read; it is planned anew"),
         }
+    }
+
+    /// An assignment as it is offered.
+    pub fn prepared(&self, assignment: Assignment) -> Offer {
+        let open = self.configs.vault().map(|vault| unsealed::for_node(vault, &assignment));
+        Offer::new(assignment, open)
     }
 
     /// Tells people what happened. Losing an event loses nothing else, so nothing fails for it.

@@ -8,7 +8,6 @@
 use crate::app::{App, blocking};
 use crate::clock::now_ms;
 use crate::error::Error;
-use crate::fleet::Offer;
 use crate::tasks::hosts::{self, HostWork, Unwanted, Wish};
 use std::sync::Arc;
 use straas_drivers::Flavor;
@@ -104,7 +103,7 @@ async fn assign(app: &App, assignment: &Assignment) -> Result<bool, Error> {
     match app.store.put_assignment(assignment, expected, now_ms()).await {
         Ok(()) => {
             tracing::debug!(node = %assignment.node, generation = assignment.generation, "assigned");
-            app.fleet.offer(&assignment.node, Offer::new(assignment.clone()));
+            app.fleet.offer(&assignment.node, app.prepared(assignment.clone()));
             Ok(true)
         }
         Err(StoreError::Conflict { .. }) => {

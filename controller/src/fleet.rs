@@ -35,11 +35,11 @@ pub struct Slot {
 pub struct Offer {
     /// Its generation.
     pub generation: u64,
-    /// Its content digest.
+    /// The content digest of what is sent.
     pub digest: Digest,
-    /// Its JSON text.
+    /// The JSON text that is sent.
     pub document: Bytes,
-    /// Itself.
+    /// Itself, as it is kept: with its secrets sealed.
     pub assignment: Arc<Assignment>,
 }
 
@@ -170,14 +170,16 @@ impl Fleet {
 }
 
 impl Offer {
-    /// Prepares an assignment for sending.
+    /// Prepares an assignment for sending; `open` is what the node gets of it, if that is something
+    /// else than what is kept.
     #[must_use]
-    pub fn new(assignment: Assignment) -> Self {
+    pub fn new(assignment: Assignment, open: Option<Assignment>) -> Self {
+        let sent = open.as_ref().unwrap_or(&assignment);
         Self {
-            generation: assignment.generation,
-            digest: assignment.content_digest(),
+            generation: sent.generation,
+            digest: sent.content_digest(),
             // a struct of strings, numbers and JSON values always serialises
-            document: serde_json::to_vec(&assignment).unwrap_or_default().into(),
+            document: serde_json::to_vec(sent).unwrap_or_default().into(),
             assignment: Arc::new(assignment),
         }
     }

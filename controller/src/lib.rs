@@ -25,6 +25,7 @@ mod stop;
 mod storage;
 mod tasks;
 mod tls;
+mod unsealed;
 mod uploads;
 mod wake;
 mod wanted;
@@ -40,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use straas_drivers::Hosts;
 use straas_drivers::local::LocalHosts;
-use straas_repos::{ConfigRepo, Packs, ScriptRepo};
+use straas_repos::{ConfigRepo, Packs, ScriptRepo, Vault};
 use straas_store::{SqlStore, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -191,7 +192,8 @@ async fn open(
     let store: Arc<dyn Store> = Arc::new(store);
     identity::embedded::found(&*store).await.context("record the administrators' tenant")?;
     let scripts = ScriptRepo::open(&dir.join("scripts.git")).context("open the script repo")?;
-    let configs = ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?;
+    let vault = Vault::open(&dir.join("secrets.key")).context("open the key of the secrets")?;
+    let configs = ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?.with_vault(vault.into());
     let overlays = &config.seed.overlays;
     if !overlays.is_empty() {
         let laid = scripts.overlay(overlays).and_then(|_| configs.overlay(overlays));

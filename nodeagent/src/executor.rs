@@ -12,6 +12,7 @@
 
 use crate::messages::{Parser, Said};
 use crate::output::Output;
+use crate::redact::{Secrets, Stream};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
@@ -54,6 +55,8 @@ pub struct Script {
     pub limits: Limits,
     /// Where its output goes.
     pub spool: PathBuf,
+    /// What is hidden in whatever it says.
+    pub secrets: Secrets,
 }
 
 /// How it ended.
@@ -106,20 +109,21 @@ pub trait Ears {
 /// What listens to a stage.
 struct Listener<'a> {
     output: Output,
+    hiding: [Stream; 2],
     parser: Parser,
     progress: &'a dyn Fn(&Said),
 }
 
 impl Ears for Listener<'_> {
     fn out(&mut self, bytes: &[u8]) {
-        self.output.feed(bytes);
+        self.output.feed(&self.hiding[0].feed(bytes));
         if self.parser.feed(bytes) {
             (self.progress)(self.parser.said());
         }
     }
 
     fn err(&mut self, bytes: &[u8]) {
-        self.output.feed(bytes);
+        self.output.feed(&self.hiding[1].feed(bytes));
     }
 }
 
@@ -127,10 +131,14 @@ impl Ears for Listener<'_> {
 /// Dropping the future does not end the processes: turn `kill` and wait.
 pub async fn run(script: Script, kill: watch::Receiver<bool>, progress: &dyn Fn(&Said)) -> Ended {
     let output = Output::to(&script.spool);
-    let mut ears = Listener { output, parser: Parser::default(), progress };
+    let hidden = |said: &Said| progress(&said.hidden(&script.secrets));
+    let hiding = [script.secrets.stream(), script.secrets.stream()];
+    let mut ears = Listener { output, hiding, parser: Parser::default(), progress: &hidden };
     let (end, took) = supervise(&script, kill, &mut ears).await;
-    let Listener { output, parser, .. } = ears;
-    Ended { end, said: parser.finish(), tail: output.tail(), bytes: output.bytes(), took }
+    let Listener { mut output, mut hiding, parser, .. } = ears;
+    hiding.iter_mut().for_each(|stream| output.feed(&stream.finish()));
+    let said = parser.finish().hidden(&script.secrets);
+    Ended { end, said, tail: output.tail(), bytes: output.bytes(), took }
 }
 
 /// The same, with whoever listens; gives how it ended and how long it took.

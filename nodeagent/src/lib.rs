@@ -26,6 +26,7 @@ pub mod messages;
 pub mod metrics;
 pub mod output;
 pub mod poll;
+pub mod redact;
 pub mod reporter;
 pub mod scripts;
 pub mod site_pp;

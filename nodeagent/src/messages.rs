@@ -6,6 +6,7 @@
 //!
 //! Never here: what a fault or a result means for the stage (`stages/`).
 
+use crate::redact::Secrets;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,6 +49,19 @@ pub struct Said {
     pub hint: Option<String>,
     /// The first message that broke the contract.
     pub fault: Option<String>,
+}
+
+impl Said {
+    /// The same without secrets; `sections` carry them to where they belong.
+    #[must_use]
+    pub fn hidden(&self, secrets: &Secrets) -> Self {
+        let mut said = self.clone();
+        for text in [&mut said.progress, &mut said.hint, &mut said.fault].into_iter().flatten() {
+            *text = secrets.hide(text).into_owned();
+        }
+        said.facts.values_mut().chain(said.result.values_mut()).for_each(|value| secrets.hide_in(value));
+        said
+    }
 }
 
 /// Resources that are not as configured, each once.

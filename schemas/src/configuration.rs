@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Stands for a value that is not shown.
-pub const SECRET: &str = "<secret>";
+pub const SECRET: &str = "***";
 /// Longest name of a tag.
 pub const TAG_BYTES_MAX: usize = 64;
 

@@ -12,6 +12,8 @@ use crate::observe::Known;
 use crate::{Component, PlanInput, desired};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use straas_schemas::config::is_sealed;
+use straas_schemas::configuration::SECRET;
 use straas_schemas::view::DryRun;
 use straas_schemas::{Assignment, Lifecycle, StageOrder};
 
@@ -146,7 +148,11 @@ fn values(before: Option<&Value>, after: Option<&Value>) -> Vec<String> {
         let (old, new) = (map(before.get(section)), map(after.get(section)));
         let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
-            let text = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), Value::to_string);
+            let shown = |value: &Value| match value.as_str() {
+                Some(text) if is_sealed(text) => SECRET.to_owned(),
+                _ => value.to_string(),
+            };
+            let text = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), shown);
             out.push(format!("{section}.{key}: {} → {}", text(old.get(key)), text(new.get(key))));
         }
     }

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::refs::{self, CommitId, check_path};
 use crate::seed;
 use crate::tags::TagIndex;
+use crate::vault::Vault;
 use std::path::Path;
 use std::sync::Arc;
 use straas_schemas::config::Effective;
@@ -26,6 +27,7 @@ pub struct ConfigRepo {
     pub(crate) catalog: Arc<CatalogCache>,
     pub(crate) effectives: Arc<Effectives>,
     pub(crate) tags: Arc<TagIndex>,
+    pub(crate) vault: Option<Arc<Vault>>,
 }
 
 impl ConfigRepo {
@@ -35,7 +37,25 @@ impl ConfigRepo {
     /// [`Error::Git`] or [`Error::Io`] if it is not a repository or cannot be made.
     pub fn open(dir: &Path) -> Result<Self> {
         let bare = seed::open_or_seed(dir, seed::configs, "Defaults of this version of StraaS\n")?;
-        Ok(Self { bare, catalog: Arc::default(), effectives: Arc::new(Effectives::new()), tags: Arc::default() })
+        Ok(Self {
+            bare,
+            catalog: Arc::default(),
+            effectives: Arc::new(Effectives::new()),
+            tags: Arc::default(),
+            vault: None,
+        })
+    }
+
+    /// The same, with the key that secrets are sealed with before they are committed.
+    #[must_use]
+    pub fn with_vault(self, vault: Arc<Vault>) -> Self {
+        Self { vault: Some(vault), ..self }
+    }
+
+    /// What seals and opens secrets, if there is a key.
+    #[must_use]
+    pub fn vault(&self) -> Option<&Vault> {
+        self.vault.as_deref()
     }
 
     /// The commit of `master`.

@@ -49,10 +49,15 @@ impl ConfigRepo {
             return Err(Error::Invalid { faults });
         }
         self.bare.commit_with(branch, expect, message, author, |repo, base| {
+            let faults = secret::sealed_by_hand(path, content);
+            if !faults.is_empty() {
+                return Err(Error::Invalid { faults });
+            }
             let content = match secret::taken_back(repo, base, path, content.to_owned())? {
                 Ok(content) => content,
                 Err(faults) => return Err(Error::Invalid { faults }),
             };
+            let content = secret::sealed(repo, base, path, content, self.vault())?;
             if only_values {
                 values_only(repo, base, path, &content)?;
             }

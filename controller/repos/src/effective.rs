@@ -10,7 +10,7 @@ use git2::{Oid, Repository, Tree};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use straas_schemas::Fault;
-use straas_schemas::config::{CONFIG_FILE_BYTES_MAX, ConfigFile, Effective, effective};
+use straas_schemas::config::{CONFIG_FILE_BYTES_MAX, ConfigFile, Effective, ValueKind, effective};
 
 /// Folders kept: one per component version in use, and one per topology that was reconfigured.
 const FOLDERS_MAX: usize = 1024;
@@ -61,7 +61,8 @@ fn merge(repo: &Repository, tree: &Tree<'_>, folder: &str) -> Result<Effective> 
             .collect(),
     };
     let mut merged = Effective::new();
-    let twice = repeated(&default);
+    let mut twice = repeated(&default);
+    twice.extend(open_secrets(&default));
     if !twice.is_empty() {
         return Err(in_file(&default_path, twice));
     }
@@ -133,6 +134,13 @@ fn repeated(file: &ConfigFile) -> Vec<Fault> {
         }
     }
     faults
+}
+
+/// Secrets that are no texts: what is sealed is a text, and cannot be looked at.
+fn open_secrets(default: &ConfigFile) -> Vec<Fault> {
+    let wrong = options(default).filter(|(_, _, o)| o.secret && (o.kind != ValueKind::String || o.values.is_some()));
+    let text = "a secret is of the type string and has no list of values, since it is sealed";
+    wrong.map(|(pointer, ..)| Fault::at(format!("{pointer}/secret"), text)).collect()
 }
 
 /// Options of `user.json` that `default.json` does not have in this type: nothing would read them.

@@ -35,6 +35,7 @@ mod secret;
 mod seed;
 mod shape;
 mod tags;
+mod vault;
 
 pub use adopt::Adoption;
 pub use bare::{Change, Entry, FILE_BYTES_MAX};
@@ -45,3 +46,4 @@ pub use packs::{Pack, PackLimits, Packs};
 pub use refs::CommitId;
 pub use scripts::ScriptRepo;
 pub use shape::{line_of, shape_faults};
+pub use vault::Vault;

@@ -8,9 +8,11 @@ use crate::config::ConfigRepo;
 use crate::effective::parse_file;
 use crate::error::{FileFault, Result};
 use crate::refs::CommitId;
+use crate::shape::line_of;
+use crate::vault::Vault;
 use git2::{Repository, Tree};
 use std::collections::BTreeSet;
-use straas_schemas::config::{ConfigFile, ConfigOption};
+use straas_schemas::config::{ConfigFile, ConfigOption, SEALED, ValueKind, is_sealed};
 use straas_schemas::configuration::SECRET;
 
 /// (section, key) of what is secret.
@@ -108,6 +110,42 @@ pub(crate) fn taken_back(
         }
     });
     Ok(if faults.is_empty() { Ok(pretty(&file)) } else { Err(faults) })
+}
+
+/// Places of a file that begin as only sealed values may: nobody is ever given one to write back.
+pub(crate) fn sealed_by_hand(path: &str, content: &str) -> Vec<FileFault> {
+    let Ok(file) = serde_json::from_str::<ConfigFile>(content) else { return Vec::new() };
+    let mut faults = Vec::new();
+    for (s, section) in file.content.iter().enumerate().filter(|_| is_config(path)) {
+        for (o, _) in section.options.iter().enumerate().filter(|(_, option)| is_sealed(&option.value)) {
+            let pointer = format!("/content/{s}/options/{o}/value");
+            let message = format!("a value cannot begin with {SEALED}; {SECRET} keeps a secret that is there");
+            faults.push(FileFault { file: path.to_owned(), line: line_of(content, &pointer), pointer, message });
+        }
+    }
+    faults
+}
+
+/// The file with its secrets sealed. Without a key, and where none is secret, it stays byte for byte as it is.
+pub(crate) fn sealed(
+    repo: &Repository,
+    top: &Tree<'_>,
+    path: &str,
+    content: String,
+    vault: Option<&Vault>,
+) -> Result<String> {
+    let (Some(vault), true) = (vault, is_config(path)) else { return Ok(content) };
+    let Ok(mut file) = serde_json::from_str::<ConfigFile>(&content) else { return Ok(content) };
+    let secrets = secrets(repo, top, path, Some(&file))?;
+    let mut any = false;
+    each_secret(&mut file, &secrets, |_, _, section, option| {
+        // what is of another type is told as a fault by whoever merges the files
+        if option.kind == ValueKind::String && !option.value.is_empty() && !is_sealed(&option.value) {
+            option.value = vault.seal(section, &option.key, &option.value);
+            any = true;
+        }
+    });
+    Ok(if any { pretty(&file) } else { content })
 }
 
 impl ConfigRepo {

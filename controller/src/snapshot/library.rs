@@ -2,6 +2,7 @@
 
 use super::Given;
 use crate::error::chain;
+use crate::unsealed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use straas_planner::{Component, Foreign, Group, Knowledge, NodeWish, Reverted, Rollout, Target};
@@ -129,6 +130,12 @@ impl Library {
             Some(given) => given.clone(),
             None => (*self.configs.effective(&config, kind, version).map_err(|e| chain(&e))?).clone(),
         };
+        if let Some(locked) = self.configs.vault().and_then(|vault| unsealed::locked(vault, &config)) {
+            return Err(format!(
+                "the secret {locked} was sealed with another key than this controller's (secrets.key in its data \
+                 directory): set it anew, or bring that key back"
+            ));
+        }
         let mut by_role = BTreeMap::new();
         for role in roles {
             let role = &meta.role(role).ok_or_else(|| format!("{kind} has no role {role}"))?.script_role;

@@ -1,7 +1,10 @@
 //! Where secrets are and where they are not.
 
+use crate::agent::{Agent, live};
 use crate::logs;
 use crate::rig::{Rig, TOPOLOGIES};
+use http::Method;
+use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -18,7 +21,7 @@ async fn tokens_and_keys_are_in_their_files_and_nowhere_else() {
     let mut agent = rig.enrolled(&id, 1).await.remove(0);
     agent.round().await;
     let join = rig.join_token(&agent.node);
-    let spent = crate::agent::Agent::enrol(&rig, &join).await.err().expect("spent");
+    let spent = Agent::enrol(&rig, &join).await.err().expect("spent");
     spent.problem(401);
     rig.get(&format!("{TOPOLOGIES}/{id}")).await;
     rig.down().await.expect("stopped");
@@ -61,4 +64,115 @@ async fn an_empty_token_file_is_not_a_token() {
     std::fs::write(rig.data().join("admin.token"), "\n").expect("written");
     let error = rig.refuses_to_start().await;
     assert!(error.contains("admin.token is empty"), "{error}");
+}
+
+const FOLDER: &str = "app/zookeeper/3.8.0";
+
+/// A file of the config repo with an option more, or with another value of the one that is there.
+async fn with_password(rig: &Rig, branch: &str, file: &str, value: &str) -> crate::wire::Answer {
+    let path = format!("/straas/v1.0/configurations/tree/{branch}/{FOLDER}/{file}");
+    let content = rig.get(&path).await["content"].as_str().expect("a text").to_owned();
+    let mut document: Value = serde_json::from_str(&content).expect("json");
+    let options = document["content"][0]["options"].as_array_mut().expect("options");
+    match options.iter_mut().find(|option| option["key"] == "adminPassword") {
+        Some(option) => option["value"] = json!(value),
+        None => options.push(json!({ "key": "adminPassword", "value": value, "type": "string", "secret": true })),
+    }
+    let body = json!({ "content": document.to_string(), "message": "a password" });
+    rig.call(Method::PUT, &path, body.to_string().into_bytes()).await
+}
+
+/// Every object of a repository that holds a text.
+fn objects_with(repo: &Path, text: &str) -> Vec<String> {
+    let repo = git2::Repository::open_bare(repo).expect("a repository");
+    let odb = repo.odb().expect("objects");
+    let mut found = Vec::new();
+    odb.foreach(|id| {
+        let object = odb.read(*id).expect("read");
+        if object.data().windows(text.len()).any(|window| window == text.as_bytes()) {
+            found.push(id.to_string());
+        }
+        true
+    })
+    .expect("read");
+    found
+}
+
+#[tokio::test]
+async fn a_secret_of_a_configuration_is_open_on_its_node_only() {
+    let (first, second) = ("changeit-please", "correct horse battery");
+    let mut rig = Rig::start().await;
+    for file in ["default.json", "user.json"] {
+        let written = with_password(&rig, "master", file, first).await;
+        assert_eq!(written.status, 200, "{file}: {}", written.text());
+    }
+    let id = rig.create("demo", 1).await;
+    let mut agents = rig.enrolled(&id, 1).await;
+    let view = live(&rig, &mut agents, &id, "ACTIVE").await;
+    let section = |agent: &Agent| {
+        let config = agent.assignment().context["config"].as_object().expect("sections").clone();
+        config.into_iter().find(|(_, keys)| keys.get("adminPassword").is_some()).expect("the section")
+    };
+    let (name, keys) = section(&agents[0]);
+    assert_eq!(keys["adminPassword"], first, "its node has it in clear");
+    assert_eq!(agents[0].assignment().context["secrets"], json!([[name, "adminPassword"]]));
+
+    // a tenant's own
+    let written = with_password(&rig, "demo@z1", "user.json", second).await;
+    assert_eq!(written.status, 200, "{}", written.text());
+    let forged = with_password(&rig, "demo@z1", "user.json", "straas-sealed:1:AAAA").await;
+    assert!(forged.problem(422).values().any(|message| message.contains("cannot begin with")), "{}", forged.text());
+    let kept = with_password(&rig, "demo@z1", "user.json", "***").await;
+    assert_eq!(kept.json()["commit"], written.json()["commit"], "what is kept makes no commit");
+    let component = view["components"][0]["id"].as_str().expect("an id");
+    let apply = format!("/straas/v1.0/components/{component}/tree/demo@z1");
+    let mut shown = Vec::new();
+    let dry = rig.call(Method::PUT, &format!("{apply}?dry_run=true"), Vec::new()).await;
+    assert!(dry.text().contains("adminPassword: *** → ***"), "{}", dry.text());
+    shown.push(dry.text());
+    let begun = rig.call(Method::PUT, &apply, Vec::new()).await;
+    assert_eq!(begun.status, 202, "{}", begun.text());
+    shown.push(begun.text());
+    let job = begun.json()["job"]["id"].as_str().expect("an id").to_owned();
+    let path = format!("/straas/v1.0/jobs/{job}");
+    while rig.get(&path).await["state"] != "succeeded" {
+        agents[0].round().await;
+    }
+    assert_eq!(section(&agents[0]).1["adminPassword"], second);
+
+    for path in [
+        format!("{TOPOLOGIES}/{id}"),
+        path,
+        "/straas/v1.0/audit".into(),
+        format!("/straas/v1.0/configurations/tree/demo@z1/{FOLDER}/user.json"),
+        format!("/straas/v1.0/configurations/tree/demo@z1/{FOLDER}/default.json"),
+        format!("/straas/v1.0/configurations/effective/{component}"),
+        "/straas/v1.0/configurations/diff/master...demo@z1".into(),
+        "/straas/v1.0/configurations/log/demo@z1".into(),
+    ] {
+        shown.push(rig.get(&path).await.to_string());
+    }
+    rig.down().await.expect("stopped");
+    let mut all = Vec::new();
+    files(&rig.data(), &mut all);
+    for secret in [first, second] {
+        assert!(shown.iter().all(|text| !text.contains(secret)), "an answer has it");
+        assert!(shown.iter().all(|text| !text.contains("straas-sealed")), "an answer has it as it is kept");
+        assert!(!logs::has(secret), "the log has it");
+        assert_eq!(objects_with(&rig.data().join("config.git"), secret), [""; 0], "git has it");
+        for path in &all {
+            let Ok(bytes) = std::fs::read(path) else { continue };
+            let holds = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!holds, "{} has it", path.display());
+        }
+    }
+    assert!(
+        !objects_with(&rig.data().join("config.git"), "straas-sealed:1:").is_empty(),
+        "the test looks at the files"
+    );
+    // with another key nobody gets anything else than he has, and it is said why
+    std::fs::remove_file(rig.data().join("secrets.key")).expect("removed");
+    rig.up().await;
+    let broken = |answer: &crate::wire::Answer| answer.text().contains("sealed with another key");
+    rig.until(&format!("{TOPOLOGIES}/{id}"), broken).await;
 }

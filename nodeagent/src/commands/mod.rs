@@ -17,6 +17,7 @@ mod spool;
 use crate::agent::Agent;
 use crate::executor::{End, Script, Why, supervise};
 use crate::files;
+use crate::redact::Secrets;
 use crate::stages::{Frame, private_dir, write_private};
 use find::Found;
 use spool::Listener;
@@ -61,9 +62,9 @@ pub async fn run(agent: &Agent, run: &CommandRun, kill: watch::Receiver<bool>) -
         Ok((script, _)) if let Some(early) = fetch(agent, run, &script, kill.clone()).await => early,
         Ok((script, name)) => {
             tracing::info!(id, command, attempt = run.attempt, "guest command begins");
-            let mut ears = Listener::new(&agent.live, &run.order.id, &own.join("output"), run.attempt);
+            let mut ears = Listener::new(&agent.live, &run.order.id, &own.join("output"), run.attempt, &script.secrets);
             let (end, took) = supervise(&script, kill, &mut ears).await;
-            ears.finish(|said, bytes| judge(&name, &end, took, said, bytes))
+            ears.finish(|said, bytes| judge(&name, &end, took, said.hidden(&script.secrets), bytes))
         }
         Err(Refusal::Missing(reason)) => refused(CommandFate::Missing, reason),
         Err(Refusal::Impossible(reason)) => refused(CommandFate::Failed, reason),
@@ -139,6 +140,7 @@ fn prepare(
         // a command may be silent as long as it may run
         limits: Limits { total_s, no_progress_s: total_s },
         spool: own.join("output"),
+        secrets: Secrets::of(&assignment.context),
     };
     Ok((script, order.command.clone()))
 }

@@ -8,6 +8,7 @@
 use super::live::Live;
 use crate::executor::Ears;
 use crate::messages::{PREFIX, Parser, Said, Speaker};
+use crate::redact::{Secrets, Stream};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -23,11 +24,12 @@ pub struct Listener<'a> {
     bytes: u64,
     parser: Parser,
     plain: Plain,
+    hiding: [Stream; 2],
 }
 
 impl<'a> Listener<'a> {
     /// Writes to `path`, after what is there from a run that a crash ended.
-    pub fn new(live: &'a Live, id: &'a CommandId, path: &Path, attempt: u32) -> Self {
+    pub fn new(live: &'a Live, id: &'a CommandId, path: &Path, attempt: u32, secrets: &Secrets) -> Self {
         let open = File::options().append(true).create(true).open(path);
         let file = open
             .inspect_err(|error| tracing::warn!(path = %path.display(), %error, "output of a command cannot be kept"))
@@ -35,7 +37,8 @@ impl<'a> Listener<'a> {
         let length = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |metadata| metadata.len());
         let kept = usize::try_from(length).unwrap_or(COMMAND_OUTPUT_BYTES_MAX);
         let parser = Parser::of(Speaker::Command);
-        let mut this = Self { live, id, file, kept, bytes: length, parser, plain: Plain::default() };
+        let hiding = [secrets.stream(), secrets.stream()];
+        let mut this = Self { live, id, file, kept, bytes: length, parser, plain: Plain::default(), hiding };
         live.grew(id, length);
         if attempt > 1 {
             this.write(
@@ -48,6 +51,8 @@ impl<'a> Listener<'a> {
     /// What came of it: what was said, and how many bytes were written in all.
     pub fn finish<T>(mut self, judge: impl FnOnce(Said, u64) -> T) -> T {
         let rest = self.plain.finish();
+        let mut rest = self.hiding[0].feed(&rest).into_owned();
+        self.hiding.iter_mut().for_each(|stream| rest.extend(stream.finish()));
         self.write(&rest);
         judge(self.parser.finish(), self.bytes)
     }
@@ -73,11 +78,13 @@ impl Ears for Listener<'_> {
     fn out(&mut self, bytes: &[u8]) {
         self.parser.feed(bytes);
         let plain = self.plain.feed(bytes);
+        let plain = self.hiding[0].feed(&plain).into_owned();
         self.write(&plain);
     }
 
     fn err(&mut self, bytes: &[u8]) {
-        self.write(bytes);
+        let shown = self.hiding[1].feed(bytes).into_owned();
+        self.write(&shown);
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) use frame::{Frame, private_dir, write_private};
 
 use crate::executor::{self, End, Ended, Script, Why};
 use crate::messages::Said;
+use crate::redact::Secrets;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -128,6 +129,7 @@ impl Job<'_> {
             mark: format!("{}/{}", place.node, self.order.id.0),
             limits: self.order.limits,
             spool: spool(&place.state_dir.join("run"), task, self.order.attempt),
+            secrets: Secrets::of(&self.frame.assignment.context),
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 fn script(dir: &Path, text: &str, total_s: u32, no_progress_s: u32) -> Script {
     Script {
+        secrets: straas_agent::redact::Secrets::default(),
         program: "/bin/bash".into(),
         arguments: vec!["-c".into(), text.into()],
         environment: vec![("PATH".into(), "/usr/bin:/bin".into())],
@@ -144,4 +145,33 @@ async fn leftovers_of_a_dead_agent_are_found_by_their_mark() {
     assert_eq!(kill_leftovers("another"), 0);
     assert_eq!(kill_leftovers(&node), 1);
     assert!(!left.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn secrets_are_hidden_in_all_that_a_script_says() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let text = "#!/bin/bash\n\
+        echo 'password = open sesame'\n\
+        printf 'on two writes: open '; sleep 0.1; echo sesame\n\
+        echo 'to stderr: open sesame' >&2\n\
+        echo '@straas {\"facts\":{\"url\":\"x://open sesame@y\"}}'\n\
+        echo '@straas {\"hint\":\"is open sesame right?\"}'\n\
+        echo '@straas {\"sections\":{\"db\":{\"password\":\"open sesame\"}}}'\n";
+    let context =
+        serde_json::json!({ "config": { "db": { "password": "open sesame" } }, "secrets": [["db", "password"]] });
+    let mut script = script(dir.path(), text, 10, 10);
+    script.secrets = straas_agent::redact::Secrets::of(&context);
+    let spool = script.spool.clone();
+    let (_kill, killed) = watch::channel(false);
+    let ended = run(script, killed, &|_| {}).await;
+    assert_eq!(ended.end, End::Exited(0));
+    let kept = std::fs::read_to_string(spool).expect("a file");
+    for text in [&ended.tail, &kept] {
+        assert!(!text.contains("sesame") && text.contains("on two writes: ***\n"), "{text}");
+        assert!(text.contains("password = ***") && text.contains("to stderr: ***"), "{text}");
+    }
+    assert_eq!(ended.said.facts["url"], "x://***@y");
+    assert_eq!(ended.said.hint.as_deref(), Some("is *** right?"));
+    let sections = ended.said.sections.expect("sections");
+    assert_eq!(sections["db"]["password"], "open sesame", "they go to site.pp");
 }
