@@ -12,10 +12,10 @@
 
 use crate::assign::Common;
 use crate::desired::Wanted;
-use crate::membership::joined_by;
-use crate::observe::{Known, newcomer};
+use crate::membership::{joined, joined_by};
+use crate::observe::{Known, newcomer, opened};
 use crate::operations::{Need, Operations, Progress};
-use crate::permits::{Drafted, Grant, Permits};
+use crate::permits::{self, Drafted, Grant, Permits};
 use crate::roster::Rosters;
 use crate::targets::{Choice, Targets, Which};
 use crate::{Component, Node};
@@ -127,13 +127,15 @@ impl<'a> Gates<'a> {
                 _ => {}
             }
             let Some(Some(common)) = roles.get(&key) else { continue };
-            let assignment = common.finish(wanted, &draft, added_by(known, wanted, draft.last));
+            let assignment = common.finish(wanted, &draft, added_by(known, &rosters, wanted, draft.last));
             if matches!(assignment, Cow::Owned(_)) && rosters.steps.contains_key(&(key.0, key.1)) {
                 stepped.push(wanted.node.id.clone());
             }
             assignments.insert(&wanted.node.id, assignment);
         }
         drop(roles);
+        let used = known.unwanted.iter().filter_map(|node| Some((&node.id, Cow::Owned(permits::without_used(node)?))));
+        assignments.extend(used);
         Self { assignments, targets, rosters, operations, permits, blocks, stepped }
     }
 }
@@ -158,16 +160,24 @@ fn hard_wait(rosters: &Rosters<'_>, wanted: &Wanted<'_>, node: Option<&Node>) ->
     }
 }
 
-/// The job that added a node to a component which worked already; empty if no job is known.
-fn added_by<'a>(known: &Known<'a>, wanted: &Wanted<'_>, node: Option<&'a Node>) -> Option<&'a str> {
-    if let Some(node) = node.filter(|n| n.assignment.is_some()) {
+/// The job that added a node to a component which worked already, or had members; empty if no job
+/// is known.
+fn added_by<'a>(
+    known: &Known<'a>,
+    rosters: &Rosters<'_>,
+    wanted: &Wanted<'_>,
+    node: Option<&'a Node>,
+) -> Option<&'a str> {
+    let id = &wanted.component.id;
+    let steps = rosters.steps.get(&(id.as_str(), wanted.node.role.as_str()));
+    let outsider = steps.is_some_and(|s| s.outsiders.contains(&wanted.node.id));
+    if let Some(node) = node.filter(|n| n.assignment.is_some() && (joined(n) || opened(n) || !outsider)) {
         return joined_by(node);
     }
-    let id = &wanted.component.id;
     let adds =
         |j: &&crate::OpenJob| matches!(j.kind, JobKind::Flexup | JobKind::Change) && j.component.as_ref() == Some(id);
     let job = || known.input.jobs.iter().rev().find(adds).map_or("", |job| job.id.as_str());
-    known.served(id).then(job)
+    (known.served(id) || outsider).then(job)
 }
 
 /// What blocks every node of a role, besides addresses.

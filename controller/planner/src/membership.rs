@@ -50,6 +50,8 @@ pub struct Steps<'a> {
     pub held_up: String,
     /// Until when a look is waited for, Unix ms.
     pub look_ms: Option<i64>,
+    /// Wanted nodes that the members were not told of before this step.
+    pub outsiders: BTreeSet<&'a NodeId>,
 }
 
 /// The nodes of one role, and the set that all of them held before this step.
@@ -61,14 +63,23 @@ struct Role<'k, 'a> {
     base: BTreeSet<&'a NodeId>,
 }
 
-/// Finds the step that a role of a component is in. Some node of the component works.
+/// Whether a role has members: some node works, or may be configured with a set of them. Those that
+/// are opened together are its founders; who is asked for later joins.
+pub fn founded(known: &Known<'_>, component: &Component, role: &str) -> bool {
+    let nodes = || known.recorded_of(&component.id).chain(known.leavers(&component.id));
+    known.served(&component.id) || nodes().any(|n| n.role == role && opened(n))
+}
+
+/// Finds the step that a role of a component is in, which is [`founded`].
 pub fn steps<'a>(known: &Known<'a>, component: &'a Component, role: &str) -> Steps<'a> {
     let wanted = known.recorded_of(&component.id).filter(|n| n.role == role);
     let nodes: Vec<&Node> = wanted.chain(known.leavers(&component.id).filter(|n| n.role == role)).collect();
     let views: BTreeMap<_, _> = nodes.iter().filter(|n| opened(n)).map(|n| (&n.id, view(n, &nodes))).collect();
     let mut role = Role { known, nodes, views, base: BTreeSet::new() };
     role.base = role.base();
-    let mut out = Steps { current: role.base.clone(), ..Steps::default() };
+    let outsider = |n: &&&Node| role.wanted(n) && !role.base.contains(&n.id);
+    let outsiders = role.nodes.iter().filter(outsider).map(|n| &n.id).collect();
+    let mut out = Steps { current: role.base.clone(), outsiders, ..Steps::default() };
     let disruption = desired::meta(component).map(|meta| &meta.disruption);
     let last = |node: &Node| disruption.is_some_and(|d| goes_last(node, d));
     role.departures(&mut out, last);
@@ -168,6 +179,17 @@ impl<'a> Role<'_, 'a> {
         !serves(node) || (self.base.len() == SMALL && self.dead(node) && other())
     }
 
+    /// Whether a member is down while another one works with the set that both are of, and those that
+    /// are not down are enough for that: then its vote is none of those that count. Who is up and does
+    /// not work by its own set may vote all the same.
+    fn is_outvoted(&self, node: &Node) -> bool {
+        let failed = |n: &Node| n.stages.get(&Stage::Validate).is_some_and(|(r, _)| r.outcome == Outcome::Failed);
+        let down = |n: &Node| !self.known.reachable(n) || !serves(n) || failed(n);
+        let proves = |n: &Node| self.wanted(n) && self.settled(n, &self.base);
+        let up = self.members(&self.base).filter(|n| n.id != node.id && !down(n)).count();
+        down(node) && up * 2 > self.base.len() && self.members(&self.base).any(proves)
+    }
+
     /// Whether a leaver that waits for its turn holds the present set, but for hosts that are gone.
     fn waits(&self, node: &Node) -> bool {
         let here = |id: &&&NodeId| !self.nodes.iter().any(|n| n.id == ***id && gone(n));
@@ -193,13 +215,21 @@ impl<'a> Role<'_, 'a> {
                     || self.views.is_empty()
                     || !self.views.values().any(|view| view.contains(&node.id))
                     || (last(node) && self.can_elect())
+                    // nobody may be configured while it keeps a permit that it does nothing with
+                    || (self.dead(node) && self.works_without(&dead))
             } else {
-                self.unasked(node) && (self.majority(&self.base, &dead) || self.is_idle(node))
+                self.unasked(node) && (self.majority(&self.base, &dead) || self.is_idle(node) || self.is_outvoted(node))
             };
             if go {
                 out.may_go.insert(&node.id);
             }
         }
+    }
+
+    /// Whether more than half of every set that a live node holds works without these.
+    fn works_without(&self, dead: &[&Node]) -> bool {
+        let live = self.nodes.iter().filter(|n| !self.dead(n));
+        live.filter_map(|n| self.views.get(&n.id)).all(|view| self.majority(view, dead))
     }
 
     /// Whether the members, configured anew or not, can agree on a leader without one more that

@@ -122,8 +122,9 @@ impl<'a> Operations<'a> {
         let key = |verb: &str, node: &Node| format!("{verb} {}/{}", component.id, node.name);
         let moves = joiners.into_iter().map(|n| (true, n)).chain(leavers.into_iter().map(|n| (false, n)));
         let moves: Vec<_> = moves.map(|(joins, n)| (joins, n, key(if joins { "join" } else { "leave" }, n))).collect();
-        let running = moves.iter().find(|(_, _, key)| newest.get(key.as_str()).is_some_and(|r| !r.standing.is_final()));
-        let mut busy = running.map(|(_, node, _)| node.name.clone());
+        // also of one that was to join and now leaves
+        let of_it = |run: &&&OperationRun| !run.standing.is_final() && moved(&run.key, &component.id).is_some();
+        let mut busy = newest.values().find(of_it).and_then(|run| moved(&run.key, &component.id)).map(str::to_owned);
         for (joins, node, key) in moves {
             let role = meta.role(&node.role);
             let operation = role.and_then(|r| if joins { r.join.as_ref() } else { r.leave.as_ref() });
@@ -200,6 +201,12 @@ impl<'a> Operations<'a> {
     pub fn unprepared(&self, component: &ComponentId) -> Option<&Need<'a>> {
         self.prepare.get(component)?.iter().find(|need| need.progress != Progress::Done)
     }
+}
+
+/// The node of a component that an operation with this key moves.
+fn moved<'k>(key: &'k str, component: &ComponentId) -> Option<&'k str> {
+    let of = key.strip_prefix("join ").or_else(|| key.strip_prefix("leave "))?;
+    of.strip_prefix(component.as_str())?.strip_prefix('/')
 }
 
 /// A working node of a component, the one that it is about only if there is no other.

@@ -16,9 +16,9 @@ use crate::roster::Rosters;
 use crate::targets::Targets;
 use crate::{Component, Node};
 use std::collections::{BTreeMap, BTreeSet};
-use straas_schemas::heartbeat::ServiceStatus;
+use straas_schemas::heartbeat::{Heartbeat, ServiceStatus};
 use straas_schemas::metadata::Disruption;
-use straas_schemas::{Digest, Gate, NodeId, Outcome, Stage};
+use straas_schemas::{Assignment, Digest, Gate, Lifecycle, NodeId, Outcome, Stage};
 
 /// What became of a request for a permit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,19 @@ pub fn held(node: &Node) -> bool {
     held_for(node, Stage::Config).is_some() || held_for(node, Stage::Install).is_some()
 }
 
+/// The last assignment of a node that leaves, without the permits that it is through with: with them
+/// it would put right by itself what somebody changes on its host. `None` if it has none of these.
+pub fn without_used(node: &Node) -> Option<Assignment> {
+    let last = node.assignment.as_ref().filter(|a| confirmed(node) && a.lifecycle == Lifecycle::Running)?;
+    let mut new = Assignment { generation: last.generation.saturating_add(1), ..last.clone() };
+    for order in &mut new.stages {
+        if let Gate::Permit { granted } = &mut order.gate {
+            *granted = None;
+        }
+    }
+    (new.stages != last.stages).then_some(new)
+}
+
 /// The stage and digest that a node asks a permit for and does not have.
 fn asked(node: &Node) -> Option<(Stage, &Digest)> {
     let (beat, _) = node.heartbeat.as_ref()?;
@@ -90,6 +103,13 @@ pub fn asks(node: &Node) -> bool {
 fn seen(node: &Node) -> bool {
     let at = |stage| node.stages.get(&stage).map_or(i64::MIN, |(_, at)| *at);
     works(node) && at(Stage::Validate) >= at(Stage::Config)
+}
+
+/// Whether the permit that a node holds has disturbed it already: it says itself that it was not seen
+/// to work since it began to be configured.
+fn begun(node: &Node) -> bool {
+    let validated = |(beat, _): &(Heartbeat, i64)| beat.stages.contains_key(&Stage::Validate);
+    held_for(node, Stage::Config).is_some() && !node.heartbeat.as_ref().is_some_and(validated)
 }
 
 /// Whether a node's facts say that it goes last.
@@ -157,11 +177,12 @@ impl<'a> Permits<'a> {
             (!down(node), again.is_none(), again, goes_last(node, budget.disruption), node.ordinal)
         });
         // what they hold permits for has changed: of these, too, not all at once
-        let mut again: BTreeSet<&NodeId> = asking.iter().filter(|n| held(n) && !down(n)).map(|n| &n.id).collect();
+        let mut again: BTreeSet<&NodeId> =
+            asking.iter().filter(|n| held(n) && !down(n) && !begun(n)).map(|n| &n.id).collect();
         for node in asking.into_iter().filter(|n| !self.replaced.contains(&n.id)).collect::<Vec<_>>() {
             let Some((stage, digest)) = asked(node) else { continue };
             let given = Grant::Given(stage, digest.clone());
-            let grant = if down(node) && (held(node) || serves(node)) {
+            let grant = if (down(node) && (held(node) || serves(node))) || begun(node) {
                 given
             } else if again.remove(&node.id) {
                 match budget.spent_on(node, &again) {

@@ -82,7 +82,7 @@ impl<'a> Rosters<'a> {
                 // only those that know each other can disagree on who they are
                 let knows_itself = meta.is_some_and(|m| m.peers.get(role).is_some_and(|p| p.iter().any(|r| r == role)));
                 let stepwise = meta.is_some_and(|m| m.membership == Membership::Stepwise) && knows_itself;
-                let roster = if stepwise && known.served(&component.id) {
+                let roster = if stepwise && membership::founded(known, component, role) {
                     let steps = membership::steps(known, component, role);
                     let peers = members(known, component, role, &steps);
                     this.steps.insert(key, steps);

@@ -181,7 +181,8 @@ fn wave<'a>(known: &Known<'a>, component: &'a Component, rollout: &'a Rollout) -
         for pair in nodes.iter().filter(|p| !has(p)) {
             let (wanted, node) = *pair;
             let down = known.reachable(node) && known.broken(node) && !wanted.stopped();
-            let nothing_to_lose = !serves(node) || down;
+            // who holds a permit is disturbed, or will be: nobody else gets one until it is through
+            let nothing_to_lose = !serves(node) || down || held(node);
             let choice = if node.assignment.is_none() || picked.contains(&node.id) || (nothing_to_lose && !barred) {
                 Choice::Use(aim(wanted))
             } else if holds(node, before) {
@@ -226,7 +227,7 @@ fn canaries<'a>(
         wave.phase = RolloutPhase::Canary;
         if trying.is_empty() {
             let well = able.iter().filter(|n| known.reachable(n) && !known.broken(n));
-            let best = well.min_by_key(|n| (last(n), n.ordinal));
+            let best = well.min_by_key(|n| (!held(n), last(n), n.ordinal));
             wave.canaries.extend(best.copied());
             picked.extend(best.map(|n| &n.id));
             continue;
@@ -239,7 +240,8 @@ fn canaries<'a>(
         let under_way = |n: &&Node| !failing(n) && (held(n) || !asks(n));
         if trying.iter().all(failing) || !trying.iter().any(under_way) {
             let first = wave.failing.iter().find(of_trial);
-            wave.revert = first.map(|f| revert(component, wave.rollout, trial.1, f));
+            let because = first.map(|f| revert(component, wave.rollout, trial.1, f));
+            wave.revert = wave.revert.take().or(because);
         }
         wave.canaries.extend(trying);
     }

@@ -195,7 +195,9 @@ impl Agent {
         let before = self.records.get(&stage).filter(|r| r.digest == digest && r.outcome != Some(Outcome::Succeeded));
         let attempt = before.map_or(1, |r| r.attempt + 1);
         if stage == Stage::Config || (stage == Stage::Install && self.install_disturbs()) {
-            self.disturbed |= self.active && !self.asked_while_down.contains(&digest);
+            // what was not looked at since it was configured has no service yet that a second run could disturb
+            let looked_at = self.records.contains_key(&Stage::Validate);
+            self.disturbed |= self.active && looked_at && !self.asked_while_down.contains(&digest);
         }
         if stage == Stage::Config {
             (self.active, self.halted, self.start_owed) = (false, false, false);
@@ -358,6 +360,12 @@ impl Agent {
     fn report(&mut self, body: ReportBody) {
         self.seq += 1;
         self.outbox.push(Report { seq: self.seq, at_ms: 0, body });
+    }
+
+    /// Autonomy: the service is started again if it was configured well and nobody ordered it to stop.
+    pub fn restart_service(&mut self) {
+        let configured = self.records.get(&Stage::Config).is_some_and(|r| r.outcome == Some(Outcome::Succeeded));
+        self.active |= configured && self.running.is_none() && !self.halted;
     }
 
     /// `kill -9`: what ran is lost, the ledger stays.

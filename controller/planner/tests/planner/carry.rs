@@ -132,8 +132,7 @@ impl World {
             if !life.goes_on() {
                 return;
             }
-            assert!(!self.machines.contains_key(id), "a node is forgotten while its host runs: {id}");
-            self.store.nodes.retain(|n| n.id != *id);
+            self.forget_node(id);
         }
         if !busy.is_empty() {
             return;
@@ -151,8 +150,24 @@ impl World {
             self.end_rollouts(plan, moment);
         }
         for id in plan.forget_components.iter().filter(|_| life.goes_on()) {
-            self.store.components.retain(|c| c.id != *id);
-            self.store.nodes.retain(|n| n.component != *id);
+            let nodes: Vec<_> = self.store.nodes.iter().filter(|n| n.component == *id).map(|n| n.id.clone()).collect();
+            nodes.iter().for_each(|node| self.forget_node(node));
+            if !self.store.nodes.iter().any(|n| n.component == *id) {
+                self.store.components.retain(|c| c.id != *id);
+            }
+        }
+    }
+
+    /// A node is forgotten unless it has a host; what it was to do nobody will hear of.
+    fn forget_node(&mut self, id: &NodeId) {
+        if self.node(id).is_some_and(|n| n.host != Host::Absent) {
+            return;
+        }
+        assert!(!self.machines.contains_key(id), "a node is forgotten while its host runs: {id}");
+        self.store.nodes.retain(|n| n.id != *id);
+        let now = self.store.now_ms;
+        for run in self.store.operations.iter_mut().filter(|run| run.node == *id && !run.standing.is_final()) {
+            (run.standing, run.ended_ms) = (CommandStanding::Unknown, Some(now));
         }
     }
 
@@ -279,9 +294,16 @@ impl World {
         }
     }
 
-    /// The number that a removal meant has to be that of the host.
+    /// Whether the host that a removal meant is still to go: it may have waited long.
+    pub fn is_to_go(&self, id: &NodeId, number: u32) -> bool {
+        let Some(node) = self.store.nodes.iter().find(|n| n.id == *id) else { return true };
+        let plan = plan(&self.store);
+        node.host_number <= number && (plan.no_hosts.contains(id) || plan.forget_nodes.contains(id))
+    }
+
+    /// The host of a node goes, if it is still to go.
     pub fn remove_host(&mut self, id: &NodeId, number: u32) {
-        if self.node(id).is_some_and(|n| n.host_number > number) || self.is_to_stay(id) {
+        if !self.is_to_go(id, number) {
             return;
         }
         // one that nobody hears of, or that says that it is down, is replaced at once: that is no disturbance
@@ -301,16 +323,8 @@ impl World {
     }
 
     /// Whether a node is wanted, whatever its host.
-    fn is_wanted(&self, id: &NodeId) -> bool {
+    pub fn is_wanted(&self, id: &NodeId) -> bool {
         self.place(id).is_some()
-    }
-
-    /// Whether the node of a host is wanted, and with this host.
-    fn is_to_stay(&self, id: &NodeId) -> bool {
-        let wishes = |(node, component): (&Node, &Component)| {
-            component.wishes.get(id).is_none_or(|wish| wish.replacements <= node.host_number)
-        };
-        self.place(id).is_some_and(wishes)
     }
 
     fn place(&self, id: &NodeId) -> Option<(&Node, &Component)> {

@@ -39,6 +39,14 @@
 //! | a commit elsewhere runs a stage | `foreign`, `histories` |
 //! | the only one with the data leaves | `workflows::the_only_one_with_the_data_…` |
 //! | a node is forgotten before its host is gone | story `deletion_…` |
+//! | members that nobody saw work yet come in any number | `who_is_asked_for_while_…`, `histories` |
+//! | who was to join and leaves is not known to move | `one_that_leaves_while_its_join_…` |
+//! | a permit that disturbed its node already is rationed once more | `histories` 161, 241 |
+//! | who was given a permit anew is counted as one that waits | `histories` 492 |
+//! | who holds a permit is not let through with a change | `histories` 417, 511 |
+//! | of two trials that fail the second one hides the first | `histories` 635 |
+//! | a leaver keeps a permit that it is through with | `histories` 606 |
+//! | a leaver that is down and was left out waits for others | `histories` 252 |
 
 use crate::script::tell;
 
@@ -71,6 +79,21 @@ fn the_next_member_joins_when_all_work() {
     let first = format!("{THREE}\nflexup zk 2\nround 1\nslow zk-4");
     check(&first, "go\nwhy", &["t-zk-5: AwaitingMembership"], &["t-zk-5: config", "t-zk-1 gets 5"]);
     check(&first, "go\nheal\ngo", &["t-zk-4: config", "t-zk-5: config", "job-2 Succeeded"], &[]);
+}
+
+#[test]
+fn who_is_asked_for_while_the_first_are_configured_joins_them_later() {
+    let created = "cluster zk zookeeper 3\ncreate\nround 1\nslow zk-1 zk-2 zk-3\nround 1";
+    let turn = "t-zk-4 gets 1: pre_config closed (waiting for its turn to join)";
+    check(created, "flexup zk 1\ngo", &[turn], &["t-zk-1 gets", "t-zk-4: pre_config"]);
+    check(created, "flexup zk 1\ngo\nheal\ngo", &["t-zk-4: config", "job-2 Succeeded"], &[]);
+}
+
+#[test]
+fn one_that_leaves_while_its_join_is_done_is_drained_after_it() {
+    let joining = format!("{KAFKA}\nundone join c-kf/t-kf-3\nflexup kf 1\ngo");
+    check(&joining, "flexdown kf kf-3\ngo", &[], &["is to do: leave", "- host"]);
+    check(&joining, "flexdown kf kf-3\ngo\nheal\ngo", &["leave c-kf/t-kf-3 is done", "- host t-kf-3"], &[]);
 }
 
 #[test]

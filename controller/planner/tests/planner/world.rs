@@ -233,7 +233,8 @@ impl World {
         let ours = |node: &&Node| {
             let agent = self.agents.get(&node.id);
             agent.is_some_and(|a| a.disturbed)
-                || (self.taken.contains(&node.id) && !agent.is_some_and(|a| a.ever_valid))
+                // who leaves instead of getting another host is waited for no more
+                || (self.taken.contains(&node.id) && self.is_wanted(&node.id) && !agent.is_some_and(|a| a.ever_valid))
         };
         let nodes = self.store.nodes.iter().filter(|n| n.component == *component).filter(ours);
         nodes.map(|n| n.name.clone()).collect()

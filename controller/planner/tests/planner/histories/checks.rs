@@ -25,9 +25,6 @@ pub struct Ghost {
     gone: BTreeSet<(ComponentId, String, u32)>,
     places: BTreeMap<NodeId, (String, u32, String)>,
     turned_back: BTreeSet<JobId>,
-    /// Components that work, and all of whose nodes are configured with the same members: what is
-    /// configured before that has nothing to lose, and its members need not come one at a time.
-    formed: BTreeSet<ComponentId>,
 }
 
 fn made_of(a: &Assignment) -> (&str, &str, &str) {
@@ -58,6 +55,11 @@ fn says(node: &Node, status: ServiceStatus) -> bool {
 fn permit(a: &Assignment) -> Vec<&Digest> {
     let gates = a.stages.iter().map(|order| &order.gate);
     gates.filter_map(|gate| if let Gate::Permit { granted } = gate { granted.as_ref() } else { None }).collect()
+}
+
+/// Whether a node has a permit that it is not through with.
+fn holds(node: &Node) -> bool {
+    node.assignment.as_ref().is_some_and(|a| !permit(a).is_empty() && node.converged_generation < a.generation)
 }
 
 impl History {
@@ -119,13 +121,6 @@ impl History {
                 }
             }
         }
-        for component in &self.world.store.components {
-            let sets: BTreeSet<&Vec<String>> = self.members(&component.id).map(|(_, a)| &a.peers).collect();
-            let serves = self.world.store.nodes.iter().any(|n| n.component == component.id && serves(n));
-            if serves && sets.len() == 1 {
-                self.ghost.formed.insert(component.id.clone());
-            }
-        }
         for node in &self.world.store.nodes {
             let place = (node.name.clone(), node.ordinal, node.role.clone());
             let known = self.ghost.places.entry(node.id.clone()).or_insert_with(|| place.clone());
@@ -185,8 +180,7 @@ impl History {
             self.check_let_through(plan, component, node);
         }
         let given = permit(new).into_iter().any(|digest| !permit(last).contains(&digest));
-        let holds = !permit(last).is_empty() && node.converged_generation < last.generation;
-        if given && !holds && serves(node) && says(node, ServiceStatus::Active) {
+        if given && !holds(node) && serves(node) && says(node, ServiceStatus::Active) {
             self.check_settled(component, node);
         }
     }
@@ -207,7 +201,7 @@ impl History {
         assert!(!rollout.paused, "a paused change reaches {}", node.name);
         assert!(!held, "a held change reaches {}", node.name);
         let nodes = || self.world.store.nodes.iter().filter(|n| n.component == component.id && serves(n));
-        let lost = !serves(node) || !node.host.is_up() || says(node, ServiceStatus::Inactive);
+        let lost = !serves(node) || !node.host.is_up() || says(node, ServiceStatus::Inactive) || holds(node);
         if !rollout.canary || lost || nodes().next().is_none() {
             return;
         }
@@ -222,10 +216,10 @@ impl History {
         let concerned = |n: &&Node| !same || aim(component, &n.id).scripts == aim(component, &node.id).scripts;
         let through = nodes().filter(able).filter(concerned).all(|n| validated(&n.role));
         let others = nodes().filter(able).filter(concerned).filter(|n| n.role == node.role && n.id != node.id);
-        // one that does not work has nothing to lose: it may have it, and proves nothing
-        let first = others.filter(|n| !says(n, ServiceStatus::Inactive)).all(|n| !has(&n));
+        // one that does not work, or is disturbed anyhow, has nothing to lose: it may have it, and proves nothing
+        let first = others.filter(|n| !says(n, ServiceStatus::Inactive) && !holds(n)).all(|n| !has(&n));
         // one that is to leave and is still needed is as good a canary as any
-        let canary = !stopped(component, &node.id) && first;
+        let canary = !(stopped(component, &node.id) && self.is_wanted(node, component)) && first;
         assert!(through || canary, "{} gets {:?} before a canary worked", node.name, words(&component.target));
     }
 
@@ -314,10 +308,8 @@ impl History {
         if component.removed || self.world.store.topology.deleting || component.target.known.is_err() {
             return;
         }
-        let replaced = component.wishes.get(id).is_some_and(|wish| wish.replacements > node.host_number);
-        // what was begun as a replacement ends as one, wanted meanwhile or not
-        if replaced || self.is_wanted(node, component) {
-            if replaced && self.seems_well(node) {
+        if self.is_wanted(node, component) {
+            if self.seems_well(node) {
                 let others: Vec<String> =
                     self.world.down_by_us(&component.id).into_iter().filter(|n| *n != node.name).collect();
                 let max = self.world.meta_of(id).map_or(1, |m| m.disruption.max_unavailable as usize);
@@ -360,9 +352,6 @@ impl History {
         let Some((_, component)) = self.of(id).filter(|_| stepwise && task == Task::Stage(Stage::Config)) else {
             return;
         };
-        if !self.ghost.formed.contains(&component.id) {
-            return;
-        }
         let sets: Vec<(&str, BTreeSet<&str>)> = self
             .members(&component.id)
             .map(|(_, a)| (a.name.as_str(), a.peers.iter().map(String::as_str).collect()))
@@ -392,16 +381,13 @@ impl History {
         self.check_quorum(component, &sets);
     }
 
-    /// What we take down leaves a majority of every set, where one can do without anybody.
+    /// What we take down leaves a majority of every set; of one that can do without nobody it is one node.
     fn check_quorum(&self, component: &Component, sets: &[(&str, BTreeSet<&str>)]) {
-        if sets.iter().any(|(_, set)| set.len() <= 2) {
-            return;
-        }
         let down = self.world.down_by_us(&component.id);
         for (name, set) in sets {
             let ours = down.iter().filter(|n| set.contains(n.as_str())).count();
             assert!(
-                ours <= set.len() - (set.len() / 2 + 1),
+                ours <= (set.len() - (set.len() / 2 + 1)).max(1),
                 "no quorum by our doing: {name} has {set:?}, down are {down:?}"
             );
         }

@@ -87,14 +87,14 @@ impl History {
     }
 
     pub fn host_task(&mut self, task: &HostTask, fails: bool) {
-        self.check_host_task(task);
         match task {
             HostTask::Make(wish) => {
                 self.world.make_host(wish, fails);
                 let how = if fails { "cannot be made" } else { "is made" };
                 self.tell(|| format!("host {} number {} {how}", wish.name, wish.number));
             }
-            HostTask::Remove(id, number) => {
+            HostTask::Remove(id, number) if self.world.is_to_go(id, *number) => {
+                self.check_host_task(task);
                 let there = self.world.machines.contains_key(id);
                 self.world.remove_host(id, *number);
                 if there && !self.world.machines.contains_key(id) {
@@ -102,6 +102,7 @@ impl History {
                     self.tell(|| format!("host {name} number {number} is removed"));
                 }
             }
+            HostTask::Remove(..) => {}
         }
     }
 
@@ -289,7 +290,7 @@ impl History {
             }
             // autonomy starts it again
             8 | 9 => {
-                self.with(&id, |a| a.active |= a.ever_valid && a.running.is_none() && !a.disturbed && !a.halted);
+                self.with(&id, Agent::restart_service);
                 format!("the service of {name} is started again")
             }
             10 => {

@@ -35,12 +35,10 @@ use straas_schemas::report::Report;
 use straas_schemas::{Assignment, CommandId, ComponentId, JobId, NodeId, Stage};
 
 /// Histories of one run of the test: as many as a debug build tells in less than a minute.
-const HISTORIES: u64 = 24;
-/// Seeds of the first 250 that do not hold yet, left out unless they are asked for: each is a finding to
-/// look into. 32: a set that grows while it is created, before anybody is known to work, does not change
-/// one at a time; 86, 162: members that leave together with newcomers do not come to rest; 161, 241: a
-/// change of a component does not go on.
-const OPEN: [u64; 5] = [32, 86, 161, 162, 241];
+const HISTORIES: u64 = 90;
+/// Later ones that are told as well: each failed once, and is the only one of the first thousand that
+/// some fault of the table in `guards.rs` fails.
+const TOLD_TOO: [u64; 10] = [161, 241, 252, 265, 417, 487, 492, 511, 606, 635];
 /// Random steps of one history.
 const STEPS: u64 = 500;
 /// Histories that are run to find out which steps a failure needs.
@@ -240,16 +238,16 @@ fn setting(name: &str) -> Option<u64> {
 #[allow(clippy::print_stderr)]
 fn random_histories_hold_every_invariant() {
     let from = setting("STRAAS_FROM").unwrap_or(1);
-    let seeds = match setting("STRAAS_SEED") {
-        Some(seed) => seed..=seed,
-        None => from..=from + setting("STRAAS_HISTORIES").unwrap_or(HISTORIES) - 1,
+    let seeds: Vec<u64> = match (setting("STRAAS_SEED"), setting("STRAAS_HISTORIES")) {
+        (Some(seed), _) => vec![seed],
+        (None, Some(more)) => (from..from + more).collect(),
+        (None, None) => (from..from + HISTORIES).chain(TOLD_TOO).collect(),
     };
     let all: Vec<u64> = (0..STEPS).collect();
     let quiet = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let mut failed = BTreeMap::new();
-    let asked = setting("STRAAS_SEED").or(setting("STRAAS_ALL")).is_some();
-    for seed in seeds.filter(|seed| asked || !OPEN.contains(seed)) {
+    for seed in seeds {
         let tell = setting("STRAAS_STORY").is_some();
         let (told, result) = run(seed, &all, tell);
         if tell {

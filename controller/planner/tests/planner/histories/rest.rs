@@ -59,7 +59,7 @@ impl History {
             self.tell(|| format!("{} takes {}: {words:?} {gates:?}", offer.name, offer.generation));
         }
         let Some(agent) = self.world.agents.get_mut(id) else { return false };
-        agent.active |= agent.ever_valid && agent.running.is_none() && !agent.disturbed && !agent.halted;
+        agent.restart_service();
         agent.confirm();
         let fails = self.trouble.operations;
         let outcome = if fails { CommandOutcome::Failed } else { CommandOutcome::Succeeded };
