@@ -87,7 +87,14 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
     // then it would seem to have succeeded.
     rollouts::end(app, input, plan).await?;
     for id in &plan.forget_components {
-        app.store.forget_component(id).await?;
+        match app.store.forget_component(id).await {
+            // a host was made since the plan was: it goes first
+            Err(StoreError::Conflict { .. }) => {
+                app.wake.wake(topology);
+                continue;
+            }
+            other => other?,
+        }
         input.nodes.iter().filter(|node| node.component == *id).for_each(|node| app.fleet.remove(&node.id));
         let name = input.components.iter().find(|component| component.id == *id).map(|component| &component.name);
         if let Some(name) = name {
@@ -122,6 +129,11 @@ async fn forget(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> 
     match app.store.forget_topology(&input.topology.id, now_ms(), &documents).await {
         // another controller was first
         Err(StoreError::NotFound { .. }) => {}
+        // a host was made since the plan was: it goes first
+        Err(StoreError::Conflict { .. }) => {
+            app.wake.wake(&input.topology.id);
+            return Ok(());
+        }
         other => other?,
     }
     input.nodes.iter().for_each(|node| app.fleet.remove(&node.id));

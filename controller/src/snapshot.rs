@@ -205,6 +205,7 @@ fn node(app: &App, node: NodeSnapshot, with_assignment: bool) -> Node {
         address: node.host.address,
         host_number: node.host.number,
         incarnation: node.incarnation,
+        enrolled: node.enrolled_ms.is_some(),
         assignment: offer.filter(|o| Some(o.generation) == assigned).map(|o| (*o.assignment).clone()),
         converged_generation: node.converged_generation,
         stages: node.stages,

@@ -68,6 +68,7 @@ fn settled(mut input: PlanInput) -> PlanInput {
                 address: Some(format!("10.0.{}.{}", at / 250, at % 250 + 1)),
                 host_number: 0,
                 incarnation: 1,
+                enrolled: true,
                 assignment: None,
                 converged_generation: 0,
                 stages: BTreeMap::new(),

@@ -272,5 +272,5 @@ fn replaced(node: &Node) -> bool {
         return false;
     }
     let before = node.assignment.as_ref().and_then(|a| a.context.pointer("/node/address")).and_then(Value::as_str);
-    before.is_some() && before != node.address.as_deref()
+    before.is_some() && node.address.is_some() && before != node.address.as_deref()
 }

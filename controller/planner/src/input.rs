@@ -243,8 +243,10 @@ pub struct Node {
     pub address: Option<String>,
     /// Which replacement its host is, as in [`NodeWish::replacements`]; of no host, that of the last.
     pub host_number: u32,
-    /// Counts enrolments; 0 before the first.
+    /// Counts enrolments, and hosts that an agent had enrolled on and that are gone; 0 before the first.
     pub incarnation: u64,
+    /// The agent of this incarnation has enrolled.
+    pub enrolled: bool,
     /// The assignment it was given last.
     pub assignment: Option<Assignment>,
     /// Newest generation it confirmed to hold.

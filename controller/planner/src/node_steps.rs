@@ -35,16 +35,14 @@ pub fn on_node(picture: &Picture<'_>, wanted: &Wanted<'_>, stage: JobStage) -> N
         },
         JobStage::VerifySpawn => match node {
             Some(n) if n.host_number < wanted.wish.replacements => set(Progress::Pending, ""),
-            Some(n) if n.host.is_up() && n.heartbeat.is_some() => set(Progress::Done, ""),
-            // the agent of another host is known by its heartbeat alone: a replacement raises the incarnation itself
-            Some(n) if wanted.wish.replacements == 0 && n.incarnation > 0 => set(Progress::Done, ""),
+            Some(n) if n.host.is_up() && n.enrolled => set(Progress::Done, ""),
             Some(n) if n.host.is_up() => set(Progress::Waiting, "the agent has not enrolled yet"),
             _ => set(Progress::Pending, ""),
         },
         JobStage::Cname => match node.and_then(|n| Some((n, n.assignment.as_ref()?))) {
             Some((n, _)) if picture.settled(n) => set(Progress::Done, ""),
             Some((n, a)) if !a.hosts.is_empty() && heard_of(n) >= a.generation => set(Progress::Done, ""),
-            Some((n, _)) if n.incarnation > 0 => set(Progress::Running, "the alias is on its way to the host"),
+            Some((n, _)) if n.enrolled => set(Progress::Running, "the alias is on its way to the host"),
             _ => set(Progress::Pending, ""),
         },
         JobStage::Halt => match node {
@@ -111,7 +109,7 @@ fn in_stage(
     stage: Stage,
     mut out: NodeStep,
 ) -> NodeStep {
-    let Some(node) = node.filter(|n| n.incarnation > 0) else { return out };
+    let Some(node) = node.filter(|n| n.enrolled) else { return out };
     if node.host_number < wanted.wish.replacements {
         return out;
     }

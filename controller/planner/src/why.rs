@@ -82,7 +82,7 @@ fn host(node: &Node) -> Option<Why> {
             format!("the host {} could not be made; it is tried again", node.name),
             &[("error", error.clone())],
         )),
-        Host::Up if node.incarnation == 0 => {
+        Host::Up if !node.enrolled => {
             let address = node.address.clone().unwrap_or_default();
             Some(why(
                 Cause::AwaitingEnrolment,

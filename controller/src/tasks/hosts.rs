@@ -135,7 +135,8 @@ async fn failed(app: &App, node: &NodeId, error: String) -> Result<(), Error> {
     let Some(snapshot) = app.store.node(node).await? else { return Ok(()) };
     let failed = HostRecord {
         phase: HostPhase::Failed,
-        address: None,
+        // one that is there and cannot be started or removed is the one it was
+        address: snapshot.host.address,
         error: Some(error),
         number: snapshot.host.number,
         changed_ms: now_ms(),
@@ -163,6 +164,11 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
     let status = match find(app, &wish.node).await? {
         Some(host) if host.phase == Phase::Running => host,
         found => {
+            if found.is_none() && snapshot.host.address.is_some() {
+                // it is gone altogether: before the next one is there, nothing of it counts any more
+                let gone = HostRecord { number: wish.number, changed_ms: now_ms(), ..HostRecord::default() };
+                app.store.set_host(&wish.node, &gone).await?;
+            }
             // the first host waits until image and packages are there
             let mut boot = app.boot.clone();
             let mut stopping = app.stopping.clone();

@@ -128,7 +128,8 @@ pub trait Store:
     async fn delete_topology(&self, id: &TopologyId, job: &JobRecord) -> Result<bool>;
     /// Removes a topology with everything that belongs to it (components, nodes, assignments,
     /// results, heartbeats, tokens; events and jobs stay) and ends its open jobs as succeeded at
-    /// `now_ms`, with `documents` as their last pictures. `NotFound` if there is none (any more).
+    /// `now_ms`, with `documents` as their last pictures. `NotFound` if there is none (any more),
+    /// `Conflict` of a `host` while one of its nodes may have one.
     async fn forget_topology(
         &self,
         id: &TopologyId,
@@ -157,7 +158,7 @@ pub trait Store:
     /// is taken, `Conflict` if the topology is being deleted, `NotFound` if there is none.
     async fn add_component(&self, component: &ComponentRecord, job: &JobRecord) -> Result<()>;
     /// Removes a component with everything that belongs to it, nodes too; one that is gone already
-    /// is no error.
+    /// is no error. `Conflict` of a `host` while one of its nodes may have one.
     async fn forget_component(&self, id: &ComponentId) -> Result<()>;
     /// Puts things into quarantine; what is there already stays as it is.
     async fn quarantine(&self, records: &[QuarantineRecord]) -> Result<()>;
@@ -181,15 +182,16 @@ pub trait Store:
     /// Records nodes; those that exist are left as they are. `NotFound` if the component or the
     /// topology of one is gone, and then none of them is recorded.
     async fn add_nodes(&self, nodes: &[NodeRecord]) -> Result<()>;
-    /// Removes nodes with everything that belongs to them; those that are gone already are no error.
+    /// Removes nodes with everything that belongs to them. Those that are gone already are no error;
+    /// those that may have a host (made since it was decided that they go) stay.
     async fn remove_nodes(&self, nodes: &[NodeId]) -> Result<()>;
     /// One node with what is observed of it.
     async fn node(&self, id: &NodeId) -> Result<Option<NodeSnapshot>>;
     /// Ids of all nodes with their topology and incarnation, for caches at start.
     async fn node_index(&self) -> Result<Vec<NodeIndex>>;
-    /// Writes what is known of a node's host. One of a higher number is another host: the node's
-    /// incarnation rises by one, so that the agent of the earlier one is in standing no more, and all
-    /// that was observed of that is cleared.
+    /// Writes what is known of a node's host. One of a higher number is another host, and of one that
+    /// is gone ([`HostRecord::is_gone`]) nothing comes back: the node's incarnation rises by one, so that
+    /// the agent of the earlier one is in standing no more, and all that was observed of that is cleared.
     async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()>;
     /// Writes an assignment if the newest generation is still `expected` (0 for none), else
     /// `Conflict`. The assignment's generation must be `expected + 1`.

@@ -17,9 +17,9 @@ mod topologies;
 
 use crate::input::{broken, check_generation, clean};
 use crate::{
-    ComponentRecord, EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostRecord, JobEnd, JobFilter, JobRecord, Neighbour,
-    NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, RequestClaim, Result,
-    Snapshot, Store, StoreError, StoredAssignment, Target, TopologyRecord,
+    ComponentRecord, EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostPhase, HostRecord, JobEnd, JobFilter, JobRecord,
+    Neighbour, NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, RequestClaim,
+    Result, Snapshot, Store, StoreError, StoredAssignment, Target, TopologyRecord,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -118,8 +118,16 @@ impl Tables {
         self.nodes.get_mut(id).ok_or_else(|| missing("node", id))
     }
 
+    /// Refuses while a node may have a host.
+    fn no_host(&self, of: impl Fn(&NodeRecord) -> bool) -> Result<()> {
+        let host = |node: &&Node| of(&node.seen.record) && node.seen.host.phase != HostPhase::Absent;
+        let found = self.nodes.values().find(host);
+        found.map_or(Ok(()), |node| Err(conflict("host", &node.seen.record.id)))
+    }
+
+    /// Those that may have a host stay.
     fn remove_nodes(&mut self, gone: impl Fn(&NodeRecord) -> bool) {
-        self.nodes.retain(|_, node| !gone(&node.seen.record));
+        self.nodes.retain(|_, node| !gone(&node.seen.record) || node.seen.host.phase != HostPhase::Absent);
         let nodes = &self.nodes;
         self.tokens.retain(|_, token| nodes.contains_key(&token.node));
         self.health.retain(|(node, _), _| nodes.contains_key(node));

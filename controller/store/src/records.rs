@@ -216,6 +216,15 @@ pub struct HostRecord {
     pub changed_ms: i64,
 }
 
+impl HostRecord {
+    /// Whether there is no host: none was made yet, or the provider says that it is gone. One that is
+    /// only down keeps its address.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.phase == HostPhase::Absent && self.address.is_none()
+    }
+}
+
 /// How a host stands.
 ///
 /// ```text

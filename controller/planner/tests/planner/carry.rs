@@ -370,6 +370,7 @@ fn recorded(new: &straas_planner::NewNode) -> Node {
         address: None,
         host_number: 0,
         incarnation: 0,
+        enrolled: false,
         assignment: None,
         converged_generation: 0,
         stages: BTreeMap::new(),

@@ -149,6 +149,7 @@ fn node() -> impl Strategy<Value = (Place, Node)> {
                 address,
                 host_number: 0,
                 incarnation,
+                enrolled: incarnation % 2 == 1,
                 assignment,
                 converged_generation,
                 stages,

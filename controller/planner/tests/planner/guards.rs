@@ -40,9 +40,9 @@
 //! | the only one with the data leaves | `workflows::the_only_one_with_the_data_…` |
 //! | a node is forgotten before its host is gone | story `deletion_…` |
 //! | members that nobody saw work yet come in any number | `who_is_asked_for_while_…`, `histories` |
+//! | who is asked for then is taken for one of the first | `the_second_of_two_…` |
 //! | who was to join and leaves is not known to move | `one_that_leaves_while_its_join_…` |
 //! | a permit that disturbed its node already is rationed once more | `histories` 161, 241 |
-//! | who was given a permit anew is counted as one that waits | `histories` 492 |
 //! | who holds a permit is not let through with a change | `histories` 417, 511 |
 //! | of two trials that fail the second one hides the first | `histories` 635 |
 //! | a leaver keeps a permit that it is through with | `histories` 606 |
@@ -87,6 +87,13 @@ fn who_is_asked_for_while_the_first_are_configured_joins_them_later() {
     let turn = "t-zk-4 gets 1: pre_config closed (waiting for its turn to join)";
     check(created, "flexup zk 1\ngo", &[turn], &["t-zk-1 gets", "t-zk-4: pre_config"]);
     check(created, "flexup zk 1\ngo\nheal\ngo", &["t-zk-4: config", "job-2 Succeeded"], &[]);
+}
+
+#[test]
+fn the_second_of_two_waits_for_the_first_also_while_they_are_created() {
+    let alone = "cluster zk zookeeper 1\ncreate\nround 1\nslow zk-1\nround 1\nflexup zk 1\nround 2\nheal\nround 1";
+    check(&format!("{alone}\nslow zk-1"), "go", &["t-zk-1 gets"], &["t-zk-2: config"]);
+    check(alone, "go", &["t-zk-2: config", "job-2 Succeeded"], &[]);
 }
 
 #[test]

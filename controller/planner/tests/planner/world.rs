@@ -106,12 +106,16 @@ impl World {
         let Some(node) = self.node(id) else { return };
         node.host = Host::Absent;
         node.address = None;
+        if node.enrolled {
+            self.next_incarnation(id);
+        }
     }
 
     /// What was observed of an earlier host is cleared.
     pub fn next_incarnation(&mut self, id: &NodeId) {
         let Some(node) = self.node(id) else { return };
         node.incarnation += 1;
+        node.enrolled = false;
         node.converged_generation = 0;
         node.stages.clear();
         node.refused = None;
@@ -124,6 +128,7 @@ impl World {
     pub fn enrol(&mut self, id: &NodeId) {
         self.next_incarnation(id);
         let Some(node) = self.node(id) else { return };
+        node.enrolled = true;
         let agent = Agent::fresh(&node.name, node.incarnation);
         // what the earlier one had begun, nobody will hear of
         let lost = |run: &&mut straas_planner::OperationRun| run.node == *id && !run.standing.is_final();

@@ -62,7 +62,7 @@ async fn compare(app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Erro
     if snapshot.host.phase != HostPhase::Up {
         return Ok(());
     }
-    if snapshot.incarnation == 0 && snapshot.host.changed_ms + TOKEN_LIFE_MS < now_ms() {
+    if snapshot.enrolled_ms.is_none() && snapshot.host.changed_ms + TOKEN_LIFE_MS < now_ms() {
         app.hosts.destroy(&host.id).await?;
         absent(app, &snapshot, format!("{}: its join token has expired unused; making the host anew", host.name))
             .await?;

@@ -59,6 +59,8 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         nodes::orphans_are_refused,
         nodes::hosts_are_written,
         nodes::another_host_is_another_incarnation,
+        nodes::of_a_host_that_is_gone_nothing_comes_back,
+        nodes::what_has_a_host_is_not_forgotten,
         nodes::assignments_swap_by_generation,
         nodes::large_assignments,
         nodes::listed_in_bytewise_order,

@@ -91,6 +91,60 @@ pub(super) async fn another_host_is_another_incarnation(store: Arc<dyn Store>) {
     assert_eq!(store.record_reports(world.id(0), first + 2, &reports, 60).await.unwrap().len(), 2);
 }
 
+pub(super) async fn of_a_host_that_is_gone_nothing_comes_back(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "gone", 2).await;
+    let up = HostRecord { phase: HostPhase::Up, address: Some("10.0.0.1".to_owned()), ..HostRecord::default() };
+    store.set_host(world.id(0), &up).await.unwrap();
+    let first = world.enrol(0, 10).await;
+    let reports = [stage_report(1, 1, Stage::Install, "old"), report(2, ReportBody::Converged { generation: 3 })];
+    store.record_reports(world.id(0), first, &reports, 20).await.unwrap();
+    store.record_heartbeats(&[(world.id(0).clone(), 30, heartbeat(first, "r", 1))]).await.unwrap();
+    let down = HostRecord { phase: HostPhase::Absent, ..up.clone() };
+    let stuck = HostRecord { phase: HostPhase::Failed, error: Some("no".to_owned()), ..up.clone() };
+    for same in [&down, &stuck, &up] {
+        store.set_host(world.id(0), same).await.unwrap();
+        let seen = world.seen(0).await;
+        assert_eq!(
+            (seen.incarnation, seen.converged_generation, seen.stages.len()),
+            (first, 3, 1),
+            "it is the same host"
+        );
+    }
+    for _ in 0..2 {
+        store.set_host(world.id(0), &HostRecord::default()).await.unwrap();
+        let seen = world.seen(0).await;
+        assert_eq!((seen.incarnation, seen.enrolled_ms, seen.converged_generation), (first + 1, None, 0), "once");
+        assert!(seen.stages.is_empty() && seen.heartbeat.is_none());
+    }
+    // one is made again under the same number: it has not worked
+    store.set_host(world.id(0), &up).await.unwrap();
+    let seen = world.seen(0).await;
+    assert_eq!((seen.incarnation, seen.enrolled_ms, seen.converged_generation), (first + 1, None, 0));
+    assert!(is_conflict(&store.record_reports(world.id(0), first, &reports, 40).await), "the earlier agent is out");
+    assert_eq!(world.enrol(0, 50).await, first + 2);
+    // of a node whose agent never enrolled there is nothing to clear
+    store.set_host(world.id(1), &up).await.unwrap();
+    store.set_host(world.id(1), &HostRecord::default()).await.unwrap();
+    assert_eq!(world.seen(1).await.incarnation, 0);
+}
+
+pub(super) async fn what_has_a_host_is_not_forgotten(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "hosted", 2).await;
+    for phase in [HostPhase::Up, HostPhase::Failed] {
+        store.set_host(world.id(0), &HostRecord { phase, ..HostRecord::default() }).await.unwrap();
+        store.remove_nodes(&[world.id(0).clone()]).await.unwrap();
+        assert_eq!(world.seen(0).await.host.phase, phase, "it stays");
+        assert!(is_conflict(&store.forget_component(&world.component.id).await));
+        assert!(is_conflict(&store.forget_topology(&world.topology.id, 1, &[]).await));
+        assert_eq!(store.snapshot(&world.topology.id).await.unwrap().unwrap().nodes.len(), 2, "nothing of it went");
+    }
+    store.set_host(world.id(0), &HostRecord::default()).await.unwrap();
+    store.remove_nodes(&[world.id(0).clone()]).await.unwrap();
+    assert!(store.node(world.id(0)).await.unwrap().is_none());
+    store.forget_component(&world.component.id).await.unwrap();
+    store.forget_topology(&world.topology.id, 1, &[]).await.unwrap();
+}
+
 pub(super) async fn assignments_swap_by_generation(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "assigned", 2).await;
     let of = |generation, text| assignment(world.id(0), generation, text);

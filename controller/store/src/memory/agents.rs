@@ -31,7 +31,8 @@ impl Tables {
         let clean = |text: &Option<String>| text.as_deref().map(|text| clean(text).into_owned());
         let host = HostRecord { address: clean(&host.address), error: clean(&host.error), ..*host };
         let node = self.node(node)?;
-        if node.seen.host.number < host.number && node.seen.incarnation > 0 {
+        let another = node.seen.host.number < host.number && node.seen.incarnation > 0;
+        if another || (host.is_gone() && node.seen.enrolled_ms.is_some()) {
             node.begin(None);
         }
         node.seen.host = host;

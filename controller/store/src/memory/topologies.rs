@@ -56,7 +56,11 @@ impl Tables {
     }
 
     pub(super) fn forget_topology(&mut self, id: &TopologyId, now_ms: i64, documents: &[(JobId, Value)]) -> Result<()> {
-        self.topologies.remove(id).ok_or_else(|| missing("topology", id))?;
+        if !self.topologies.contains_key(id) {
+            return Err(missing("topology", id));
+        }
+        self.no_host(|node| node.topology == *id)?;
+        self.topologies.remove(id);
         self.cms.remove(id);
         self.components.retain(|_, component| component.topology != *id);
         self.remove_nodes(|node| node.topology == *id);
@@ -87,6 +91,7 @@ impl Tables {
     }
 
     pub(super) fn forget_component(&mut self, id: &ComponentId) -> Result<()> {
+        self.no_host(|node| node.component == *id)?;
         self.components.remove(id);
         self.remove_nodes(|node| node.component == *id);
         Ok(())

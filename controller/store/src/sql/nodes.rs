@@ -41,7 +41,9 @@ statements! {
     ADD = "insert into node (id, topology, component, group_name, role, name, ordinal, host_phase, host_changed_ms,
             incarnation, report_seq, converged_generation, refused_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 0, 0, 0) on conflict (id) do nothing";
-    REMOVE = "delete from node where id = $1";
+    REMOVE = "delete from node where id = $1 and host_phase = 'absent'";
+    HOST_OF_TOPOLOGY = "select id from node where topology = $1 and host_phase <> 'absent' limit 1";
+    HOST_OF_COMPONENT = "select id from node where component = $1 and host_phase <> 'absent' limit 1";
     GET = node_columns!("where n.id = $1");
     OF_TOPOLOGY = node_columns!("where n.topology = $1 order by n.id");
     OF_COMPONENT = node_columns!("where n.component = $1");
@@ -62,8 +64,8 @@ statements! {
     TARGETS = target_columns!("order by n.id");
     TARGETS_OF = target_columns!("and t.tenant = $1 order by n.id");
     ASSIGNMENTS = "select node, generation, digest, document from assignment order by node";
-    @ HOST_NUMBER = sqlite "select host_number, incarnation from node where id = $1"
-        postgres "select host_number, incarnation from node where id = $1 for no key update";
+    @ HOST_NUMBER = sqlite "select host_number, incarnation, enrolled_ms from node where id = $1"
+        postgres "select host_number, incarnation, enrolled_ms from node where id = $1 for no key update";
 }
 
 #[derive(FromRow)]
@@ -166,8 +168,12 @@ pub(super) async fn index(store: &SqlStore) -> Result<Vec<NodeIndex>> {
 pub(super) async fn set_host(store: &SqlStore, node: &NodeId, host: &HostRecord) -> Result<()> {
     writing!(store, "writing what is known of a host", |tx, on| {
         let id = key(node.as_str());
-        let seen: Option<(i64, i64)> = query_as(on(&HOST_NUMBER)).bind(&*id).fetch_optional(&mut *tx).await?;
-        if seen.is_some_and(|(number, incarnation)| number < i64::from(host.number) && incarnation > 0) {
+        let seen: Option<(i64, i64, Option<i64>)> =
+            query_as(on(&HOST_NUMBER)).bind(&*id).fetch_optional(&mut *tx).await?;
+        let another = |(number, incarnation, enrolled): (i64, i64, Option<i64>)| {
+            (number < i64::from(host.number) && incarnation > 0) || (host.is_gone() && enrolled.is_some())
+        };
+        if seen.is_some_and(another) {
             query(on(&agents::ENROL)).bind(&*id).bind(None::<i64>).execute(&mut *tx).await?;
             for clear in agents::CLEARS {
                 query(on(clear)).bind(&*id).execute(&mut *tx).await?;

@@ -147,6 +147,16 @@ pub(super) async fn delete(store: &SqlStore, id: &TopologyId, job: &JobRecord) -
     })
 }
 
+/// Refuses while a node of what is to be forgotten may have a host, inside a transaction.
+macro_rules! no_host {
+    ($tx:ident, $on:ident, $which:expr, $of:expr) => {
+        let found: Option<String> = query_scalar($on($which)).bind($of).fetch_optional(&mut *$tx).await?;
+        if let Some(id) = found {
+            return Err(StoreError::Conflict { what: "host", id }.into());
+        }
+    };
+}
+
 /// See [`crate::Store::forget_topology`].
 pub(super) async fn forget(
     store: &SqlStore,
@@ -157,6 +167,7 @@ pub(super) async fn forget(
     writing!(store, "forgetting a topology", |tx, on| {
         let there: Option<i64> = query_scalar(on(&LOCK)).bind(key(id.as_str())).fetch_optional(&mut *tx).await?;
         there.ok_or_else(|| no_topology(id))?;
+        no_host!(tx, on, &nodes::HOST_OF_TOPOLOGY, id.as_str());
         for (job, document) in documents {
             query(on(&jobs::PICTURE))
                 .bind(key(job.as_str()))
@@ -235,6 +246,7 @@ pub(super) async fn add_component(store: &SqlStore, component: &ComponentRecord,
 /// See [`crate::Store::forget_component`].
 pub(super) async fn forget_component(store: &SqlStore, id: &ComponentId) -> Result<()> {
     writing!(store, "forgetting a component", |tx, on| {
+        no_host!(tx, on, &nodes::HOST_OF_COMPONENT, key(id.as_str()));
         query(on(&COMPONENT_REMOVE)).bind(key(id.as_str())).execute(&mut *tx).await?;
     })
 }

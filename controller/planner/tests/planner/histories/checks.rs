@@ -211,8 +211,11 @@ impl History {
             now.is_some_and(|a| made_of(a) == words(aim(component, &n.id)))
         };
         let validated = |role: &str| self.ghost.validated.contains(&(rollout.job.clone(), role.to_owned()));
-        // scripts of single nodes are no matter of the others
+        // scripts of single nodes are no matter of the others: these get what they had, if anything
         let same = words(&component.target) == words(&rollout.before);
+        if same && aim(component, &node.id).scripts == component.target.scripts {
+            return;
+        }
         let concerned = |n: &&Node| !same || aim(component, &n.id).scripts == aim(component, &node.id).scripts;
         let through = nodes().filter(able).filter(concerned).all(|n| validated(&n.role));
         let others = nodes().filter(able).filter(concerned).filter(|n| n.role == node.role && n.id != node.id);
