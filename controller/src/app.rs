@@ -18,7 +18,7 @@ use std::sync::Arc;
 use straas_drivers::Hosts;
 use straas_repos::{ConfigRepo, Packs, ScriptRepo};
 use straas_schemas::{Assignment, FileRef, NodeId};
-use straas_store::{NewEvent, PAGE_MAX, PageRequest, Store, StoredAssignment, TopologyRecord};
+use straas_store::{NewEvent, PAGE_MAX, PageRequest, Store, StoredAssignment, TopologyFilter, TopologyRecord};
 use tokio_util::task::TaskTracker;
 
 /// The controller's parts.
@@ -170,7 +170,7 @@ impl App {
         let mut page = PageRequest { after: None, limit: PAGE_MAX };
         let mut all = Vec::new();
         loop {
-            let found = self.store.topologies(tenant, &page).await?;
+            let found = self.store.topologies(&TopologyFilter::of(tenant), &page).await?;
             page.after = found.last().map(|last| last.id.to_string());
             let full = found.len() == PAGE_MAX as usize;
             all.extend(found);

@@ -18,7 +18,9 @@ use straas_planner::{
 use straas_schemas::config::Effective;
 use straas_schemas::view::{DryRun, TopologyView};
 use straas_schemas::{ComponentId, TopologyId};
-use straas_store::{CommandRecord, HostPhase, NodeSnapshot, Snapshot, StoreError, TopologyRecord};
+use straas_store::{
+    CommandRecord, ComponentRecord, HostPhase, NodeRecord, NodeSnapshot, Snapshot, StoreError, TopologyRecord,
+};
 
 /// A snapshot is taken so often at most, while assignments are being written beside it.
 const MOMENTS_MAX: u32 = 16;
@@ -29,6 +31,14 @@ const MOMENTS_MAX: u32 = 16;
 /// The store or a repo cannot be read at all. What is wrong with one component only is in its
 /// `known`.
 pub async fn take(app: &App, id: &TopologyId) -> Result<Option<PlanInput>, Error> {
+    match moment(app, id).await? {
+        Some(snapshot) => imagine(app, snapshot).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A snapshot of which everything that is offered is of the same moment.
+async fn moment(app: &App, id: &TopologyId) -> Result<Option<Snapshot>, Error> {
     for _ in 0..MOMENTS_MAX {
         let Some(snapshot) = app.store.snapshot(id).await? else { return Ok(None) };
         // What is offered is a copy of what is stored. One that is behind would hide a granted permit;
@@ -48,7 +58,7 @@ pub async fn take(app: &App, id: &TopologyId) -> Result<Option<PlanInput>, Error
             ahead |= app.fleet.generation(key) > assigned;
         }
         if !ahead {
-            return imagine(app, snapshot).await.map(Some);
+            return Ok(Some(snapshot));
         }
     }
     Err(StoreError::Conflict { what: "topology", id: id.to_string() }.into())
@@ -108,6 +118,30 @@ pub async fn planned(app: &App, id: &TopologyId) -> Result<Option<Plan>, Error> 
 /// As [`take`].
 pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, Error> {
     Ok(take(app, id).await?.map(|input| straas_planner::view(&input)))
+}
+
+/// A topology as people see it, with the records that it was made from.
+pub struct Seen {
+    /// As it is shown.
+    pub view: TopologyView,
+    /// The topology.
+    pub topology: TopologyRecord,
+    /// Its components by position.
+    pub components: Vec<ComponentRecord>,
+    /// Its nodes by id.
+    pub nodes: Vec<NodeRecord>,
+}
+
+/// As [`view`], with what is recorded in the same moment.
+///
+/// # Errors
+/// As [`take`].
+pub async fn seen(app: &App, id: &TopologyId) -> Result<Option<Seen>, Error> {
+    let Some(snapshot) = moment(app, id).await? else { return Ok(None) };
+    let (topology, components) = (snapshot.topology.clone(), snapshot.components.clone());
+    let nodes = snapshot.nodes.iter().map(|node| node.record.clone()).collect();
+    let view = straas_planner::view(&imagine(app, snapshot).await?);
+    Ok(Some(Seen { view, topology, components, nodes }))
 }
 
 /// The plan of a topology that is only asked for.

@@ -22,7 +22,7 @@ pub struct Audit {
     #[arg(long)]
     all_tenants: bool,
     /// How many.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
 }
 

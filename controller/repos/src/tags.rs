@@ -194,19 +194,26 @@ impl ConfigRepo {
         })
     }
 
-    /// Deletes a tag of a branch, whichever of the roles' it is.
+    /// Deletes a tag of a branch, whichever of the roles' it is. One that is not of the commit `expect`, where
+    /// that is named, stays, and its commit is the answer.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none.
-    pub fn delete_tag(&self, branch: &str, tag: &str) -> Result<()> {
+    pub fn delete_tag(&self, branch: &str, tag: &str, expect: Option<&CommitId>) -> Result<Option<CommitId>> {
         let names = ROLES.map(|role| tag_ref(role, branch, tag));
         let _turn = self.bare.turn()?;
         self.bare.with(|repo| {
             let mut any = false;
             for name in names {
-                any |= remove(repo, &name?)?;
+                let name = name?;
+                if let (Some(expect), Some(found)) = (expect, picture(repo, &name)?)
+                    && found.commit != expect.as_str()
+                {
+                    return CommitId::parse(&found.commit).map(Some);
+                }
+                any |= remove(repo, &name)?;
             }
-            if any { Ok(()) } else { Err(Error::not_found(format!("tag {tag} of branch {branch}"), "list its tags")) }
+            if any { Ok(None) } else { Err(Error::not_found(format!("tag {tag} of branch {branch}"), "list its tags")) }
         })
     }
 }

@@ -154,7 +154,11 @@ pub struct AuditQuery {
     /// Of this caller.
     caller: Option<String>,
     /// About this topology (id), which may be gone.
-    topology: Option<String>,
+    topology: Option<TopologyId>,
+    /// Of this method.
+    method: Option<String>,
+    /// Answered with this status.
+    status: Option<u16>,
     /// Begun at this time or later, Unix ms.
     since_ms: Option<i64>,
     /// Begun before this time, Unix ms.
@@ -174,7 +178,9 @@ pub async fn list(
     let filter = AuditFilter {
         tenant: query.listed.tenant(&caller)?,
         caller: query.caller,
-        topology: query.topology.map(TopologyId),
+        topology: query.topology,
+        method: query.method,
+        status: query.status,
         since_ms: query.since_ms,
         until_ms: query.until_ms,
     };

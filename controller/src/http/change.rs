@@ -11,10 +11,11 @@ use super::audit;
 use super::auth::Caller;
 use super::components::own;
 use super::elsewhere;
+use super::etag::{IfMatch, Tag};
 use super::jobs::new_job;
 use super::once::{self, Made};
 use super::problem::ApiError;
-use super::topologies::accepted;
+use super::topologies::{How, accepted};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -109,6 +110,16 @@ impl Situation {
     /// 409 with the reason and the way out of it.
     pub fn refuse_quarantined(&self, pointer: &str, what: &str, key: &str) -> Result<(), ApiError> {
         quarantined(&self.quarantine, pointer, what, key)
+    }
+
+    /// Refuses where what is changed, the component or one of its nodes, is not as it was seen. What
+    /// follows is written over the very record that this looked at.
+    fn refuse_unseen(&self, if_match: &IfMatch, about: &str) -> Result<(), ApiError> {
+        if about == self.component.id.as_str() {
+            return if_match.check(&format!("component {}", self.component.name), &Tag::of_component(&self.component));
+        }
+        let node = self.nodes().find(|node| node.record.id.as_str() == about);
+        if_match.check_node(&self.component, node.map(|node| &node.record), &about.into())
     }
 
     /// A new job of the component.
@@ -229,23 +240,24 @@ pub async fn write(
     }
 }
 
-/// Changes a component and answers: 202 with the job, 200 without one if nothing is to be done.
+/// Changes a component, or its node, whose id is `about`, and answers: 202 with the job, 200 without one if nothing is to be done.
 ///
 /// # Errors
 /// The edit's own; 409 if others are always faster.
 pub async fn change(
     app: &App,
     Extension(caller): &Extension<Caller>,
-    dry_run: bool,
+    how: &How,
     component: &ComponentId,
     about: String,
     edit: impl Edit,
 ) -> Result<Response, ApiError> {
     let edit = Arc::new(edit);
     for _ in 0..TRIES_MAX {
-        let situation = look(app, caller, component, dry_run).await?;
+        let situation = look(app, caller, component, how.dry_run).await?;
+        situation.refuse_unseen(&how.if_match, &about)?;
         let Decided { situation, change } = decide(situation, edit.clone()).await?;
-        if dry_run {
+        if how.dry_run {
             let forecast = forecast(app, situation.snapshot, change.into_iter().collect()).await?;
             return Ok(Json(forecast).into_response());
         }

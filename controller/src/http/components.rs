@@ -7,20 +7,20 @@ use super::auth::Caller;
 use super::body;
 use super::change::{Situation, Then, Wanted, change};
 use super::elsewhere::refuse_needed;
-use super::extract::{Body, Path, Query};
+use super::etag::Tag;
+use super::extract::{Body, Path};
 use super::flex::resize;
 use super::problem::ApiError;
 use super::rollouts::{adopt, checked_config};
-use super::topologies::{Mutation, view};
+use super::topologies::How;
 use crate::app::App;
-use crate::wanted;
+use crate::{snapshot, wanted};
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
-use axum::{Extension, Json};
 use std::sync::Arc;
 use straas_schemas::change::ComponentPatch;
 use straas_schemas::job::JobKind;
-use straas_schemas::view::ComponentView;
 use straas_schemas::{ComponentId, Fault};
 use straas_store::{ComponentRecord, ComponentSpec, TopologyRecord};
 
@@ -40,11 +40,13 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
-) -> Result<Json<ComponentView>, ApiError> {
+) -> Result<Response, ApiError> {
     let missing = || ApiError::not_found("component", &id);
     let topology = own(&app, &caller, &id).await?.0;
-    let topology = view(&app, &topology.id).await?.ok_or_else(missing)?;
-    topology.components.into_iter().find(|c| c.id.as_str() == id).map(Json).ok_or_else(missing)
+    let seen = snapshot::seen(&app, &topology.id).await?.ok_or_else(missing)?;
+    let record = seen.components.iter().find(|component| component.id.as_str() == id).ok_or_else(missing)?;
+    let view = seen.view.components.iter().find(|component| component.id.as_str() == id).ok_or_else(missing)?;
+    Ok(Tag::of_component(record).shows(view))
 }
 
 /// `PATCH /v1.0/components/{id}`
@@ -52,7 +54,7 @@ pub async fn patch(
     State(app): State<Arc<App>>,
     caller: Extension<Caller>,
     Path(id): Path<String>,
-    Query(query): Query<Mutation>,
+    how: How,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     // whose it is comes first: what is wrong with a body is nobody else's to learn
@@ -61,7 +63,7 @@ pub async fn patch(
     if patch.version.is_none() && patch.size.is_none() && patch.config.is_none() {
         return Err(ApiError::invalid("", "nothing to change; name a version, a size or a config"));
     }
-    change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| alter(situation, spec, &patch)).await
+    change(&app, &caller, &how, &id.clone(), id.0, move |situation, spec| alter(situation, spec, &patch)).await
 }
 
 fn alter(situation: &Situation, spec: &mut ComponentSpec, patch: &ComponentPatch) -> Result<Option<Wanted>, ApiError> {
@@ -146,13 +148,13 @@ pub async fn remove(
     State(app): State<Arc<App>>,
     caller: Extension<Caller>,
     Path(id): Path<String>,
-    Query(query): Query<Mutation>,
+    how: How,
 ) -> Result<Response, ApiError> {
     let id = ComponentId(id);
     if let Some(open) = removal(&app, &caller, &id).await? {
         return Ok(open);
     }
-    change(&app, &caller, query.dry_run, &id.clone(), id.0, |situation, spec| {
+    change(&app, &caller, &how, &id.clone(), id.0, |situation, spec| {
         let name = &situation.component.name;
         let others = || situation.snapshot.components.iter().filter(|other| other.id != situation.component.id);
         let depend: Vec<String> = others()

@@ -4,9 +4,9 @@ use super::auth::Caller;
 use super::body;
 use super::change::{Situation, Wanted, change, look};
 use super::elsewhere::{self, Found, Place};
-use super::extract::{Body, Path, Query};
+use super::extract::{Body, Path};
 use super::problem::ApiError;
-use super::topologies::{Mutation, view};
+use super::topologies::{How, view};
 use crate::app::App;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -63,7 +63,7 @@ pub async fn dependencies(
     State(app): State<Arc<App>>,
     caller: Extension<Caller>,
     Path(id): Path<String>,
-    Query(query): Query<Mutation>,
+    how: How,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     let id = ComponentId(id);
@@ -72,7 +72,7 @@ pub async fn dependencies(
     let Some(wanted) = wanted else { return told(&app, &situation).await };
     let found = elsewhere::resolve(&app, &Place::from(&situation.snapshot.topology), &wanted).await?;
     let edit = move |situation: &Situation, spec: &mut ComponentSpec| set(situation, spec, &wanted, &found);
-    change(&app, &caller, query.dry_run, &id.clone(), id.0, edit).await
+    change(&app, &caller, &how, &id.clone(), id.0, edit).await
 }
 
 async fn told(app: &App, situation: &Situation) -> Result<Response, ApiError> {

@@ -8,9 +8,10 @@ use super::auth::Caller;
 use super::body;
 use super::change::{Situation, Then, Wanted, change};
 use super::components::own;
+use super::etag::IfMatch;
 use super::extract::{Body, Path, Query};
 use super::problem::ApiError;
-use super::topologies::Mutation;
+use super::topologies::How;
 use crate::app::App;
 use crate::wanted;
 use axum::Extension;
@@ -32,16 +33,14 @@ pub async fn up(
     State(app): State<Arc<App>>,
     caller: Extension<Caller>,
     Path(id): Path<String>,
-    Query(query): Query<Mutation>,
+    how: How,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     // whose it is comes first: what is wrong with a body is nobody else's to learn
     let id = own(&app, &caller, &id).await?.1.id;
     let request: FlexupRequest = body::typed(&bytes)?;
-    change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| {
-        grow(situation, spec, &request).map(Some)
-    })
-    .await
+    change(&app, &caller, &how, &id.clone(), id.0, move |situation, spec| grow(situation, spec, &request).map(Some))
+        .await
 }
 
 fn grow(situation: &Situation, spec: &mut ComponentSpec, request: &FlexupRequest) -> Result<Wanted, ApiError> {
@@ -74,11 +73,13 @@ pub async fn down(
     caller: Extension<Caller>,
     Path(id): Path<String>,
     Query(query): Query<Down>,
+    if_match: IfMatch,
 ) -> Result<Response, ApiError> {
+    let how = How { dry_run: query.dry_run, if_match };
     let node = super::nodes::own(&app, &caller, &id).await?;
     let with = query.with.split(',').filter(|id| !id.is_empty()).map(NodeId::from);
     let gone: BTreeSet<NodeId> = with.chain([node.record.id.clone()]).collect();
-    change(&app, &caller, query.dry_run, &node.record.component, id, move |situation, spec| {
+    change(&app, &caller, &how, &node.record.component, id, move |situation, spec| {
         shrink(situation, spec, &node.record.group, &gone).map(Some)
     })
     .await

@@ -2,7 +2,7 @@
 
 use super::auth::Caller;
 use super::extract::{Path, Query};
-use super::lists::{Listed, cut};
+use super::lists::{Listed, Sieve};
 use super::problem::ApiError;
 use crate::app::App;
 use crate::clock::now_ms;
@@ -91,7 +91,13 @@ pub struct JobsQuery {
     #[serde(flatten)]
     listed: Listed,
     /// Only of this topology (id), which may be gone.
-    topology: Option<String>,
+    topology: Option<TopologyId>,
+    /// Only on this component (id).
+    component: Option<ComponentId>,
+    /// Only of this kind.
+    kind: Option<JobKind>,
+    /// Only those that stand so.
+    state: Option<JobStanding>,
     /// Only those that have not ended.
     #[serde(default)]
     open: bool,
@@ -103,16 +109,28 @@ pub async fn list(
     Extension(caller): Extension<Caller>,
     Query(query): Query<JobsQuery>,
 ) -> Result<Json<Page<Job>>, ApiError> {
-    let page = query.listed.page();
-    let tenant = query.listed.tenant(&caller)?;
-    let filter = JobFilter { tenant, topology: query.topology.map(TopologyId), open_only: query.open };
-    let mut records = app.store.jobs(&filter, &page).await?;
-    let next = cut(&mut records, &page, |job| job.id.to_string());
-    let mut items = Vec::with_capacity(records.len());
-    for record in &records {
-        items.push(Job { steps: Vec::new(), ..current(&app, record).await? });
+    // an end is recorded; how an open one stands is known when it is looked at
+    let filter = JobFilter {
+        tenant: query.listed.tenant(&caller)?,
+        topology: query.topology,
+        component: query.component,
+        kind: query.kind,
+        ended: query.state.filter(|state| state.is_final()),
+        open_only: query.open || query.state.is_some_and(|state| !state.is_final()),
+    };
+    let mut sieve = Sieve::new(query.listed.page());
+    while let Some(page) = sieve.wants() {
+        let records = app.store.jobs(&filter, &page).await?;
+        sieve.read(records.len());
+        for record in records {
+            let found = Job { steps: Vec::new(), ..current(&app, &record).await? };
+            let found = query.state.is_none_or(|state| found.standing == state).then_some(found);
+            if !sieve.put(record.id.0, found) {
+                break;
+            }
+        }
     }
-    Ok(Json(Page { items, next }))
+    Ok(Json(sieve.page()))
 }
 
 /// `GET /v1.0/jobs/{id}`

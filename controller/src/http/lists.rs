@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use std::borrow::Cow;
+use straas_schemas::view::Page;
 use straas_store::PageRequest;
 
 /// Items of a page, where nothing else is asked for.
@@ -81,6 +82,66 @@ fn all_tenants<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
     text.parse().map_err(|_| D::Error::custom("all_tenants must be true or false"))
 }
 
+/// Most items that are looked at for one answer, where each has to be planned to know whether it is wanted.
+const LOOKED_AT_MAX: usize = 1000;
+
+/// A page of what is only known when it is looked at: it is full, or there is nothing more, or so many were
+/// looked at that the next page goes on behind them.
+pub struct Sieve<T> {
+    page: PageRequest,
+    kept: Vec<(String, T)>,
+    looked_at: usize,
+    over: bool,
+}
+
+impl<T> Sieve<T> {
+    /// For a page that asks for one more.
+    pub fn new(page: PageRequest) -> Self {
+        Self { page, kept: Vec::new(), looked_at: 0, over: false }
+    }
+
+    /// What to read next; none if the page is done.
+    pub fn wants(&self) -> Option<PageRequest> {
+        (!self.over && !self.is_full()).then(|| self.page.clone())
+    }
+
+    fn is_full(&self) -> bool {
+        self.kept.len() >= self.page.limit as usize || self.looked_at >= LOOKED_AT_MAX
+    }
+
+    /// Takes note of how many were read.
+    pub fn read(&mut self, count: usize) {
+        self.is_over(count < self.page.limit as usize);
+    }
+
+    /// Takes note of whether nothing is left to read.
+    pub fn is_over(&mut self, over: bool) {
+        self.over = over;
+    }
+
+    /// Puts one that was looked at in, if it is wanted; `false` if no more is.
+    pub fn put(&mut self, marker: String, item: Option<T>) -> bool {
+        self.looked_at += 1;
+        self.kept.extend(item.map(|item| (marker.clone(), item)));
+        self.page.after = Some(marker);
+        let full = self.is_full();
+        self.over &= !full;
+        !full
+    }
+
+    /// The page.
+    pub fn page(mut self) -> Page<T> {
+        let most = self.page.limit as usize - 1;
+        let next = if self.kept.len() > most {
+            self.kept.truncate(most);
+            self.kept.last().map(|(marker, _)| marker.clone())
+        } else {
+            self.page.after.filter(|_| !self.over)
+        };
+        Page { items: self.kept.into_iter().map(|(_, item)| item).collect(), next }
+    }
+}
+
 /// Cuts the one more off; the id of the last one left marks the next page.
 pub fn cut<T>(records: &mut Vec<T>, page: &PageRequest, id: impl Fn(&T) -> String) -> Option<String> {
     let more = records.len() >= page.limit as usize;
@@ -124,6 +185,42 @@ mod tests {
             let error = read(text).err().unwrap_or_else(|| panic!("{text} is read"));
             assert!(error.contains(names), "{text}: {error}");
         }
+    }
+
+    /// The pages of the even ones of `count` numbers.
+    fn even(count: usize, limit: u32) -> Vec<Vec<usize>> {
+        let (mut pages, mut marker) = (Vec::new(), None);
+        loop {
+            let mut sieve = Sieve::new(page(Some(limit), marker.as_ref()));
+            while let Some(wanted) = sieve.wants() {
+                let from = wanted.after.map_or(0, |after| after.parse::<usize>().expect("a number") + 1);
+                let found: Vec<usize> = (from..count).take(wanted.limit as usize).collect();
+                sieve.read(found.len());
+                for number in found {
+                    if !sieve.put(number.to_string(), (number % 2 == 0).then_some(number)) {
+                        break;
+                    }
+                }
+            }
+            let Page { items, next } = sieve.page();
+            pages.push(items);
+            match next {
+                Some(next) => marker = Some(next),
+                None => return pages,
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_sifted_comes_in_full_pages_and_whole() {
+        assert_eq!(even(7, 2), [vec![0, 2], vec![4, 6]]);
+        assert_eq!(even(8, 3), [vec![0, 2, 4], vec![6]]);
+        assert_eq!(even(0, 3), [Vec::<usize>::new()]);
+        assert_eq!(even(1, 1), [vec![0]]);
+        // so many are looked at in one answer: the page is not full, and goes on
+        let many = even(4 * LOOKED_AT_MAX, 500);
+        assert!(many.iter().all(|page| page.len() <= 500), "{:?}", many.iter().map(Vec::len).collect::<Vec<_>>());
+        assert_eq!(many.concat(), (0..4 * LOOKED_AT_MAX).step_by(2).collect::<Vec<_>>());
     }
 
     #[test]

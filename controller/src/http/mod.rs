@@ -16,6 +16,7 @@ mod creation;
 mod dependencies;
 mod discovery;
 mod elsewhere;
+mod etag;
 mod events;
 pub mod extract;
 mod files;

@@ -19,9 +19,8 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use straas_schemas::command::COMMAND_OUTPUT_BYTES_MAX;
-use straas_schemas::view::{Page, TopologyView};
 use straas_schemas::{Digest, FileRef};
-use straas_store::{CommandRecord, NodeRecord};
+use straas_store::{CommandRecord, NodeRecord, PAGE_MAX, PageRequest, TopologyFilter};
 use tokio::time::Instant;
 
 /// Longest wait for a command's end: a caller who waits longer has given up, and its id is told.
@@ -34,7 +33,7 @@ pub async fn list(
     state: State<Arc<App>>,
     caller: Extension<Caller>,
     query: Query<topologies::TopologiesQuery>,
-) -> Result<Json<Page<TopologyView>>, ApiError> {
+) -> Result<Response, ApiError> {
     topologies::list(state, caller, query).await
 }
 
@@ -51,14 +50,13 @@ pub async fn show(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Query(zone_of): Query<Zone>,
-) -> Result<Json<TopologyView>, ApiError> {
-    let wanted = |zone: &str| zone_of.availability_zone.as_ref().is_none_or(|wanted| wanted == zone);
-    let mut found = app.topologies(Some(&caller.tenant)).await?;
-    found.retain(|topology| topology.name == name && wanted(&topology.zone));
+    Query(zone): Query<Zone>,
+) -> Result<Response, ApiError> {
+    let filter = TopologyFilter { tenant: Some(caller.tenant), name: Some(name.clone()), zone: zone.availability_zone };
+    let found = app.store.topologies(&filter, &PageRequest { after: None, limit: PAGE_MAX }).await?;
     match found.as_slice() {
         [] => Err(ApiError::not_found("topology", &name)),
-        [one] => topologies::view(&app, &one.id).await?.map(Json).ok_or_else(|| ApiError::not_found("topology", &name)),
+        [one] => topologies::shown(&app, &one.id).await,
         many => {
             let zones: Vec<_> = many.iter().map(|topology| topology.zone.as_str()).collect();
             Err(ApiError::conflict(&format!("it is in several zones; add ?availability_zone= {}", zones.join(" or "))))

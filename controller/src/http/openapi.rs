@@ -6,7 +6,7 @@
 
 use super::route::{Content, Route, SchemaOf};
 use super::routes;
-use axum::http::header;
+use axum::http::{Method, header};
 use axum::response::{IntoResponse as _, Response};
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -57,6 +57,11 @@ fn document() -> Value {
                 "description": "Why it was refused, and what to do next.",
                 "content": { PROBLEM_JSON: { "schema": problem } },
             } },
+            "headers": { "ETag": {
+                "description": "Names what is shown; to be sent as If-None-Match or If-Match.",
+                "required": true,
+                "schema": { "type": "string" },
+            } },
             "securitySchemes": {
                 "token": { "type": "apiKey", "in": "header", "name": "X-Auth-Token" },
                 "old": { "type": "apiKey", "in": "header", "name": "token", "description": "The name before 1.0." },
@@ -78,6 +83,8 @@ fn operation(route: &Route, tag: &str, generator: &mut SchemaGenerator) -> Value
     let parameters: Vec<Value> = in_path(&route.path)
         .chain(in_query(route.query, generator))
         .chain(route.once_by_key().then(idempotency_key))
+        .chain(route.matches.then(if_match))
+        .chain(reads_json(route).then(if_none_match))
         .collect();
     if !parameters.is_empty() {
         out["parameters"] = parameters.into();
@@ -143,6 +150,32 @@ fn idempotency_key() -> Value {
     })
 }
 
+fn if_match() -> Value {
+    json!({
+        "name": "If-Match",
+        "in": "header",
+        "required": false,
+        "description": "The ETag of what was read: refused with 412 if what is wanted of it was changed since.",
+        "schema": { "type": "string", "pattern": "^\"[0-9a-f.-]{1,200}\"$" },
+    })
+}
+
+fn if_none_match() -> Value {
+    json!({
+        "name": "If-None-Match",
+        "in": "header",
+        "required": false,
+        "description": "The ETag of what was read: answered with 304 if nothing changed since.",
+        "schema": { "type": "string", "pattern": "^\"[0-9a-f.-]{1,200}\"$" },
+    })
+}
+
+/// Whether a route answers a reader with JSON, which has an ETag.
+fn reads_json(route: &Route) -> bool {
+    let json = |answer: &(u16, &str, Option<Content>)| answer.0 == 200 && matches!(answer.2, Some(Content::Json(_)));
+    route.method == Method::GET && route.answers.iter().any(json)
+}
+
 fn body(content: Content, generator: &mut SchemaGenerator) -> Value {
     match content {
         Content::Json(schema) => json!({ "application/json": { "schema": schema(generator) } }),
@@ -173,6 +206,10 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
                 there["content"]["application/json"]["schema"] = json!({ "anyOf": both });
             }
         }
+    }
+    if reads_json(route) {
+        out["200"]["headers"] = json!({ "ETag": { "$ref": "#/components/headers/ETag" } });
+        out.insert("304".to_owned(), json!({ "description": "It is as If-None-Match says." }));
     }
     for status in ["4XX", "503"] {
         out.insert(status.to_owned(), json!({ "$ref": "#/components/responses/Problem" }));

@@ -61,9 +61,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
     }
 
-    /// 412: `If-Match` names what is not there any more.
-    pub fn precondition_failed(detail: &str) -> Self {
-        Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Changed meanwhile", detail)
+    /// 412: `If-Match` names what is not there any more; with what is there now, if that has a name.
+    pub fn precondition_failed(detail: &str, now: &str) -> Self {
+        let refusal = Self::new(StatusCode::PRECONDITION_FAILED, "precondition-failed", "Changed meanwhile", detail);
+        match HeaderValue::from_str(&format!("\"{now}\"")) {
+            Ok(tag) if !now.is_empty() => refusal.with(header::ETAG, tag),
+            _ => refusal,
+        }
     }
 
     /// 405.

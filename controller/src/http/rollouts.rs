@@ -7,9 +7,9 @@ use super::auth::Caller;
 use super::body;
 use super::change::{Situation, Wanted, change};
 use super::components::own;
-use super::extract::{Body, Path, Query};
+use super::extract::{Body, Path};
 use super::problem::ApiError;
-use super::topologies::Mutation;
+use super::topologies::How;
 use crate::app::App;
 use crate::error::chain;
 use crate::wanted;
@@ -29,15 +29,13 @@ pub async fn configure(
     State(app): State<Arc<App>>,
     caller: Extension<Caller>,
     Path((id, reference)): Path<(String, String)>,
-    Query(query): Query<Mutation>,
+    how: How,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     let id = own(&app, &caller, &id).await?.1.id;
     let options = if bytes.is_empty() { RolloutOptions::default() } else { body::typed(&bytes)? };
-    change(&app, &caller, query.dry_run, &id.clone(), id.0, move |situation, spec| {
-        apply(situation, spec, &reference, options)
-    })
-    .await
+    change(&app, &caller, &how, &id.clone(), id.0, move |situation, spec| apply(situation, spec, &reference, options))
+        .await
 }
 
 fn apply(

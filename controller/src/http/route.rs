@@ -4,7 +4,7 @@
 //! (`routes/`), so that none can know a route that the others do not.
 
 use super::access::{Access, Reach};
-use super::{audit, auth, once};
+use super::{audit, auth, etag, once};
 use crate::app::App;
 use axum::Router;
 use axum::handler::Handler;
@@ -46,6 +46,8 @@ pub struct Route {
     pub answers: Vec<(u16, &'static str, Option<Content>)>,
     /// There is a newer way.
     pub deprecated: bool,
+    /// Honours `If-Match`.
+    pub matches: bool,
     /// How its requests are told apart, where they name themselves.
     pub traits: once::Traits,
     handler: MethodRouter<Arc<App>>,
@@ -89,6 +91,7 @@ impl Route {
             body: None,
             answers: Vec::new(),
             deprecated: false,
+            matches: false,
             traits: once::Traits::default(),
             handler,
         }
@@ -179,6 +182,13 @@ impl Route {
         self
     }
 
+    /// It honours `If-Match`.
+    #[must_use]
+    pub fn matches(mut self) -> Self {
+        self.matches = true;
+        self
+    }
+
     /// Its answer holds a secret.
     #[must_use]
     pub fn secret(mut self) -> Self {
@@ -200,7 +210,8 @@ pub fn router(routes: Vec<Route>, app: &Arc<App>) -> Router<Arc<App>> {
         let check = axum::middleware::from_fn_with_state((app.clone(), route.access), auth::authenticate);
         // beside the layer, not under it: a method that a path does not have is told to anybody
         let trail = axum::middleware::from_fn_with_state(app.clone(), audit::record);
-        let mut handler = route.handler.clone().route_layer(trail);
+        let tags = axum::middleware::from_fn_with_state(route.matches, etag::conditional);
+        let mut handler = route.handler.clone().route_layer(tags).route_layer(trail);
         if route.once_by_key() {
             handler =
                 handler.route_layer(axum::middleware::from_fn_with_state((app.clone(), route.traits), once::by_key));

@@ -5,9 +5,9 @@
 
 use super::auth::Caller;
 use super::change::{Situation, Then, Wanted, change};
-use super::extract::{Path, Query};
+use super::extract::Path;
 use super::problem::ApiError;
-use super::topologies::Mutation;
+use super::topologies::How;
 use crate::app::App;
 use crate::wanted;
 use axum::Extension;
@@ -18,7 +18,7 @@ use straas_schemas::job::JobKind;
 use straas_schemas::{ComponentId, NodeId};
 use straas_store::{ComponentSpec, NodeSnapshot};
 
-type Parts = (State<Arc<App>>, Extension<Caller>, Path<String>, Query<Mutation>);
+type Parts = (State<Arc<App>>, Extension<Caller>, Path<String>, How);
 
 /// `POST /v1.0/components/{id}/services`
 pub async fn start_all(parts: Parts) -> Result<Response, ApiError> {
@@ -51,17 +51,15 @@ pub async fn restart(parts: Parts) -> Result<Response, ApiError> {
 }
 
 async fn component(parts: Parts, kind: JobKind) -> Result<Response, ApiError> {
-    let (State(app), caller, Path(id), Query(query)) = parts;
-    change(&app, &caller, query.dry_run, &ComponentId(id.clone()), id, move |situation, spec| {
-        set(situation, spec, kind, None)
-    })
-    .await
+    let (State(app), caller, Path(id), how) = parts;
+    change(&app, &caller, &how, &ComponentId(id.clone()), id, move |situation, spec| set(situation, spec, kind, None))
+        .await
 }
 
 async fn node(parts: Parts, kind: JobKind) -> Result<Response, ApiError> {
-    let (State(app), caller, Path(id), Query(query)) = parts;
+    let (State(app), caller, Path(id), how) = parts;
     let node = super::nodes::own(&app, &caller, &id).await?;
-    change(&app, &caller, query.dry_run, &node.record.component, id, move |situation, spec| {
+    change(&app, &caller, &how, &node.record.component, id, move |situation, spec| {
         set(situation, spec, kind, Some(&node.record.id))
     })
     .await

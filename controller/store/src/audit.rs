@@ -59,6 +59,10 @@ pub struct AuditFilter {
     pub caller: Option<String>,
     /// About this topology.
     pub topology: Option<TopologyId>,
+    /// Of this method.
+    pub method: Option<String>,
+    /// Answered so.
+    pub status: Option<u16>,
     /// Begun at this time or later, Unix ms.
     pub since_ms: Option<i64>,
     /// Begun before this time, Unix ms.

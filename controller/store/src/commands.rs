@@ -142,6 +142,8 @@ pub struct CommandFilter {
     pub batch: Option<String>,
     /// That stand so.
     pub standing: Option<CommandStanding>,
+    /// `group/name`.
+    pub command: Option<String>,
 }
 
 /// That a command changed.

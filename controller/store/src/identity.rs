@@ -32,6 +32,8 @@ pub struct UserRecord {
     pub password: Option<String>,
     /// Unix ms.
     pub created_ms: i64,
+    /// Rises with each change of him; 1 at first.
+    pub revision: u64,
     /// His role in each of his tenants, by tenant.
     pub memberships: Vec<Membership>,
 }
@@ -91,17 +93,19 @@ pub trait IdentityStore: Send + Sync {
     async fn add_user(&self, user: &UserRecord) -> Result<()>;
     /// One user.
     async fn user(&self, name: &str) -> Result<Option<UserRecord>>;
-    /// Users by name, after `page.after`.
-    async fn users(&self, page: &PageRequest) -> Result<Vec<UserRecord>>;
+    /// Users by name, of a tenant or all, after `page.after`.
+    async fn users(&self, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<UserRecord>>;
     /// Sets the hash of a user's password and ends all his tokens. `Ok(false)` if there is no such user.
-    async fn set_password(&self, name: &str, hash: Option<&str>) -> Result<bool>;
+    ///
+    /// Here and below: with `seen`, `Conflict` of a `user`, and nothing changed, unless that is his revision.
+    async fn set_password(&self, name: &str, hash: Option<&str>, seen: Option<u64>) -> Result<bool>;
     /// Removes a user with his memberships and tokens; `Ok(false)` if there is none.
-    async fn remove_user(&self, name: &str) -> Result<bool>;
+    async fn remove_user(&self, name: &str, seen: Option<u64>) -> Result<bool>;
     /// Gives a user a role in a tenant, in the place of the one he has there; tokens of his that
     /// were made with another role there end. `NotFound` if user or tenant is not there.
-    async fn set_membership(&self, user: &str, membership: &Membership) -> Result<()>;
+    async fn set_membership(&self, user: &str, membership: &Membership, seen: Option<u64>) -> Result<()>;
     /// Takes a user's role in a tenant and ends his tokens there; `Ok(false)` if he had none.
-    async fn end_membership(&self, user: &str, tenant: &str) -> Result<bool>;
+    async fn end_membership(&self, user: &str, tenant: &str, seen: Option<u64>) -> Result<bool>;
 
     /// Records a token, after those that expired before its making are removed. `NotFound` if its
     /// user or tenant is not there; `Conflict` if its user has not this role there (any more), or
@@ -110,8 +114,14 @@ pub trait IdentityStore: Send + Sync {
     async fn add_token(&self, token: &TokenRecord) -> Result<()>;
     /// The token of a hash that expires after `now_ms`.
     async fn token(&self, hash: &str, now_ms: i64) -> Result<Option<TokenRecord>>;
-    /// Tokens that expire after `now_ms`, by id, after `page.after`.
-    async fn tokens(&self, of: TokensOf<'_>, now_ms: i64, page: &PageRequest) -> Result<Vec<TokenRecord>>;
+    /// Tokens that expire after `now_ms`, of a user or all, by id, after `page.after`.
+    async fn tokens(
+        &self,
+        of: TokensOf<'_>,
+        user: Option<&str>,
+        now_ms: i64,
+        page: &PageRequest,
+    ) -> Result<Vec<TokenRecord>>;
     /// Removes a token; `Ok(false)` if it was not there, or not of that tenant where one is named.
     async fn remove_token(&self, id: &str, of: TokensOf<'_>) -> Result<bool>;
 }

@@ -120,12 +120,18 @@ pub trait Store:
     async fn topology(&self, id: &TopologyId) -> Result<Option<TopologyRecord>>;
     /// The topology of a name in a zone.
     async fn topology_by_name(&self, name: &str, zone: &str) -> Result<Option<TopologyRecord>>;
-    /// Topologies by id, of one tenant or of all, after `page.after`.
-    async fn topologies(&self, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<TopologyRecord>>;
+    /// Topologies by id, filtered, after `page.after`.
+    async fn topologies(&self, filter: &TopologyFilter, page: &PageRequest) -> Result<Vec<TopologyRecord>>;
     /// Marks a topology as to be deleted, supersedes its open jobs, records the job.
     /// Marking one twice is `Ok(false)` and records nothing; `NotFound` if there is none, `Conflict`
-    /// of a `dependency` while components of other topologies depend on some of it.
-    async fn delete_topology(&self, id: &TopologyId, job: &JobRecord) -> Result<bool>;
+    /// of a `dependency` while components of other topologies depend on some of it. With `seen`, `Conflict`
+    /// of a `topology` unless its components are these, each at this revision.
+    async fn delete_topology(
+        &self,
+        id: &TopologyId,
+        job: &JobRecord,
+        seen: Option<&[(ComponentId, u64)]>,
+    ) -> Result<bool>;
     /// Removes a topology with everything that belongs to it (components, nodes, assignments,
     /// results, heartbeats, tokens; events and jobs stay) and ends its open jobs as succeeded at
     /// `now_ms`, with `documents` as their last pictures. `NotFound` if there is none (any more),

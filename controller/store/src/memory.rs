@@ -19,7 +19,7 @@ use crate::input::{broken, check_generation, clean};
 use crate::{
     ComponentRecord, EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostPhase, HostRecord, JobEnd, JobFilter, JobRecord,
     Neighbour, NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, RequestClaim,
-    Result, Snapshot, Store, StoreError, StoredAssignment, Target, TopologyRecord,
+    Result, Snapshot, Store, StoreError, StoredAssignment, Target, TopologyFilter, TopologyRecord,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -97,6 +97,14 @@ impl MemoryStore {
     }
 }
 
+fn index(node: &Node) -> NodeIndex {
+    NodeIndex {
+        id: node.seen.record.id.clone(),
+        topology: node.seen.record.topology.clone(),
+        incarnation: node.seen.incarnation,
+    }
+}
+
 fn missing(what: &'static str, id: impl ToString) -> StoreError {
     StoreError::NotFound { what, id: id.to_string() }
 }
@@ -157,16 +165,24 @@ impl Store for MemoryStore {
         Ok(self.tables().topologies.values().find(|topology| topology.name == name && topology.zone == zone).cloned())
     }
 
-    async fn topologies(&self, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<TopologyRecord>> {
+    async fn topologies(&self, filter: &TopologyFilter, page: &PageRequest) -> Result<Vec<TopologyRecord>> {
+        let is = |wanted: &Option<String>, value: &str| wanted.as_ref().is_none_or(|wanted| wanted == value);
         let wanted = |topology: &&TopologyRecord| {
             page.after.as_ref().is_none_or(|after| topology.id.0 > *after)
-                && tenant.is_none_or(|tenant| topology.tenant == tenant)
+                && is(&filter.tenant, &topology.tenant)
+                && is(&filter.name, &topology.name)
+                && is(&filter.zone, &topology.zone)
         };
         Ok(self.tables().topologies.values().filter(wanted).take(most(page.limit)).cloned().collect())
     }
 
-    async fn delete_topology(&self, id: &TopologyId, job: &JobRecord) -> Result<bool> {
-        self.write(|tables| tables.delete_topology(id, job))
+    async fn delete_topology(
+        &self,
+        id: &TopologyId,
+        job: &JobRecord,
+        seen: Option<&[(ComponentId, u64)]>,
+    ) -> Result<bool> {
+        self.write(|tables| tables.delete_topology(id, job, seen))
     }
 
     async fn forget_topology(&self, id: &TopologyId, now_ms: i64, documents: &[(JobId, Value)]) -> Result<()> {
@@ -254,11 +270,6 @@ impl Store for MemoryStore {
     }
 
     async fn node_index(&self) -> Result<Vec<NodeIndex>> {
-        let index = |node: &Node| NodeIndex {
-            id: node.seen.record.id.clone(),
-            topology: node.seen.record.topology.clone(),
-            incarnation: node.seen.incarnation,
-        };
         Ok(self.tables().nodes.values().map(index).collect())
     }
 
@@ -339,6 +350,9 @@ impl Store for MemoryStore {
             page.after.as_ref().is_none_or(|before| job.id.0 < *before)
                 && filter.tenant.as_ref().is_none_or(|tenant| job.tenant == *tenant)
                 && filter.topology.as_ref().is_none_or(|topology| job.topology == *topology)
+                && filter.component.as_ref().is_none_or(|component| job.component.as_ref() == Some(component))
+                && filter.kind.is_none_or(|kind| job.kind == kind)
+                && filter.ended.is_none_or(|standing| job.ended.as_ref().is_some_and(|end| end.standing == standing))
                 && !(filter.open_only && job.ended.is_some())
         };
         Ok(self.tables().jobs.values().rev().filter(wanted).take(most(page.limit)).cloned().collect())

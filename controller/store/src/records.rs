@@ -442,6 +442,25 @@ pub struct JobEnd {
     pub document: Option<serde_json::Value>,
 }
 
+/// Which topologies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopologyFilter {
+    /// Of this tenant.
+    pub tenant: Option<String>,
+    /// Of this name.
+    pub name: Option<String>,
+    /// In this zone.
+    pub zone: Option<String>,
+}
+
+impl TopologyFilter {
+    /// Of a tenant, or all.
+    #[must_use]
+    pub fn of(tenant: Option<&str>) -> Self {
+        Self { tenant: tenant.map(str::to_owned), ..Self::default() }
+    }
+}
+
 /// Which jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct JobFilter {
@@ -449,6 +468,12 @@ pub struct JobFilter {
     pub tenant: Option<String>,
     /// Of this topology.
     pub topology: Option<TopologyId>,
+    /// On this component.
+    pub component: Option<ComponentId>,
+    /// Of this kind.
+    pub kind: Option<JobKind>,
+    /// That ended so.
+    pub ended: Option<JobStanding>,
     /// Only those that have not ended.
     pub open_only: bool,
 }

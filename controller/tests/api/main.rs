@@ -16,6 +16,8 @@ mod commands_many;
 mod configurations;
 mod database;
 mod elsewhere;
+mod etags;
+mod filters;
 mod hosts;
 mod identity;
 mod keystone;

@@ -75,7 +75,17 @@ async fn every_refusal_is_a_problem() {
         "topologies?limit=99999999999",
         "topologies?colour=red",
         "jobs?limit=1&limit=2",
-        "nodes?limit=1",
+        "nodes?limit=0",
+        "topologies?status=PERHAPS",
+        "nodes?color=red",
+        "jobs?kind=party",
+        "jobs?state=perhaps",
+        "commands?color=red",
+        "audit?color=red",
+        "audit?status=x",
+        "tokens?color=red",
+        "users?color=red",
+        "tenants?color=red",
         "topologies/%ff",
     ] {
         get(&format!("/straas/v1.0/{path}")).await.problem(400);

@@ -179,9 +179,10 @@ async fn a_change_is_paused_resumed_and_cancelled() {
 #[tokio::test]
 async fn what_is_made_or_deleted_as_a_whole_is_not_steered() {
     let town = Town::new(1).await;
+    // its deletion waits for a host that is being made
+    town.rig.hosts.held.send_replace(true);
     let id = town.rig.create("fresh", 1).await;
     let job = text(&town.rig.get(&format!("{TOPOLOGIES}/{id}")).await["job"]);
-    town.rig.hosts.held.send_replace(true);
     for verb in ["pause", "resume", "cancel"] {
         town.call(Method::POST, &format!("{API}/jobs/{job}/{verb}"), &Value::Null).await.problem(409);
     }

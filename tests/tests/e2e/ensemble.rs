@@ -69,7 +69,9 @@ async fn deleted(cluster: &mut Cluster, topology: &TopologyView) -> Result<()> {
     let store = SqlStore::connect(&format!("sqlite:{}", cluster.data().join("straas.db").display())).await?;
     ensure!(store.node_index().await?.is_empty(), "rows of nodes are left");
     ensure!(store.assignments().await?.is_empty(), "rows of assignments are left");
-    let topologies = store.topologies(None, &PageRequest { after: None, limit: PAGE_MAX }).await?;
+    let topologies = store
+        .topologies(&straas_store::TopologyFilter::default(), &PageRequest { after: None, limit: PAGE_MAX })
+        .await?;
     ensure!(topologies.is_empty(), "rows of topologies are left");
     Ok(())
 }

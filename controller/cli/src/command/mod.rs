@@ -33,7 +33,7 @@ pub enum Verb {
         #[arg(long = "state")]
         standing: Option<String>,
         /// At most so many.
-        #[arg(short = 'n', long, default_value_t = 50)]
+        #[arg(short = 'n', long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
         limit: u32,
     },
     /// Show a command with its output, or a batch of commands.

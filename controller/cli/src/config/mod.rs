@@ -90,7 +90,7 @@ pub enum Verb {
         #[arg(default_value = "")]
         path: String,
         /// At most so many.
-        #[arg(short = 'n', long, default_value_t = 20)]
+        #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
         limit: u32,
     },
     /// Names for commits of a branch.

@@ -40,11 +40,18 @@ const OUTPUT_LATE_MAX_MS: i64 = 5_000;
 pub struct CommandsQuery {
     #[serde(flatten)]
     listed: Listed,
+    /// Only on this node (id).
     node: Option<NodeId>,
+    /// Only on this component (id).
     component: Option<ComponentId>,
+    /// Only of this topology (id).
     topology: Option<TopologyId>,
+    /// Only of this batch (id).
     batch: Option<String>,
+    /// Only those that stand so.
     state: Option<CommandStanding>,
+    /// Only this one, `group/name`.
+    command: Option<String>,
 }
 
 /// `GET /v1.0/commands`
@@ -61,6 +68,7 @@ pub async fn list(
         node: query.node,
         batch: query.batch,
         standing: query.state,
+        command: query.command,
     };
     let mut records = app.store.commands(&filter, &page).await?;
     let next = cut(&mut records, &page, CommandRecord::marker);

@@ -1,14 +1,14 @@
 //! `/configurations/tree/{ref}/{path}`: list a folder, read a file, write a file.
 
-use super::{allowed, author, etag, git, if_match, writable};
+use super::{allowed, author, commit_of, etag, git, writable};
 use crate::app::App;
 use crate::http::audit;
 use crate::http::auth::Caller;
 use crate::http::body;
+use crate::http::etag::IfMatch;
 use crate::http::extract::{Body, Path};
 use crate::http::problem::ApiError;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use std::sync::Arc;
@@ -59,14 +59,14 @@ pub async fn write(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path((branch, path)): Path<(String, String)>,
-    headers: HeaderMap,
+    if_match: IfMatch,
     Body(bytes): Body,
 ) -> Result<Response, ApiError> {
     if branch.contains('&') || branch.len() == 40 && !branch.contains('@') {
         return Err(ApiError::invalid("", "a file is written to a branch, not to a tag or a commit"));
     }
     writable(&app, &caller, &branch).await?;
-    let expect = if_match(&headers)?;
+    let expect = commit_of(&if_match)?;
     let request: ConfigWrite = body::typed(&bytes)?;
     let (configs, by) = (app.configs.clone(), author(&caller));
     let (name, file, wanted) = (branch.clone(), path.clone(), expect.clone());
@@ -88,7 +88,7 @@ pub async fn write(
             let text = format!(
                 "{branch} is at {before}, not at the commit of If-Match: read the file again, apply the change to it, and try again"
             );
-            return Ok((etag(before.as_str()), ApiError::precondition_failed(&text)).into_response());
+            return Err(ApiError::precondition_failed(&text, before.as_str()));
         }
     };
     let changed = commit != before;

@@ -17,9 +17,10 @@ pub use files::{read, read_top, write};
 pub use tags::{create as create_tag, delete as delete_tag, list as list_tags};
 
 use super::auth::Caller;
+use super::etag::IfMatch;
 use super::problem::ApiError;
 use crate::app::{App, blocking};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderValue, header};
 use straas_repos::{CommitId, Error, Result};
 use straas_store::TopologyRecord;
 
@@ -82,14 +83,9 @@ fn etag(commit: &str) -> [(header::HeaderName, HeaderValue); 1] {
 }
 
 /// The commit that `If-Match` names; `None` where any will do.
-fn if_match(headers: &HeaderMap) -> std::result::Result<Option<CommitId>, ApiError> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or_default().trim().trim_start_matches("W/").trim_matches('"');
-    if text == "*" {
-        return Ok(None);
-    }
+fn commit_of(if_match: &IfMatch) -> std::result::Result<Option<CommitId>, ApiError> {
     let unreadable = |_| ApiError::unreadable("If-Match is not the ETag of an earlier answer: a commit in quotes");
-    CommitId::parse(text).map(Some).map_err(unreadable)
+    if_match.only()?.map(|text| CommitId::parse(text).map_err(unreadable)).transpose()
 }
 
 /// Runs blocking work of a repository.

@@ -2,10 +2,11 @@
 //!
 //! In git a tag is called `{role}&{branch}&{tag}`; users say `{branch}&{tag}`.
 
-use super::{allowed, author, git, writable};
+use super::{allowed, author, commit_of, git, writable};
 use crate::app::App;
 use crate::http::auth::Caller;
 use crate::http::body;
+use crate::http::etag::IfMatch;
 use crate::http::extract::{Body, Path, Query};
 use crate::http::lists::ListQuery;
 use crate::http::problem::ApiError;
@@ -59,9 +60,15 @@ pub async fn delete(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path((branch, tag)): Path<(String, String)>,
+    if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     writable(&app, &caller, &branch).await?;
-    let configs = app.configs.clone();
-    git(move || configs.delete_tag(&branch, &tag)).await?;
+    let (configs, expect) = (app.configs.clone(), commit_of(&if_match)?);
+    let (of, name) = (branch.clone(), tag.clone());
+    if let Some(now) = git(move || configs.delete_tag(&of, &name, expect.as_ref())).await? {
+        let text =
+            format!("the tag {tag} of {branch} is of commit {now}, not of the one of If-Match; look at it again");
+        return Err(ApiError::precondition_failed(&text, now.as_str()));
+    }
     Ok(StatusCode::NO_CONTENT)
 }

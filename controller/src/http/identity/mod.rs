@@ -11,8 +11,8 @@ mod people;
 mod tokens;
 
 pub use people::{
-    add_tenant, add_user, end_membership, remove_tenant, remove_user, set_membership, set_password, tenants, user,
-    users,
+    UsersQuery, add_tenant, add_user, end_membership, remove_tenant, remove_user, set_membership, set_password,
+    tenants, user, users,
 };
 pub use tokens::{TokensQuery, create, list, log_in, remove, revoke_own, tenants_of_caller, who};
 

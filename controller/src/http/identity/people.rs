@@ -6,6 +6,7 @@ use crate::clock::now_ms;
 use crate::http::audit;
 use crate::http::auth::{Caller, refused as not_known};
 use crate::http::body;
+use crate::http::etag::{IfMatch, Tag};
 use crate::http::extract::{Body, Path, Query};
 use crate::http::lists::{ListQuery, cut};
 use crate::http::once::{self, Made};
@@ -15,6 +16,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use straas_schemas::Fault;
@@ -88,21 +91,50 @@ fn view(record: UserRecord) -> UserView {
     }
 }
 
+/// The revision of a user that a change is to be made of, if it has to be as it was seen.
+async fn seen(app: &App, if_match: &IfMatch, name: &str) -> Result<Option<u64>, ApiError> {
+    if !if_match.is_asked() {
+        return Ok(None);
+    }
+    let user = app.store.user(name).await?.ok_or_else(|| ApiError::not_found("user", name))?;
+    if_match.check(&format!("user {name}"), &Tag::of_user(&user))?;
+    Ok(Some(user.revision))
+}
+
+/// What became of a change of a user: 412 if somebody else was faster.
+async fn checked<T>(app: &App, if_match: &IfMatch, name: &str, done: Result<T, StoreError>) -> Result<T, ApiError> {
+    if let Err(StoreError::Conflict { what: "user", .. }) = done {
+        seen(app, if_match, name).await?;
+    }
+    done.map_err(refused)
+}
+
+/// Query of the list of users.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UsersQuery {
+    #[serde(flatten)]
+    list: ListQuery,
+    /// Only those who have a role in this tenant.
+    tenant: Option<String>,
+}
+
 /// `GET /v1.0/users`
 pub async fn users(
     State(app): State<Arc<App>>,
-    Query(query): Query<ListQuery>,
+    Query(query): Query<UsersQuery>,
 ) -> Result<Json<Page<UserView>>, ApiError> {
-    let page = query.page();
-    let mut found = app.store.users(&page).await?;
+    let page = query.list.page();
+    let mut found = app.store.users(query.tenant.as_deref(), &page).await?;
     let next = cut(&mut found, &page, |user| user.name.clone());
     Ok(Json(Page { items: found.into_iter().map(view).collect(), next }))
 }
 
 /// `GET /v1.0/users/{name}`
-pub async fn user(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Json<UserView>, ApiError> {
+pub async fn user(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, ApiError> {
     let found = app.store.user(&name).await?;
-    found.map(|user| Json(view(user))).ok_or_else(|| ApiError::not_found("user", &name))
+    let user = found.ok_or_else(|| ApiError::not_found("user", &name))?;
+    Ok(Tag::of_user(&user).shows(&view(user)))
 }
 
 /// `POST /v1.0/users`
@@ -125,6 +157,7 @@ pub async fn add_user(
         name: request.name,
         password,
         created_ms: now_ms(),
+        revision: 1,
         memberships: memberships.map(|(tenant, role)| Membership { tenant, role: role.name().to_owned() }).collect(),
     };
     let made = Made::Thing { path: format!("/straas/v1.0/users/{}", record.name) };
@@ -148,9 +181,12 @@ pub async fn remove_user(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     own(&app)?;
-    if !app.store.remove_user(&name).await? {
+    let seen = seen(&app, &if_match, &name).await?;
+    let removed = app.store.remove_user(&name, seen).await;
+    if !checked(&app, &if_match, &name, removed).await? {
         return Err(ApiError::not_found("user", &name));
     }
     audit::changed(format!("user {name}"), json!({ "name": name }), Value::Null);
@@ -163,6 +199,7 @@ pub async fn set_password(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
+    if_match: IfMatch,
     Body(bytes): Body,
 ) -> Result<StatusCode, ApiError> {
     own(&app)?;
@@ -171,7 +208,9 @@ pub async fn set_password(
         Some(password) => Some(embedded::hash_password(password).await.map_err(not_known)?),
         None => None,
     };
-    if !app.store.set_password(&name, hash.as_deref()).await? {
+    let seen = seen(&app, &if_match, &name).await?;
+    let set = app.store.set_password(&name, hash.as_deref(), seen).await;
+    if !checked(&app, &if_match, &name, set).await? {
         return Err(ApiError::not_found("user", &name));
     }
     audit::changed(format!("password of user {name}"), "***".into(), "***".into());
@@ -184,12 +223,15 @@ pub async fn set_membership(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path((name, tenant)): Path<(String, String)>,
+    if_match: IfMatch,
     Body(bytes): Body,
 ) -> Result<StatusCode, ApiError> {
     own(&app)?;
     let RoleRequest { role } = body::typed(&bytes)?;
     let membership = Membership { tenant, role: role.name().to_owned() };
-    app.store.set_membership(&name, &membership).await.map_err(refused)?;
+    let seen = seen(&app, &if_match, &name).await?;
+    let given = app.store.set_membership(&name, &membership, seen).await;
+    checked(&app, &if_match, &name, given).await?;
     let place = format!("role of user {name} in tenant {}", membership.tenant);
     audit::changed(place, Value::Null, role.name().into());
     tracing::info!(by = caller.name, user = name, tenant = membership.tenant, role = role.name(), "a role is given");
@@ -201,9 +243,12 @@ pub async fn end_membership(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path((name, tenant)): Path<(String, String)>,
+    if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     own(&app)?;
-    if !app.store.end_membership(&name, &tenant).await? {
+    let seen = seen(&app, &if_match, &name).await?;
+    let ended = app.store.end_membership(&name, &tenant, seen).await;
+    if !checked(&app, &if_match, &name, ended).await? {
         return Err(ApiError::absent(&format!("user {name} has no role in tenant {tenant}")));
     }
     audit::changed(format!("role of user {name} in tenant {tenant}"), "any".into(), Value::Null);

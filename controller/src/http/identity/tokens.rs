@@ -85,6 +85,8 @@ pub async fn revoke_own(
 pub struct TokensQuery {
     #[serde(flatten)]
     listed: Listed,
+    /// Only of this user.
+    user: Option<String>,
 }
 
 /// `GET /v1.0/tokens`
@@ -96,7 +98,7 @@ pub async fn list(
     let page = query.listed.page();
     let tenant = query.listed.tenant(&caller)?;
     let of = tenant.as_deref().map_or(TokensOf::Everybody, TokensOf::Tenant);
-    let mut found = app.store.tokens(of, now_ms(), &page).await?;
+    let mut found = app.store.tokens(of, query.user.as_deref(), now_ms(), &page).await?;
     let next = cut(&mut found, &page, |token| token.id.clone());
     Ok(Json(Page { items: found.into_iter().map(embedded::view).collect(), next }))
 }

@@ -30,6 +30,7 @@ pub fn routes() -> Vec<Route> {
         tree(read("/configurations/tree/{ref}/", of::read_top)),
         tree(read("/configurations/tree/{ref}/{*path}", of::read)),
         set("/configurations/tree/{ref}/{*path}", of::write)
+            .matches()
             .says("Writes a file: values of a topology's user.json, or for the platform anything on its branches.")
             .may(Own, All, Never)
             .takes::<ConfigWrite>()
@@ -45,6 +46,7 @@ pub fn routes() -> Vec<Route> {
             .takes::<TagRequest>()
             .answers::<TagView>(201, "The tag."),
         remove("/configurations/tree/{ref}/tags/{tag}", of::delete_tag)
+            .matches()
             .says("Removes a tag.")
             .may(Own, All, Never)
             .answers_with(204, "It is gone.", None),

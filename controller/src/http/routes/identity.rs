@@ -63,7 +63,7 @@ pub fn routes() -> Vec<Route> {
         read("/users", of::users)
             .says("Lists users.")
             .may(Never, All, Never)
-            .query::<ListQuery>()
+            .query::<of::UsersQuery>()
             .answers::<Page<UserView>>(200, "A page."),
         send("/users", of::add_user)
             .says("Adds a user.")
@@ -74,22 +74,25 @@ pub fn routes() -> Vec<Route> {
             .says("Shows a user.")
             .may(Never, All, Never)
             .answers::<UserView>(200, "The user."),
-        remove("/users/{name}", of::remove_user).says("Removes a user.").may(Never, Never, Never).answers_with(
-            204,
-            "He is gone, with his tokens.",
-            None,
-        ),
+        remove("/users/{name}", of::remove_user)
+            .matches()
+            .says("Removes a user.")
+            .may(Never, Never, Never)
+            .answers_with(204, "He is gone, with his tokens.", None),
         set("/users/{name}/password", of::set_password)
+            .matches()
             .says("Sets a user's password and ends all his tokens.")
             .may(Never, Never, Never)
             .takes::<PasswordRequest>()
             .answers_with(204, "It is set.", None),
         set("/users/{name}/tenants/{tenant}", of::set_membership)
+            .matches()
             .says("Gives a user a role in a tenant.")
             .may(Never, Never, Never)
             .takes::<RoleRequest>()
             .answers_with(204, "He has it.", None),
         remove("/users/{name}/tenants/{tenant}", of::end_membership)
+            .matches()
             .says("Takes a user out of a tenant.")
             .may(Never, Never, Never)
             .answers_with(204, "His tokens there have ended.", None),

@@ -62,6 +62,7 @@ fn listed() -> Vec<Route> {
             .may(Own, All, All)
             .answers::<TopologyView>(200, "The topology."),
         remove("/topologies/{id}", topologies::delete)
+            .matches()
             .says("Deletes a topology with all that belongs to it.")
             .may(Own, Own, Never)
             .works(),
@@ -84,37 +85,45 @@ fn listed() -> Vec<Route> {
             .may(Own, All, All)
             .answers::<ComponentView>(200, "The component."),
         send("/components/{id}", flex::up)
+            .matches()
             .says("Adds nodes to a component (flexup).")
             .may(Own, Own, Never)
             .takes::<FlexupRequest>()
             .works(),
         alter("/components/{id}", components::patch)
+            .matches()
             .says("Changes version, size or configuration of a component.")
             .may(Own, Own, Never)
             .takes::<ComponentPatch>()
             .works(),
         remove("/components/{id}", components::remove)
+            .matches()
             .says("Removes a component that nothing depends on.")
             .may(Own, Own, Never)
             .works(),
         send("/components/{id}/services", services::start_all)
+            .matches()
             .says("Starts the services of all nodes of a component.")
             .may(Own, Own, Never)
             .works(),
         remove("/components/{id}/services", services::stop_all)
+            .matches()
             .says("Stops the services of all nodes of a component; they stay stopped.")
             .may(Own, Own, Never)
             .works(),
         set("/components/{id}/services", services::restart_all)
+            .matches()
             .says("Restarts the services of a component, node after node as permits allow.")
             .may(Own, Own, Never)
             .works(),
         set("/components/{id}/tree/{ref}", rollouts::configure)
+            .matches()
             .says("Has a component take up a commit, tag or branch of its configuration; an older one is a rollback.")
             .may(Own, Own, Never)
             .may_take::<RolloutOptions>()
             .works(),
         send("/components/{id}/dependencies", dependencies::dependencies)
+            .matches()
             .says("Tells what a component depends on and what depends on it; with `depends_on`, changes it.")
             .may(Own, Own, Never)
             .may_take::<dependencies::DependenciesRequest>()
@@ -141,10 +150,12 @@ fn listed() -> Vec<Route> {
             .answers::<Page<NodeView>>(200, "A page."),
         read("/nodes/{id}", nodes::show).says("Shows a node.").may(Own, All, All).answers::<NodeView>(200, "The node."),
         set("/nodes/{id}", nodes::replace)
+            .matches()
             .says("Replaces the host of a node; its name and settings stay.")
             .may(Own, Own, Never)
             .works(),
         remove("/nodes/{id}", flex::down)
+            .matches()
             .says("Removes a node (flexdown).")
             .may(Own, Own, Never)
             .query::<flex::Down>()
@@ -154,14 +165,17 @@ fn listed() -> Vec<Route> {
             .may(Own, All, Never)
             .answers::<Why>(200, "The reason."),
         send("/nodes/{id}/services", services::start)
+            .matches()
             .says("Starts the services of a node.")
             .may(Own, Own, Never)
             .works(),
         remove("/nodes/{id}/services", services::stop)
+            .matches()
             .says("Stops the services of a node; they stay stopped over reboots and changes.")
             .may(Own, Own, Never)
             .works(),
         set("/nodes/{id}/services", services::restart)
+            .matches()
             .says("Restarts the services of a node.")
             .may(Own, Own, Never)
             .works(),

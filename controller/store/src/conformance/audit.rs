@@ -45,6 +45,9 @@ pub(super) async fn appended_and_read_newest_first(store: Arc<dyn Store>) {
     for (filter, expect) in [
         (AuditFilter { caller: Some("ann".into()), ..of.clone() }, vec![30, 10]),
         (AuditFilter { topology: Some("aud-t".into()), ..of.clone() }, vec![20]),
+        (AuditFilter { status: Some(202), ..of.clone() }, vec![20]),
+        (AuditFilter { status: Some(404), ..of.clone() }, vec![]),
+        (AuditFilter { method: Some("GET".into()), ..of.clone() }, vec![]),
         (AuditFilter { since_ms: Some(20), until_ms: Some(30), ..of.clone() }, vec![20]),
     ] {
         let found = store.audit(&filter, &page(None, 10)).await.unwrap();

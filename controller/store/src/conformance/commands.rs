@@ -124,6 +124,7 @@ pub(super) async fn listed_newest_first(store: Arc<dyn Store>) {
         ),
         (CommandFilter { standing: Some(CommandStanding::Queued), ..mine.clone() }, 9),
         (CommandFilter { standing: Some(CommandStanding::Failed), ..mine.clone() }, 0),
+        (CommandFilter { command: Some("nobody/runs".to_owned()), ..mine.clone() }, 0),
         (CommandFilter { batch: Some("nobody".to_owned()), ..mine.clone() }, 0),
     ];
     for (filter, count) in filters {

@@ -153,7 +153,7 @@ pub(super) async fn one_creation_per_name(store: Arc<dyn Store>) {
             let mut removal = job(&topology("same-name"), 2, JobKind::Delete);
             removal.id = format!("j-same-removal-{writer}").into();
             removal.topology = id.clone();
-            store.delete_topology(&id, &removal).await.unwrap()
+            store.delete_topology(&id, &removal, None).await.unwrap()
         }
     });
     assert_eq!(answers.await.into_iter().filter(|first| *first).count(), 1);

@@ -1,7 +1,9 @@
 //! Users, tenants and tokens.
 
 use super::fixture::{component, is_conflict, is_duplicate, is_missing, job, topology};
-use crate::{Membership, PageRequest, Store, TOKENS_PER_USER_MAX, TenantRecord, TokenRecord, TokensOf, UserRecord};
+use crate::{
+    Membership, PageRequest, Store, StoreError, TOKENS_PER_USER_MAX, TenantRecord, TokenRecord, TokensOf, UserRecord,
+};
 use std::sync::Arc;
 use straas_schemas::job::JobKind;
 
@@ -18,6 +20,7 @@ fn user(name: &str, memberships: &[Membership]) -> UserRecord {
         name: name.to_owned(),
         password: Some("$argon2id$".into()),
         created_ms: 2,
+        revision: 1,
         memberships: memberships.to_vec(),
     }
 }
@@ -56,22 +59,54 @@ pub(super) async fn tenants_and_users_are_kept(store: Arc<dyn Store>) {
     store.add_user(&user("ida-bob", &[])).await.unwrap();
     let sorted = user("ida-ann", &[role("ida-1", "member"), role("ida-2", "operator")]);
     assert_eq!(store.user("ida-ann").await.unwrap(), Some(sorted.clone()));
-    assert_eq!(store.users(&page("ida-aaa")).await.unwrap(), [sorted, user("ida-bob", &[])]);
+    assert_eq!(store.users(None, &page("ida-aaa")).await.unwrap(), [sorted, user("ida-bob", &[])]);
 
-    store.set_membership("ida-bob", &role("ida-3", "member")).await.unwrap();
-    store.set_membership("ida-bob", &role("ida-3", "operator")).await.unwrap();
-    assert_eq!(store.user("ida-bob").await.unwrap(), Some(user("ida-bob", &[role("ida-3", "operator")])));
-    assert!(is_missing(&store.set_membership("ida-nobody", &role("ida-3", "member")).await));
-    assert!(is_missing(&store.set_membership("ida-bob", &role("ida-nowhere", "member")).await));
-    assert!(store.end_membership("ida-bob", "ida-3").await.unwrap());
-    assert!(!store.end_membership("ida-bob", "ida-3").await.unwrap());
-    assert!(!store.end_membership("ida-nobody", "ida-3").await.unwrap());
+    let names = async |tenant| {
+        let found = store.users(Some(tenant), &page("ida-")).await.unwrap();
+        found.into_iter().map(|user| user.name).collect::<Vec<_>>()
+    };
+    assert_eq!((names("ida-1").await, names("ida-3").await), (vec!["ida-ann".to_owned()], vec![]));
+    store.set_membership("ida-bob", &role("ida-3", "member"), None).await.unwrap();
+    store.set_membership("ida-bob", &role("ida-3", "operator"), None).await.unwrap();
+    let bob = UserRecord { revision: 3, ..user("ida-bob", &[role("ida-3", "operator")]) };
+    assert_eq!(store.user("ida-bob").await.unwrap(), Some(bob));
+    assert!(is_missing(&store.set_membership("ida-nobody", &role("ida-3", "member"), None).await));
+    assert!(is_missing(&store.set_membership("ida-bob", &role("ida-nowhere", "member"), None).await));
+    assert!(store.end_membership("ida-bob", "ida-3", None).await.unwrap());
+    assert!(!store.end_membership("ida-bob", "ida-3", None).await.unwrap());
+    assert!(!store.end_membership("ida-nobody", "ida-3", None).await.unwrap());
 
-    assert!(store.set_password("ida-bob", None).await.unwrap());
-    assert!(!store.set_password("ida-nobody", None).await.unwrap());
+    assert!(store.set_password("ida-bob", None, None).await.unwrap());
+    assert!(!store.set_password("ida-nobody", None, None).await.unwrap());
     assert_eq!(store.user("ida-bob").await.unwrap().unwrap().password, None);
-    assert!(store.remove_user("ida-bob").await.unwrap());
-    assert!(!store.remove_user("ida-bob").await.unwrap());
+    assert!(store.remove_user("ida-bob", None).await.unwrap());
+    assert!(!store.remove_user("ida-bob", None).await.unwrap());
+}
+
+pub(super) async fn users_change_as_they_were_seen(store: Arc<dyn Store>) {
+    store.add_tenant(&tenant("idd-1")).await.unwrap();
+    store.add_user(&user("idd-ann", &[])).await.unwrap();
+    let revision = async || store.user("idd-ann").await.unwrap().unwrap().revision;
+    assert_eq!(revision().await, 1);
+    // of two who saw the same, one wins
+    store.set_membership("idd-ann", &role("idd-1", "member"), Some(1)).await.unwrap();
+    let late = store.set_password("idd-ann", None, Some(1)).await;
+    assert!(matches!(late, Err(StoreError::Conflict { what: "user", .. })), "{late:?}");
+    assert!(is_conflict(&store.set_membership("idd-ann", &role("idd-1", "operator"), Some(1)).await));
+    assert!(is_conflict(&store.end_membership("idd-ann", "idd-1", Some(1)).await));
+    assert!(is_conflict(&store.remove_user("idd-ann", Some(1)).await));
+    let now = store.user("idd-ann").await.unwrap().unwrap();
+    assert_eq!(
+        (now.revision, now.password, now.memberships),
+        (2, Some("$argon2id$".into()), vec![role("idd-1", "member")])
+    );
+    // whatever changes him raises it, and nothing else does
+    store.set_password("idd-ann", None, Some(2)).await.unwrap();
+    assert!(!store.end_membership("idd-ann", "idd-nowhere", Some(3)).await.unwrap());
+    assert_eq!(revision().await, 3);
+    assert!(store.remove_tenant("idd-1").await.unwrap());
+    assert_eq!(revision().await, 4, "he lost a role with the tenant");
+    assert!(store.remove_user("idd-ann", Some(4)).await.unwrap());
 }
 
 pub(super) async fn a_tenant_with_topologies_stays(store: Arc<dyn Store>) {
@@ -116,22 +151,24 @@ pub(super) async fn tokens_end(store: Arc<dyn Store>) {
     let kept = store.token(&first.hash, 150).await.unwrap().unwrap();
     assert_eq!(kept, TokenRecord { label: "for \u{fffd} a test".into(), ..first.clone() });
     assert!(there(&bare, 99).await && !there(&bare, 100).await, "it ends at its time");
-    let listed: Vec<_> = store.tokens(TokensOf::Tenant("idc-1"), 50, &page("idc-")).await.unwrap();
+    let listed: Vec<_> = store.tokens(TokensOf::Tenant("idc-1"), None, 50, &page("idc-")).await.unwrap();
     assert_eq!(listed.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["idc-b", "idc-d"]);
-    let all = store.tokens(TokensOf::Everybody, 150, &page("idc-")).await.unwrap();
+    let of_nobody = store.tokens(TokensOf::Tenant("idc-1"), Some("idc-nobody"), 50, &page("idc-")).await.unwrap();
+    assert_eq!(of_nobody, []);
+    let all = store.tokens(TokensOf::Everybody, None, 150, &page("idc-")).await.unwrap();
     assert_eq!(all.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["idc-b", "idc-c"]);
 
     assert!(!store.remove_token("idc-d", TokensOf::Tenant("idc-2")).await.unwrap(), "of another tenant");
     assert!(store.remove_token("idc-d", TokensOf::Tenant("idc-1")).await.unwrap());
     assert!(!store.remove_token("idc-d", TokensOf::Everybody).await.unwrap());
-    store.set_membership("idc-ann", &role("idc-1", "operator")).await.unwrap();
+    store.set_membership("idc-ann", &role("idc-1", "operator"), None).await.unwrap();
     assert!(
         !there(&first, 20).await && there(&second, 20).await && there(&bare, 20).await,
         "another role, another token"
     );
-    store.end_membership("idc-ann", "idc-2").await.unwrap();
+    store.end_membership("idc-ann", "idc-2", None).await.unwrap();
     assert!(!there(&second, 20).await);
-    store.set_password("idc-ann", Some("$new$")).await.unwrap();
+    store.set_password("idc-ann", Some("$new$"), None).await.unwrap();
     assert!(!there(&bare, 20).await, "a new password ends all");
 }
 

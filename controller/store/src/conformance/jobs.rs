@@ -15,7 +15,8 @@ pub(super) async fn read_and_filtered(store: Arc<dyn Store>) {
             .unwrap();
     }
     let ids = async |tenant: Option<&str>, topology: Option<&str>, open_only, after: Option<&str>, limit| {
-        let filter = JobFilter { tenant: tenant.map(str::to_owned), topology: topology.map(Into::into), open_only };
+        let (tenant, topology) = (tenant.map(str::to_owned), topology.map(Into::into));
+        let filter = JobFilter { tenant, topology, open_only, ..JobFilter::default() };
         let page = PageRequest { after: after.map(str::to_owned), limit };
         store.jobs(&filter, &page).await.unwrap().into_iter().map(|job| job.id.0).collect::<Vec<_>>()
     };
@@ -33,6 +34,20 @@ pub(super) async fn read_and_filtered(store: Arc<dyn Store>) {
     assert!(ids(None, None, false, None, u32::MAX).await.contains(&"j-jobs-other-001".to_owned()));
     assert_eq!(ids(None, None, false, None, 0).await, [""; 0]);
     assert_eq!(other.job_ids(true).await.len(), 1);
+    let mine = JobFilter { topology: Some(world.topology.id.clone()), ..JobFilter::default() };
+    for (filter, expect) in [
+        (JobFilter { kind: Some(JobKind::Create), ..mine.clone() }, vec!["j-jobs-001"]),
+        (JobFilter { kind: Some(JobKind::Delete), ..mine.clone() }, vec![]),
+        (
+            JobFilter { ended: Some(JobStanding::Superseded), kind: Some(JobKind::Change), ..mine.clone() },
+            vec!["j-jobs-005", "j-jobs-004", "j-jobs-003", "j-jobs-002"],
+        ),
+        (JobFilter { ended: Some(JobStanding::Succeeded), ..mine.clone() }, vec![]),
+        (JobFilter { component: Some("nobody".into()), ..mine.clone() }, vec![]),
+    ] {
+        let found = store.jobs(&filter, &PageRequest::default()).await.unwrap();
+        assert_eq!(found.iter().map(|job| job.id.as_str()).collect::<Vec<_>>(), expect, "{filter:?}");
+    }
 }
 
 pub(super) async fn end_once(store: Arc<dyn Store>) {
@@ -49,7 +64,7 @@ pub(super) async fn end_once(store: Arc<dyn Store>) {
     assert_eq!((ended.standing, ended.at_ms, ended.document), (JobStanding::Succeeded, 10, Some(picture)));
     assert!(store.snapshot(&world.topology.id).await.unwrap().unwrap().jobs.is_empty());
     // One that has ended is not superseded, nor ended again by forgetting.
-    store.delete_topology(&world.topology.id, &world.job(2, JobKind::Delete)).await.unwrap();
+    store.delete_topology(&world.topology.id, &world.job(2, JobKind::Delete), None).await.unwrap();
     store.forget_topology(&world.topology.id, 99, &[(id.clone(), serde_json::json!(1))]).await.unwrap();
     let ended = store.job(&id).await.unwrap().unwrap().ended.unwrap();
     assert_eq!((ended.standing, ended.at_ms), (JobStanding::Succeeded, 10));
@@ -60,7 +75,7 @@ pub(super) async fn later_requests_supersede(store: Arc<dyn Store>) {
     let other = World::new(store.clone(), "later-other", 0).await;
     store.change_component(&world.component, 1, Some(&world.job(2, JobKind::Change))).await.unwrap();
     let removal = world.job(3, JobKind::Delete);
-    store.delete_topology(&world.topology.id, &removal).await.unwrap();
+    store.delete_topology(&world.topology.id, &removal, None).await.unwrap();
     assert_eq!(store.snapshot(&world.topology.id).await.unwrap().unwrap().jobs, [removal]);
     for number in [1, 2] {
         let ended = store.job(&world.job(number, JobKind::Create).id).await.unwrap().unwrap().ended.unwrap();

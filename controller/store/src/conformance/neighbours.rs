@@ -75,7 +75,7 @@ pub(super) async fn what_others_need_stays(store: Arc<dyn Store>) {
     let (kafka, creation) = dependent(&upper, "kf", &lower.component);
     store.add_component(&kafka, &creation).await.unwrap();
     let deletion = lower.job(9, JobKind::Delete);
-    assert!(is_conflict(&store.delete_topology(&lower.topology.id, &deletion).await));
+    assert!(is_conflict(&store.delete_topology(&lower.topology.id, &deletion, None).await));
     let mut removed = lower.component.clone();
     removed.spec.removed = true;
     let removal = lower.job(8, JobKind::Remove);
@@ -83,11 +83,11 @@ pub(super) async fn what_others_need_stays(store: Arc<dyn Store>) {
     assert_eq!(lower.job_ids(true).await.len(), 1, "nothing of a refused call happens");
     assert_eq!(store.component(&lower.component.id).await.unwrap(), Some(lower.component.clone()));
     // one that goes needs it until it is gone
-    assert!(store.delete_topology(&upper.topology.id, &upper.job(9, JobKind::Delete)).await.unwrap());
-    assert!(is_conflict(&store.delete_topology(&lower.topology.id, &deletion).await));
+    assert!(store.delete_topology(&upper.topology.id, &upper.job(9, JobKind::Delete), None).await.unwrap());
+    assert!(is_conflict(&store.delete_topology(&lower.topology.id, &deletion, None).await));
     store.forget_topology(&upper.topology.id, 1, &[]).await.unwrap();
     store.change_component(&removed, 1, Some(&removal)).await.unwrap();
-    assert!(store.delete_topology(&lower.topology.id, &deletion).await.unwrap());
+    assert!(store.delete_topology(&lower.topology.id, &deletion, None).await.unwrap());
 }
 
 pub(super) async fn nothing_depends_on_what_goes(store: Arc<dyn Store>) {
@@ -117,7 +117,7 @@ pub(super) async fn nothing_depends_on_what_goes(store: Arc<dyn Store>) {
     store.change_component(&removed, 1, None).await.unwrap();
     refused(&lower.component).await;
     let second = World::new(store.clone(), "going2", 0).await;
-    store.delete_topology(&second.topology.id, &second.job(2, JobKind::Delete)).await.unwrap();
+    store.delete_topology(&second.topology.id, &second.job(2, JobKind::Delete), None).await.unwrap();
     refused(&second.component).await;
 }
 
@@ -151,7 +151,7 @@ pub(super) async fn at_once(store: Arc<dyn Store>) {
         let links: Vec<_> = links.collect();
         let (id, deletion) = (worlds[1].topology.id.clone(), worlds[1].job(9, JobKind::Delete));
         let going = store.clone();
-        let deleted = tokio::spawn(async move { going.delete_topology(&id, &deletion).await });
+        let deleted = tokio::spawn(async move { going.delete_topology(&id, &deletion, None).await });
         let mut linked = Vec::new();
         for link in links {
             let answer = link.await.unwrap();

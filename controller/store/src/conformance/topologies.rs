@@ -3,7 +3,7 @@
 use super::fixture::{
     World, assignment, component, heartbeat, is_conflict, is_duplicate, is_missing, job, stage_report, topology,
 };
-use crate::{EnrolOutcome, NewEvent, PageRequest, Store};
+use crate::{EnrolOutcome, NewEvent, PageRequest, Store, StoreError, TopologyFilter};
 use std::sync::Arc;
 use straas_schemas::Stage;
 use straas_schemas::job::{JobKind, JobStanding};
@@ -37,7 +37,7 @@ pub(super) async fn names_are_unique_in_a_zone(store: Arc<dyn Store>) {
     twin.id = "t-unique-third".into();
     twin.zone = "az1".to_owned();
     second.id = "j-unique-003".into();
-    assert!(store.delete_topology(&world.topology.id, &world.job(4, JobKind::Delete)).await.unwrap());
+    assert!(store.delete_topology(&world.topology.id, &world.job(4, JobKind::Delete), None).await.unwrap());
     assert!(is_duplicate(&store.create_topology(&twin, &[], &second).await));
     store.forget_topology(&world.topology.id, 5, &[]).await.unwrap();
     store.create_topology(&twin, &[], &second).await.unwrap();
@@ -72,7 +72,7 @@ pub(super) async fn paged_by_id_and_tenant(store: Arc<dyn Store>) {
     }
     let ids = async |tenant: Option<&str>, after: Option<&str>, limit| {
         let page = PageRequest { after: after.map(str::to_owned), limit };
-        let found = store.topologies(tenant, &page).await.unwrap();
+        let found = store.topologies(&TopologyFilter::of(tenant), &page).await.unwrap();
         found.into_iter().map(|topology| topology.id.0).collect::<Vec<_>>()
     };
     assert_eq!(ids(Some("paged-a"), None, 2).await, ["t-paged-0", "t-paged-1"]);
@@ -82,16 +82,43 @@ pub(super) async fn paged_by_id_and_tenant(store: Arc<dyn Store>) {
     assert_eq!(ids(None, Some("t-paged-0"), 3).await, ["t-paged-1", "t-paged-2", "t-paged-3"]);
     assert_eq!(ids(None, None, 0).await, [""; 0]);
     assert!(ids(None, None, u32::MAX).await.len() >= 5);
+    for (tenant, name, zone, expect) in [
+        (Some("paged-a"), Some("paged-3"), None, vec!["t-paged-3"]),
+        (None, Some("paged-2"), Some("az1"), vec!["t-paged-2"]),
+        (Some("paged-a"), None, Some("az1"), vec!["t-paged-0", "t-paged-1", "t-paged-3", "t-paged-4"]),
+        (Some("paged-a"), Some("paged-2"), None, vec![]),
+        (Some("paged-a"), None, Some("az2"), vec![]),
+    ] {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let filter = TopologyFilter { tenant: text(tenant), name: text(name), zone: text(zone) };
+        let found = store.topologies(&filter, &PageRequest::default()).await.unwrap();
+        assert_eq!(found.iter().map(|topology| topology.id.as_str()).collect::<Vec<_>>(), expect, "{filter:?}");
+    }
+}
+
+pub(super) async fn deleted_as_it_was_seen(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "tds", 0).await;
+    let (id, component) = (&world.topology.id, world.component.id.clone());
+    let job = world.job(2, JobKind::Delete);
+    let other = ("c-another".into(), 1);
+    for wrong in [vec![], vec![(component.clone(), 2)], vec![(component.clone(), 1), other]] {
+        let refused = store.delete_topology(id, &job, Some(&wrong)).await;
+        assert!(matches!(refused, Err(StoreError::Conflict { what: "topology", .. })), "{wrong:?}: {refused:?}");
+    }
+    assert!(!store.topology(id).await.unwrap().unwrap().deleting);
+    store.change_component(&world.component, 1, None).await.unwrap();
+    assert!(is_conflict(&store.delete_topology(id, &job, Some(&[(component.clone(), 1)])).await));
+    assert!(store.delete_topology(id, &job, Some(&[(component, 2)])).await.unwrap());
 }
 
 pub(super) async fn deleted_once(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "deleted", 1).await;
     let (first, second) = (world.job(2, JobKind::Delete), world.job(3, JobKind::Delete));
-    assert!(is_missing(&store.delete_topology(&"nobody".into(), &first).await));
-    assert!(is_duplicate(&store.delete_topology(&world.topology.id, &world.job(1, JobKind::Delete)).await));
+    assert!(is_missing(&store.delete_topology(&"nobody".into(), &first, None).await));
+    assert!(is_duplicate(&store.delete_topology(&world.topology.id, &world.job(1, JobKind::Delete), None).await));
     assert!(!store.topology(&world.topology.id).await.unwrap().unwrap().deleting, "nothing of a refused call happens");
-    assert!(store.delete_topology(&world.topology.id, &first).await.unwrap());
-    assert!(!store.delete_topology(&world.topology.id, &second).await.unwrap());
+    assert!(store.delete_topology(&world.topology.id, &first, None).await.unwrap());
+    assert!(!store.delete_topology(&world.topology.id, &second, None).await.unwrap());
     assert!(store.topology(&world.topology.id).await.unwrap().unwrap().deleting);
     assert_eq!(store.job(&second.id).await.unwrap(), None);
     assert_eq!(world.job_ids(true).await, std::slice::from_ref(&first.id));
@@ -114,7 +141,7 @@ pub(super) async fn forgotten_with_all_that_is_theirs(store: Arc<dyn Store>) {
         NewEvent { at_ms: 1, topology: world.topology.id.clone(), node: None, kind: "job", text: "x".to_owned() };
     store.add_events(&[event]).await.unwrap();
     let removal = world.job(2, JobKind::Delete);
-    store.delete_topology(&world.topology.id, &removal).await.unwrap();
+    store.delete_topology(&world.topology.id, &removal, None).await.unwrap();
     let picture = serde_json::json!({"steps": [1, 2]});
     let pictures = [(removal.id.clone(), picture.clone()), ("j-bystander-001".into(), picture.clone())];
     store.forget_topology(&world.topology.id, 99, &pictures).await.unwrap();
@@ -165,7 +192,7 @@ pub(super) async fn components_change_by_revision(store: Arc<dyn Store>) {
 pub(super) async fn nothing_changes_while_deleting(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "closing", 0).await;
     let removal = world.job(2, JobKind::Delete);
-    store.delete_topology(&world.topology.id, &removal).await.unwrap();
+    store.delete_topology(&world.topology.id, &removal, None).await.unwrap();
     assert!(is_conflict(&store.change_component(&world.component, 1, Some(&world.job(3, JobKind::Change))).await));
     assert_eq!(world.job_ids(true).await, [removal.id]);
 }
@@ -204,7 +231,7 @@ pub(super) async fn odd_texts_survive(store: Arc<dyn Store>) {
     let mut begun = job(&new, 1, JobKind::Create);
     begun.detail = format!("{odd}\0");
     store.create_topology(&new, std::slice::from_ref(&part), &begun).await.unwrap();
-    assert_eq!(store.topologies(Some(odd), &PageRequest::default()).await.unwrap(), [new.clone()]);
+    assert_eq!(store.topologies(&TopologyFilter::of(Some(odd)), &PageRequest::default()).await.unwrap(), [new.clone()]);
     assert_eq!(store.component(&part.id).await.unwrap().unwrap(), part, "documents keep even U+0000");
     assert_eq!(store.job(&begun.id).await.unwrap().unwrap().detail, format!("{odd}\u{fffd}"), "texts replace it");
     assert_eq!(store.topology(&"a\0b".into()).await.unwrap(), None);

@@ -52,7 +52,7 @@ pub(super) async fn jobs_supersede_those_of_their_component(store: Arc<dyn Store
     store.change_component(&world.component, revisions[0], None).await.unwrap();
     assert_eq!(standing(&store, &removal).await, None);
     let deletion = world.job(99, JobKind::Delete);
-    store.delete_topology(&world.topology.id, &deletion).await.unwrap();
+    store.delete_topology(&world.topology.id, &deletion, None).await.unwrap();
     assert_eq!(world.job_ids(true).await, [deletion.id]);
 }
 
@@ -138,7 +138,7 @@ pub(super) async fn components_come_and_go(store: Arc<dyn Store>) {
     assert!(store.node(world.id(0)).await.unwrap().is_none());
     assert_eq!(store.enrol("come-token", "key", 1).await.unwrap(), crate::EnrolOutcome::Unknown);
     assert_eq!(world.job_ids(true).await.len(), 2, "jobs stay, open ones too");
-    store.delete_topology(&world.topology.id, &world.job(9, JobKind::Delete)).await.unwrap();
+    store.delete_topology(&world.topology.id, &world.job(9, JobKind::Delete), None).await.unwrap();
     let late = component(&world.topology, "late", 3);
     assert!(is_conflict(&store.add_component(&late, &job(&world.topology, 10, JobKind::Create)).await));
 }

@@ -10,6 +10,8 @@ fn wanted(record: &AuditRecord, filter: &AuditFilter) -> bool {
     filter.tenant.as_ref().is_none_or(|tenant| *tenant == begin.tenant)
         && filter.caller.as_ref().is_none_or(|caller| *caller == begin.caller)
         && filter.topology.as_ref().is_none_or(|wanted| topology == Some(wanted))
+        && filter.method.as_ref().is_none_or(|method| *method == begin.method)
+        && filter.status.is_none_or(|status| end.as_ref().is_some_and(|end| end.status == status))
         && filter.since_ms.is_none_or(|since| begin.at_ms >= since)
         && filter.until_ms.is_none_or(|until| begin.at_ms < until)
 }

@@ -205,6 +205,7 @@ impl CommandStore for MemoryStore {
                 && filter.node.as_ref().is_none_or(|id| record.node == *id)
                 && filter.batch.as_ref().is_none_or(|id| record.batch.as_ref() == Some(id))
                 && filter.standing.is_none_or(|standing| record.standing == standing)
+                && is(filter.command.as_deref(), &record.command)
         };
         Ok(self.tables().guest.newest_first(wanted).into_iter().take(most(page.limit)).cloned().collect())
     }

@@ -23,6 +23,11 @@ impl People {
         stranger.map_or(Ok(()), |stranger| Err(missing("tenant", &stranger.tenant)))
     }
 
+    fn check_seen(&self, user: &str, seen: Option<u64>) -> Result<()> {
+        let now = self.users.get(user).map(|user| user.revision);
+        if now.zip(seen).is_some_and(|(now, seen)| now != seen) { Err(conflict("user", user)) } else { Ok(()) }
+    }
+
     fn check_scope(&self, token: &TokenRecord) -> Result<()> {
         let user = token.user.as_ref().map(|name| self.users.get(name).ok_or_else(|| missing("user", name)));
         let user = user.transpose()?;
@@ -79,7 +84,10 @@ impl IdentityStore for MemoryStore {
             }
             let people = &mut tables.people;
             people.tokens.retain(|_, token| !in_tenant(token, id));
-            people.users.values_mut().for_each(|user| user.memberships.retain(|m| m.tenant != id));
+            for user in people.users.values_mut().filter(|user| user.memberships.iter().any(|m| m.tenant == id)) {
+                user.revision += 1;
+                user.memberships.retain(|m| m.tenant != id);
+            }
             Ok(people.tenants.remove(id).is_some())
         })
     }
@@ -102,36 +110,44 @@ impl IdentityStore for MemoryStore {
         Ok(self.tables().people.users.get(name).cloned())
     }
 
-    async fn users(&self, page: &PageRequest) -> Result<Vec<UserRecord>> {
-        Ok(paged(&self.tables().people.users, page).take(most(page.limit)).cloned().collect())
+    async fn users(&self, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<UserRecord>> {
+        let tables = self.tables();
+        let wanted =
+            |user: &&UserRecord| tenant.is_none_or(|tenant| user.memberships.iter().any(|m| m.tenant == tenant));
+        Ok(paged(&tables.people.users, page).filter(wanted).take(most(page.limit)).cloned().collect())
     }
 
-    async fn set_password(&self, name: &str, hash: Option<&str>) -> Result<bool> {
+    async fn set_password(&self, name: &str, hash: Option<&str>, seen: Option<u64>) -> Result<bool> {
         self.write(|tables| {
             let people = &mut tables.people;
+            people.check_seen(name, seen)?;
             let Some(user) = people.users.get_mut(name) else { return Ok(false) };
+            user.revision += 1;
             user.password = hash.map(str::to_owned);
             people.tokens.retain(|_, token| !of_user(token, name));
             Ok(true)
         })
     }
 
-    async fn remove_user(&self, name: &str) -> Result<bool> {
+    async fn remove_user(&self, name: &str, seen: Option<u64>) -> Result<bool> {
         self.write(|tables| {
             let people = &mut tables.people;
+            people.check_seen(name, seen)?;
             people.tokens.retain(|_, token| !of_user(token, name));
             Ok(people.users.remove(name).is_some())
         })
     }
 
-    async fn set_membership(&self, user: &str, membership: &Membership) -> Result<()> {
+    async fn set_membership(&self, user: &str, membership: &Membership, seen: Option<u64>) -> Result<()> {
         self.write(|tables| {
             let people = &mut tables.people;
             if !people.users.contains_key(user) {
                 return Err(missing("user", user));
             }
+            people.check_seen(user, seen)?;
             people.has_all(std::slice::from_ref(membership))?;
             if let Some(user) = people.users.get_mut(user) {
+                user.revision += 1;
                 user.memberships.retain(|m| m.tenant != membership.tenant);
                 user.memberships.push(membership.clone());
                 user.memberships.sort_by(|a, b| a.tenant.cmp(&b.tenant));
@@ -145,14 +161,19 @@ impl IdentityStore for MemoryStore {
         })
     }
 
-    async fn end_membership(&self, user: &str, tenant: &str) -> Result<bool> {
+    async fn end_membership(&self, user: &str, tenant: &str, seen: Option<u64>) -> Result<bool> {
         self.write(|tables| {
             let people = &mut tables.people;
+            people.check_seen(user, seen)?;
+            let Some(found) = people.users.get_mut(user) else { return Ok(false) };
+            let before = found.memberships.len();
+            found.memberships.retain(|m| m.tenant != tenant);
+            if found.memberships.len() == before {
+                return Ok(false);
+            }
+            found.revision += 1;
             people.tokens.retain(|_, token| !(of_user(token, user) && in_tenant(token, tenant)));
-            let Some(user) = people.users.get_mut(user) else { return Ok(false) };
-            let before = user.memberships.len();
-            user.memberships.retain(|m| m.tenant != tenant);
-            Ok(user.memberships.len() < before)
+            Ok(true)
         })
     }
 
@@ -185,9 +206,17 @@ impl IdentityStore for MemoryStore {
         Ok(live.find(|token| token.hash == hash).cloned())
     }
 
-    async fn tokens(&self, of: TokensOf<'_>, now_ms: i64, page: &PageRequest) -> Result<Vec<TokenRecord>> {
+    async fn tokens(
+        &self,
+        of: TokensOf<'_>,
+        user: Option<&str>,
+        now_ms: i64,
+        page: &PageRequest,
+    ) -> Result<Vec<TokenRecord>> {
         let tables = self.tables();
-        let wanted = |token: &&TokenRecord| token.expires_ms > now_ms && belongs(token, of);
+        let wanted = |token: &&TokenRecord| {
+            token.expires_ms > now_ms && belongs(token, of) && user.is_none_or(|user| of_user(token, user))
+        };
         Ok(paged(&tables.people.tokens, page).filter(wanted).take(most(page.limit)).cloned().collect())
     }
 

@@ -41,8 +41,18 @@ impl Tables {
         Ok(())
     }
 
-    pub(super) fn delete_topology(&mut self, id: &TopologyId, job: &JobRecord) -> Result<bool> {
+    pub(super) fn delete_topology(
+        &mut self,
+        id: &TopologyId,
+        job: &JobRecord,
+        seen: Option<&[(ComponentId, u64)]>,
+    ) -> Result<bool> {
         let topology = self.topologies.get(id).ok_or_else(|| missing("topology", id))?;
+        let own = self.components.values().filter(|component| component.topology == *id);
+        let now: BTreeSet<_> = own.map(|component| (component.id.clone(), component.revision)).collect();
+        if seen.is_some_and(|seen| seen.iter().cloned().collect::<BTreeSet<_>>() != now) {
+            return Err(conflict("topology", id));
+        }
         if topology.deleting {
             return Ok(false);
         }

@@ -18,6 +18,7 @@ statements! {
         from audit a left join audit_end e on e.seq = a.seq
         where a.seq < $1 and ($3 = '' or a.tenant = $3) and ($4 = '' or a.caller = $4)
             and ($5 = '' or e.topology = $5) and a.at_ms >= $6 and a.at_ms < $7
+            and ($8 = '' or a.method = $8) and ($9 = 0 or e.status = $9)
         order by a.seq desc limit $2";
 }
 
@@ -114,6 +115,8 @@ impl AuditStore for SqlStore {
                 .bind(text(filter.topology.as_ref().map(|topology| topology.as_str())))
                 .bind(filter.since_ms.unwrap_or(i64::MIN))
                 .bind(filter.until_ms.unwrap_or(i64::MAX))
+                .bind(text(filter.method.as_deref()))
+                .bind(i64::from(filter.status.unwrap_or(0)))
                 .fetch_all(pool)
         })?;
         super::rows::all(found).map_err(|fail: Fail| fail.into_error("reading the audit trail"))

@@ -3,7 +3,7 @@
 //! A token is recorded only together with the membership that it rests on: whoever changes a
 //! membership locks the user's row first, and so does whoever makes a token.
 
-use super::rows::key;
+use super::rows::{count, key};
 use super::{Fail, SqlStore};
 use crate::input::clean;
 use crate::{
@@ -25,8 +25,14 @@ statements! {
     TENANT_REMOVE = "delete from tenant where id = $1";
     TENANT_OWNS = "select count(*) from topology where tenant = $1";
     USER_ADD = "insert into account (name, password, created_ms) values ($1, $2, $3)";
-    USER_GET = "select name, password, created_ms from account where name = $1";
-    USERS = "select name, password, created_ms from account where name > $1 order by name limit $2";
+    USER_GET = "select name, password, created_ms, revision from account where name = $1";
+    USERS = "select name, password, created_ms, revision from account where name > $1
+            and (cast($3 as text) is null
+                or exists (select 1 from membership m where m.account = account.name and m.tenant = $3))
+        order by name limit $2";
+    USER_TOUCH = "update account set revision = revision + 1 where name = $1 returning revision";
+    USERS_TOUCH_IN_TENANT = "update account set revision = revision + 1
+        where name in (select account from membership where tenant = $1)";
     USER_PASSWORD = "update account set password = $2 where name = $1";
     USER_REMOVE = "delete from account where name = $1";
     MEMBERSHIPS_OF = "select account, tenant, role from membership where account = $1 order by tenant";
@@ -39,8 +45,10 @@ statements! {
     TOKEN_ADD = "insert into token (id, hash, label, account, tenant, role, made_by, created_ms, expires_ms)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     TOKEN_GET = token_columns!("where hash = $1 and expires_ms > $2");
-    TOKENS = token_columns!("where id > $1 and expires_ms > $3 order by id limit $2");
-    TOKENS_OF_TENANT = token_columns!("where tenant = $4 and id > $1 and expires_ms > $3 order by id limit $2");
+    TOKENS = token_columns!("where id > $1 and expires_ms > $3 and (cast($4 as text) is null or account = $4)
+        order by id limit $2");
+    TOKENS_OF_TENANT = token_columns!("where tenant = $5 and id > $1 and expires_ms > $3
+        and (cast($4 as text) is null or account = $4) order by id limit $2");
     TOKENS_COUNT_OF_TENANT = "select count(*) from token where tenant = $1";
     TOKENS_TRIM_OF_USER = "delete from token where id in (select id from token where account = $1
         order by expires_ms desc, id desc limit 1000000 offset $2)";
@@ -67,6 +75,7 @@ struct UserRow {
     name: String,
     password: Option<String>,
     created_ms: i64,
+    revision: i64,
 }
 
 #[derive(FromRow)]
@@ -104,10 +113,16 @@ impl From<TokenRow> for TokenRecord {
     }
 }
 
-fn user(row: UserRow, memberships: &[MembershipRow]) -> UserRecord {
+fn user(row: UserRow, memberships: &[MembershipRow]) -> Result<UserRecord, Fail> {
     let own = memberships.iter().filter(|m| m.account == row.name);
     let memberships = own.map(|m| Membership { tenant: m.tenant.clone(), role: m.role.clone() }).collect();
-    UserRecord { name: row.name, password: row.password, created_ms: row.created_ms, memberships }
+    Ok(UserRecord {
+        name: row.name,
+        password: row.password,
+        created_ms: row.created_ms,
+        revision: count(row.revision)?,
+        memberships,
+    })
 }
 
 fn missing(what: &'static str, id: &str) -> StoreError {
@@ -119,6 +134,20 @@ macro_rules! locked {
     ($tx:ident, $on:ident, $lock:expr, $what:literal, $id:expr) => {{
         let found: Option<String> = query_scalar($on(&$lock)).bind(key($id)).fetch_optional(&mut *$tx).await?;
         found.ok_or_else(|| missing($what, $id))?
+    }};
+}
+
+/// Locks a user inside a transaction and raises his revision; `false` if there is none, `Conflict` if he is not as
+/// he was seen.
+macro_rules! touched {
+    ($tx:ident, $on:ident, $name:expr, $seen:expr) => {{
+        let now: Option<i64> = query_scalar($on(&USER_TOUCH)).bind(key($name)).fetch_optional(&mut *$tx).await?;
+        let before = now.map(|now| now - 1);
+        let seen: Option<u64> = $seen;
+        if before.zip(seen).is_some_and(|(before, seen)| u64::try_from(before) != Ok(seen)) {
+            return Err(StoreError::Conflict { what: "user", id: $name.to_owned() }.into());
+        }
+        now.is_some()
     }};
 }
 
@@ -150,6 +179,7 @@ impl IdentityStore for SqlStore {
             if owned > 0 {
                 return Err(StoreError::Conflict { what: "tenant", id: id.to_owned() }.into());
             }
+            query(on(&USERS_TOUCH_IN_TENANT)).bind(key(id)).execute(&mut *tx).await?;
             query(on(&TENANT_REMOVE)).bind(key(id)).execute(&mut *tx).await?.rows_affected() > 0
         })
     }
@@ -180,14 +210,15 @@ impl IdentityStore for SqlStore {
             let found: Option<UserRow> = query_as(on(&USER_GET)).bind(key(name)).fetch_optional(&mut *tx).await?;
             let memberships: Vec<MembershipRow> =
                 query_as(on(&MEMBERSHIPS_OF)).bind(key(name)).fetch_all(&mut *tx).await?;
-            found.map(|row| user(row, &memberships))
+            found.map(|row| user(row, &memberships)).transpose()?
         })
     }
 
-    async fn users(&self, page: &PageRequest) -> Result<Vec<UserRecord>> {
+    async fn users(&self, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<UserRecord>> {
         let (after, limit) = bounds(page);
         reading!(self, "listing users", |tx, on| {
-            let found: Vec<UserRow> = query_as(on(&USERS)).bind(&after).bind(limit).fetch_all(&mut *tx).await?;
+            let listed = query_as(on(&USERS)).bind(&after).bind(limit).bind(tenant.map(key));
+            let found: Vec<UserRow> = listed.fetch_all(&mut *tx).await?;
             let ends = found.first().zip(found.last()).map(|(first, last)| (first.name.clone(), last.name.clone()));
             let memberships: Vec<MembershipRow> = match ends {
                 Some((first, last)) => {
@@ -195,26 +226,34 @@ impl IdentityStore for SqlStore {
                 }
                 None => Vec::new(),
             };
-            found.into_iter().map(|row| user(row, &memberships)).collect()
+            found.into_iter().map(|row| user(row, &memberships)).collect::<Result<Vec<_>, Fail>>()?
         })
     }
 
-    async fn set_password(&self, name: &str, hash: Option<&str>) -> Result<bool> {
+    async fn set_password(&self, name: &str, hash: Option<&str>, seen: Option<u64>) -> Result<bool> {
         writing!(self, "setting a password", |tx, on| {
+            if !touched!(tx, on, name, seen) {
+                return Ok(false);
+            }
             query(on(&TOKENS_END_OF_USER)).bind(key(name)).execute(&mut *tx).await?;
             query(on(&USER_PASSWORD)).bind(key(name)).bind(hash).execute(&mut *tx).await?.rows_affected() > 0
         })
     }
 
-    async fn remove_user(&self, name: &str) -> Result<bool> {
+    async fn remove_user(&self, name: &str, seen: Option<u64>) -> Result<bool> {
         writing!(self, "removing a user", |tx, on| {
+            if !touched!(tx, on, name, seen) {
+                return Ok(false);
+            }
             query(on(&USER_REMOVE)).bind(key(name)).execute(&mut *tx).await?.rows_affected() > 0
         })
     }
 
-    async fn set_membership(&self, user: &str, membership: &Membership) -> Result<()> {
+    async fn set_membership(&self, user: &str, membership: &Membership, seen: Option<u64>) -> Result<()> {
         writing!(self, "giving a role", |tx, on| {
-            locked!(tx, on, USER_LOCK, "user", user);
+            if !touched!(tx, on, user, seen) {
+                return Err(missing("user", user).into());
+            }
             query(on(&MEMBERSHIP_SET))
                 .bind(key(user))
                 .bind(key(&membership.tenant))
@@ -231,11 +270,18 @@ impl IdentityStore for SqlStore {
         })
     }
 
-    async fn end_membership(&self, user: &str, tenant: &str) -> Result<bool> {
+    async fn end_membership(&self, user: &str, tenant: &str, seen: Option<u64>) -> Result<bool> {
         writing!(self, "taking a role", |tx, on| {
-            let _: Option<String> = query_scalar(on(&USER_LOCK)).bind(key(user)).fetch_optional(&mut *tx).await?;
+            if !touched!(tx, on, user, seen) {
+                return Ok(false);
+            }
             query(on(&TOKENS_END_IN_TENANT)).bind(key(user)).bind(key(tenant)).execute(&mut *tx).await?;
-            query(on(&MEMBERSHIP_END)).bind(key(user)).bind(key(tenant)).execute(&mut *tx).await?.rows_affected() > 0
+            let ended = query(on(&MEMBERSHIP_END)).bind(key(user)).bind(key(tenant)).execute(&mut *tx).await?;
+            if ended.rows_affected() == 0 {
+                // nothing was changed: his revision stays too
+                return Ok(false);
+            }
+            true
         })
     }
 
@@ -291,17 +337,23 @@ impl IdentityStore for SqlStore {
         Ok(found.map(Into::into))
     }
 
-    async fn tokens(&self, of: TokensOf<'_>, now_ms: i64, page: &PageRequest) -> Result<Vec<TokenRecord>> {
+    async fn tokens(
+        &self,
+        of: TokensOf<'_>,
+        user: Option<&str>,
+        now_ms: i64,
+        page: &PageRequest,
+    ) -> Result<Vec<TokenRecord>> {
         let (after, limit) = bounds(page);
+        let (statement, tenant) = match of {
+            TokensOf::Everybody => (&TOKENS, None),
+            TokensOf::Tenant(tenant) => (&TOKENS_OF_TENANT, Some(tenant)),
+        };
         let found: Vec<TokenRow> = asking!(self, "listing tokens", |pool, on| async {
-            match of {
-                TokensOf::Everybody => {
-                    query_as(on(&TOKENS)).bind(&after).bind(limit).bind(now_ms).fetch_all(pool).await
-                }
-                TokensOf::Tenant(tenant) => {
-                    let listed = query_as(on(&TOKENS_OF_TENANT)).bind(&after).bind(limit).bind(now_ms);
-                    listed.bind(key(tenant)).fetch_all(pool).await
-                }
+            let listed = query_as(on(statement)).bind(&after).bind(limit).bind(now_ms).bind(user.map(key));
+            match tenant {
+                None => listed.fetch_all(pool).await,
+                Some(tenant) => listed.bind(key(tenant)).fetch_all(pool).await,
             }
         })?;
         Ok(found.into_iter().map(Into::into).collect())

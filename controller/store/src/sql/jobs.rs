@@ -19,19 +19,34 @@ macro_rules! job_columns {
     };
 }
 
+/// A page of jobs, newest first: the first filter finds them by an index, the others sift.
+macro_rules! sifted {
+    ($first:literal) => {
+        concat!(
+            "select id, kind, component, topology, topology_name, tenant, detail, created_ms, undo, standing, ended_ms,
+                document
+            from job where ",
+            $first,
+            " id < $1
+                and (cast($3 as text) is null or tenant = $3) and (cast($4 as text) is null or topology = $4)
+                and (cast($5 as text) is null or component = $5) and (cast($6 as text) is null or kind = $6)
+                and (cast($7 as text) is null or standing = $7)
+            order by id desc limit $2"
+        )
+    };
+}
+
 statements! {
     ADD = "insert into job (id, kind, component, topology, topology_name, tenant, detail, created_ms, undo, standing,
             ended_ms, document)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     GET = job_columns!("where id = $1");
-    LIST = job_columns!("where id < $1 order by id desc limit $2");
-    LIST_OPEN = job_columns!("where ended_ms is null and id < $1 order by id desc limit $2");
-    LIST_OF_TENANT = job_columns!("where tenant = $3 and id < $1 order by id desc limit $2");
-    LIST_OF_TENANT_OPEN = job_columns!("where tenant = $3 and ended_ms is null and id < $1 order by id desc limit $2");
-    LIST_OF_TOPOLOGY = job_columns!("where topology = $3 and id < $1 order by id desc limit $2");
-    LIST_OF_TOPOLOGY_OPEN = job_columns!("where topology = $3 and ended_ms is null and id < $1 order by id desc limit $2");
-    LIST_OF_BOTH = job_columns!("where topology = $3 and tenant = $4 and id < $1 order by id desc limit $2");
-    LIST_OF_BOTH_OPEN = job_columns!("where topology = $3 and tenant = $4 and ended_ms is null and id < $1 order by id desc limit $2");
+    LIST = sifted!("");
+    LIST_OPEN = sifted!("ended_ms is null and");
+    LIST_OF_TENANT = sifted!("tenant = $3 and");
+    LIST_OF_TENANT_OPEN = sifted!("tenant = $3 and ended_ms is null and");
+    LIST_OF_TOPOLOGY = sifted!("topology = $4 and");
+    LIST_OF_TOPOLOGY_OPEN = sifted!("topology = $4 and ended_ms is null and");
     OPEN_OF_TOPOLOGY = job_columns!("where topology = $1 and ended_ms is null order by id");
     SUPERSEDE = "update job set standing = 'superseded', ended_ms = $3, document = null
         where topology = $1 and kind = $2 and ended_ms is null";
@@ -106,27 +121,28 @@ pub(super) async fn get(store: &SqlStore, id: &JobId) -> Result<Option<JobRecord
     })
 }
 
-/// See [`crate::Store::jobs`]. One statement per set of filters: each has an index of its own.
+/// See [`crate::Store::jobs`].
 pub(super) async fn list(store: &SqlStore, filter: &JobFilter, page: &PageRequest) -> Result<Vec<JobRecord>> {
-    let before = key(page.after.as_deref().unwrap_or(ABOVE_ALL));
-    let limit = i64::from(page.limit.min(PAGE_MAX));
     let statement = match (&filter.topology, &filter.tenant, filter.open_only) {
         (None, None, false) => &LIST,
         (None, None, true) => &LIST_OPEN,
         (None, Some(_), false) => &LIST_OF_TENANT,
         (None, Some(_), true) => &LIST_OF_TENANT_OPEN,
-        (Some(_), None, false) => &LIST_OF_TOPOLOGY,
-        (Some(_), None, true) => &LIST_OF_TOPOLOGY_OPEN,
-        (Some(_), Some(_), false) => &LIST_OF_BOTH,
-        (Some(_), Some(_), true) => &LIST_OF_BOTH_OPEN,
+        (Some(_), _, false) => &LIST_OF_TOPOLOGY,
+        (Some(_), _, true) => &LIST_OF_TOPOLOGY_OPEN,
     };
-    let filters = [filter.topology.as_ref().map(|id| id.as_str()), filter.tenant.as_deref()];
     reading!(store, "listing jobs", |tx, on| {
-        let mut asked = query_as::<_, JobRow>(on(statement)).bind(&*before).bind(limit);
-        for wanted in filters.into_iter().flatten() {
-            asked = asked.bind(key(wanted));
-        }
-        rows::all(asked.fetch_all(&mut *tx).await?)?
+        let found: Vec<JobRow> = query_as(on(statement))
+            .bind(key(page.after.as_deref().unwrap_or(ABOVE_ALL)))
+            .bind(i64::from(page.limit.min(PAGE_MAX)))
+            .bind(filter.tenant.as_deref().map(key))
+            .bind(filter.topology.as_ref().map(|id| key(id.as_str())))
+            .bind(filter.component.as_ref().map(|id| key(id.as_str())))
+            .bind(filter.kind.map(|kind| kind.name()))
+            .bind(filter.ended.map(|standing| standing.name()))
+            .fetch_all(&mut *tx)
+            .await?;
+        rows::all(found)?
     })
 }
 

@@ -3,7 +3,8 @@
 use super::{SqlStore, agents, events, jobs, neighbours, nodes, quarantine, topologies};
 use crate::{
     ComponentRecord, EnrolOutcome, HostRecord, JobFilter, JobRecord, Neighbour, NewEvent, NodeIndex, NodeRecord,
-    NodeSnapshot, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, Target, TopologyRecord,
+    NodeSnapshot, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, Target, TopologyFilter,
+    TopologyRecord,
 };
 use async_trait::async_trait;
 use straas_schemas::heartbeat::Heartbeat;
@@ -38,11 +39,16 @@ impl Store for SqlStore {
     async fn topology_by_name(&self, name: &str, zone: &str) -> Result<Option<TopologyRecord>> {
         topologies::get_by_name(self, name, zone).await
     }
-    async fn topologies(&self, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<TopologyRecord>> {
-        topologies::list(self, tenant, page).await
+    async fn topologies(&self, filter: &TopologyFilter, page: &PageRequest) -> Result<Vec<TopologyRecord>> {
+        topologies::list(self, filter, page).await
     }
-    async fn delete_topology(&self, id: &TopologyId, job: &JobRecord) -> Result<bool> {
-        topologies::delete(self, id, job).await
+    async fn delete_topology(
+        &self,
+        id: &TopologyId,
+        job: &JobRecord,
+        seen: Option<&[(ComponentId, u64)]>,
+    ) -> Result<bool> {
+        topologies::delete(self, id, job, seen).await
     }
     async fn forget_topology(
         &self,

@@ -7,7 +7,8 @@ use super::commands::{CommandRow, OPERATIONS_OF, newest_tries};
 use super::rows::{self, ComponentRow, JobRow, NodeRow, TopologyRow, int, key, to_text};
 use super::{Fail, SqlStore, jobs, neighbours, nodes};
 use crate::{
-    ComponentRecord, JobRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Snapshot, StoreError, TopologyRecord,
+    ComponentRecord, JobRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Snapshot, StoreError, TopologyFilter,
+    TopologyRecord,
 };
 use sqlx::{query, query_as, query_scalar};
 use straas_schemas::job::JobKind;
@@ -29,14 +30,17 @@ statements! {
         values ($1, $2, $3, $4, $5, $6, $7, $8)";
     GET = topology_columns!("where id = $1");
     GET_BY_NAME = topology_columns!("where name = $1 and zone = $2");
-    LIST = topology_columns!("where id > $1 order by id limit $2");
-    LIST_OF_TENANT = topology_columns!("where tenant = $3 and id > $1 order by id limit $2");
+    LIST = topology_columns!("where id > $1 and (cast($3 as text) is null or tenant = $3)
+        and (cast($4 as text) is null or name = $4) and (cast($5 as text) is null or zone = $5) order by id limit $2");
+    LIST_OF_TENANT = topology_columns!("where tenant = $3 and id > $1
+        and (cast($4 as text) is null or name = $4) and (cast($5 as text) is null or zone = $5) order by id limit $2");
     MARK_DELETING = "update topology set deleting = 1 where id = $1";
     REMOVE = "delete from topology where id = $1";
     COMPONENT_ADD = "insert into component (id, topology, name, ordinal, revision, spec) values ($1, $2, $3, $4, $5, $6)";
     COMPONENT_GET = component_columns!("where id = $1");
     COMPONENT_BY_NAME = component_columns!("where topology = $1 and name = $2");
     COMPONENTS_OF = component_columns!("where topology = $1 order by ordinal, id");
+    REVISIONS_OF = "select id, revision from component where topology = $1";
     COMPONENT_CHANGE = "update component set spec = $4, revision = revision + 1
         where id = $1 and topology = $2 and revision = $3";
     COMPONENT_REMOVE = "delete from component where id = $1";
@@ -114,25 +118,43 @@ pub(super) async fn get_by_name(store: &SqlStore, name: &str, zone: &str) -> Res
 }
 
 /// See [`crate::Store::topologies`].
-pub(super) async fn list(store: &SqlStore, tenant: Option<&str>, page: &PageRequest) -> Result<Vec<TopologyRecord>> {
+pub(super) async fn list(store: &SqlStore, filter: &TopologyFilter, page: &PageRequest) -> Result<Vec<TopologyRecord>> {
     let after = key(page.after.as_deref().unwrap_or(""));
-    let limit = i64::from(page.limit.min(PAGE_MAX));
-    let found: Vec<TopologyRow> = asking!(store, "listing topologies", |pool, on| async {
-        match tenant {
-            None => query_as(on(&LIST)).bind(&*after).bind(limit).fetch_all(pool).await,
-            Some(tenant) => {
-                query_as(on(&LIST_OF_TENANT)).bind(&*after).bind(limit).bind(key(tenant)).fetch_all(pool).await
-            }
-        }
-    })?;
+    let statement = if filter.tenant.is_some() { &LIST_OF_TENANT } else { &LIST };
+    let found: Vec<TopologyRow> = asking!(store, "listing topologies", |pool, on| query_as(on(statement))
+        .bind(&*after)
+        .bind(i64::from(page.limit.min(PAGE_MAX)))
+        .bind(filter.tenant.as_deref().map(key))
+        .bind(filter.name.as_deref().map(key))
+        .bind(filter.zone.as_deref().map(key))
+        .fetch_all(pool))?;
     Ok(found.into_iter().map(Into::into).collect())
 }
 
 /// See [`crate::Store::delete_topology`].
-pub(super) async fn delete(store: &SqlStore, id: &TopologyId, job: &JobRecord) -> Result<bool> {
+pub(super) async fn delete(
+    store: &SqlStore,
+    id: &TopologyId,
+    job: &JobRecord,
+    seen: Option<&[(ComponentId, u64)]>,
+) -> Result<bool> {
     writing!(store, "marking a topology as to be deleted", |tx, on| {
         let deleting: Option<i64> = query_scalar(on(&LOCK)).bind(key(id.as_str())).fetch_optional(&mut *tx).await?;
         let first = deleting.ok_or_else(|| no_topology(id))? == 0;
+        if let Some(seen) = seen {
+            // who changes a component locks the topology's row too
+            let mut now: Vec<(String, i64)> =
+                query_as(on(&REVISIONS_OF)).bind(key(id.as_str())).fetch_all(&mut *tx).await?;
+            now.sort_unstable();
+            let mut seen: Vec<_> = seen.iter().map(|(id, revision)| (id.as_str(), *revision)).collect();
+            seen.sort_unstable();
+            let same = |((id, revision), seen): (&(String, i64), &(&str, u64))| {
+                id == seen.0 && u64::try_from(*revision).is_ok_and(|revision| revision == seen.1)
+            };
+            if now.len() != seen.len() || !now.iter().zip(&seen).all(same) {
+                return Err(StoreError::Conflict { what: "topology", id: id.to_string() }.into());
+            }
+        }
         if first {
             let needed: Option<String> =
                 query_scalar(on(&neighbours::NEEDED)).bind(id.as_str()).fetch_optional(&mut *tx).await?;

@@ -22,6 +22,7 @@ macro_rules! sifted {
                 and (cast($4 as text) is null or tenant = $4) and (cast($5 as text) is null or topology = $5)
                 and (cast($6 as text) is null or component = $6) and (cast($7 as text) is null or node = $7)
                 and (cast($8 as text) is null or batch = $8) and (cast($9 as text) is null or standing = $9)
+                and (cast($10 as text) is null or command = $10)
             order by created_ms desc, id desc limit $3"
         )
     };
@@ -80,6 +81,7 @@ pub(super) async fn list(store: &SqlStore, filter: &CommandFilter, page: &PageRe
         filter.node.as_ref().map(|id| id.as_str()),
         filter.batch.as_deref(),
         filter.standing.map(|standing| standing.name()),
+        filter.command.as_deref(),
     ];
     reading!(store, "listing commands", |tx, on| {
         let mut asked = query_as::<_, CommandRow>(on(best(filter))).bind(before_ms).bind(key(before_id)).bind(limit);
