@@ -4,6 +4,7 @@
 //! of its parts). It translates and
 //! decides nothing; what cannot be read becomes a reason that the planner shows.
 
+mod health;
 mod library;
 
 use crate::app::{App, blocking};
@@ -117,7 +118,8 @@ pub async fn planned(app: &App, id: &TopologyId) -> Result<Option<Plan>, Error> 
 /// # Errors
 /// As [`take`].
 pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, Error> {
-    Ok(take(app, id).await?.map(|input| straas_planner::view(&input)))
+    let Some(input) = take(app, id).await? else { return Ok(None) };
+    picture(app, &input).await.map(Some)
 }
 
 /// A topology as people see it, with the records that it was made from.
@@ -140,8 +142,14 @@ pub async fn seen(app: &App, id: &TopologyId) -> Result<Option<Seen>, Error> {
     let Some(snapshot) = moment(app, id).await? else { return Ok(None) };
     let (topology, components) = (snapshot.topology.clone(), snapshot.components.clone());
     let nodes = snapshot.nodes.iter().map(|node| node.record.clone()).collect();
-    let view = straas_planner::view(&imagine(app, snapshot).await?);
+    let view = picture(app, &imagine(app, snapshot).await?).await?;
     Ok(Some(Seen { view, topology, components, nodes }))
+}
+
+async fn picture(app: &App, input: &PlanInput) -> Result<TopologyView, Error> {
+    let mut view = straas_planner::view(input);
+    health::complete(&*app.store, &mut view).await?;
+    Ok(view)
 }
 
 /// The plan of a topology that is only asked for.

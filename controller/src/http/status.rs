@@ -20,10 +20,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use straas_schemas::health::{HealthStatus, HealthView};
-use straas_schemas::view::TopologyView;
+use straas_schemas::health::HealthStatus;
 use straas_schemas::{Fault, NodeId};
-use straas_store::{HealthRecord, Store, StoreError};
+use straas_store::HealthRecord;
 
 /// How nodes are, by their names or ids.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -63,20 +62,4 @@ pub async fn write(
     audit::changed(format!("health of {}", component.name), json!({}), json!(said));
     app.wake.touch(&component.topology);
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Adds to a picture what health checks said last.
-pub async fn complete(store: &dyn Store, view: &mut TopologyView) -> Result<(), StoreError> {
-    let mut newest: BTreeMap<NodeId, HealthRecord> = BTreeMap::new();
-    for record in store.health(&view.id).await? {
-        let kept = newest.entry(record.node.clone()).or_insert_with(|| record.clone());
-        if kept.at_ms < record.at_ms {
-            *kept = record;
-        }
-    }
-    for node in view.components.iter_mut().flat_map(|component| &mut component.nodes) {
-        let found = newest.remove(&node.id);
-        node.health = found.map(|found| HealthView { status: found.status, at_ms: found.at_ms, source: found.source });
-    }
-    Ok(())
 }

@@ -8,7 +8,6 @@ use super::extract::{Path, Query};
 use super::jobs::{new_job, picture};
 use super::lists::{Listed, Sieve};
 use super::problem::ApiError;
-use super::status;
 use crate::app::App;
 use crate::snapshot;
 use axum::extract::{FromRequestParts, State};
@@ -77,9 +76,7 @@ pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<TopologyRecord,
 
 /// The picture of a topology.
 pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, ApiError> {
-    let Some(mut view) = snapshot::view(app, id).await? else { return Ok(None) };
-    status::complete(&*app.store, &mut view).await?;
-    Ok(Some(view))
+    Ok(snapshot::view(app, id).await?)
 }
 
 /// Query of the list of topologies.

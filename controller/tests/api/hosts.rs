@@ -81,7 +81,8 @@ async fn a_host_that_is_gone_is_made_anew_with_a_token_of_its_own() {
     let second = rig.join_token(&agent.node);
     assert_ne!(first, second);
     let again = Agent::enrol(&rig, &second).await.unwrap_or_else(|answer| panic!("{}", answer.text()));
-    assert_eq!((again.node.as_str(), again.incarnation), (agent.node.as_str(), 2));
+    // that its host is gone is an incarnation of its own
+    assert_eq!((again.node.as_str(), again.incarnation), (agent.node.as_str(), 3));
     agent.follow(&rig);
     agent.post("poll", &agent.poll_body(0)).await.problem(401);
 }

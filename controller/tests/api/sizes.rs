@@ -155,7 +155,11 @@ async fn a_replaced_node_keeps_all_but_its_host() {
     };
     assert_eq!(nodes(&after), nodes(&before));
     let agent = town.agents.iter().find(|agent| agent.node == node).expect("an agent");
-    assert_eq!((agent.incarnation, town.rig.hosts.hosts().len()), (3, 3), "the host is one, its enrolment another");
+    assert_eq!(
+        (agent.incarnation, town.rig.hosts.hosts().len()),
+        (4, 3),
+        "that the old host is gone is one, the new one another, its enrolment a third"
+    );
     // once more, and asking twice is asking once
     town.rig.hosts.held.send_replace(true);
     let again = town.begin(Method::PUT, &path, Value::Null).await;
