@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::tasks::hosts::{self, HostWork, Unwanted, Wish};
 use std::sync::Arc;
 use straas_drivers::Flavor;
-use straas_planner::{Host, HostWish, NewNode, Plan, PlanInput};
+use straas_planner::{Host, HostWish, NewNode, Node, Plan, PlanInput};
 use straas_repos::CommitId;
 use straas_schemas::job::Job;
-use straas_schemas::{Assignment, NodeId};
+use straas_schemas::{Assignment, ComponentId, NodeId};
 use straas_store::{NewEvent, NodeRecord, StoreError};
 
 pub mod health;
@@ -28,9 +28,13 @@ mod rollouts;
 pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
     let topology = &input.topology.id;
     // a host that is being made is not seen in the plan yet: its node stays until it is removed again
-    let goes = |node: &NodeId| input.topology.deleting || plan.forget_nodes.contains(node);
-    let nodes = input.nodes.iter().map(|node| &node.id);
-    let busy: Vec<NodeId> = nodes.filter(|node| goes(node) && app.busy.contains(node)).cloned().collect();
+    let removed = |id: &ComponentId| input.components.iter().any(|c| c.removed && c.id == *id);
+    let goes = |node: &Node| {
+        let whole = input.topology.deleting || (node.host == Host::Absent && removed(&node.component));
+        whole || plan.forget_nodes.contains(&node.id)
+    };
+    let busy = input.nodes.iter().filter(|node| goes(node) && app.busy.contains(&node.id));
+    let busy: Vec<NodeId> = busy.map(|node| node.id.clone()).collect();
     let forget_nodes: Vec<NodeId> = plan.forget_nodes.iter().filter(|node| !busy.contains(node)).cloned().collect();
     if plan.forget_topology && busy.is_empty() {
         return forget(app, input, plan).await;

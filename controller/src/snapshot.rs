@@ -244,6 +244,7 @@ fn node(app: &App, node: NodeSnapshot, with_assignment: bool) -> Node {
             HostPhase::Failed => Host::Failed(node.host.error.unwrap_or_default()),
             HostPhase::Up => Host::Up,
         },
+        host_changed_ms: node.host.changed_ms,
         address: node.host.address,
         host_number: node.host.number,
         incarnation: node.incarnation,

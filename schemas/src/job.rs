@@ -243,6 +243,8 @@ pub enum JobStage {
     Files,
     /// Hosts are removed.
     Remove,
+    /// What a removed component had on those it depended on is removed there.
+    Release,
     /// Branch, tags and records are removed.
     Finish,
 }
@@ -266,6 +268,7 @@ impl JobStage {
             Self::Halt => "halt",
             Self::Files => "files",
             Self::Remove => "remove",
+            Self::Release => "release",
             Self::Finish => "finish",
         }
     }

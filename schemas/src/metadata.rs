@@ -153,6 +153,10 @@ pub struct DependencyMeta {
     /// What is to be done on the dependency before the first `pre_config`, once per component.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// What is to be done on the dependency once a component that depended on it is removed and its
+    /// hosts are gone: what is left there of it goes. Given up after some tries, and the job says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remove: Option<Operation>,
 }
 
 /// How a running component may be disturbed.
@@ -191,10 +195,10 @@ pub enum Membership {
 pub struct Operation {
     /// `group/name`.
     pub command: String,
-    /// Its arguments. `{node}`, `{ordinal}`, `{role}`, `{topology}` and `{component}` stand for
-    /// those of the node that joins or leaves, or of the component that depends.
+    /// Its arguments. In texts `{node}`, `{ordinal}`, `{role}`, `{topology}`, `{component}` and
+    /// `{component_id}` stand for those of the node that joins or leaves, or of the component that depends.
     #[serde(default)]
-    pub args: BTreeMap<String, String>,
+    pub args: BTreeMap<String, serde_json::Value>,
 }
 
 /// Seconds between two looks for drift where the metadata names none: a look is a Puppet run.

@@ -65,6 +65,7 @@ fn settled(mut input: PlanInput) -> PlanInput {
                 name: new.name,
                 ordinal: new.ordinal,
                 host: Host::Up,
+                host_changed_ms: 0,
                 address: Some(format!("10.0.{}.{}", at / 250, at % 250 + 1)),
                 host_number: 0,
                 incarnation: 1,

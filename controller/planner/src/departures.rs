@@ -10,7 +10,7 @@
 use crate::gates::Gates;
 use crate::observe::{Known, newcomer};
 use crate::operations::Progress;
-use crate::{Host, Node};
+use crate::{Component, Host, Node};
 use straas_schemas::{ComponentId, NodeId};
 
 /// What keeps a node that nobody wants; `None` if its host may go.
@@ -25,7 +25,7 @@ pub fn kept_by(known: &Known<'_>, gates: &Gates<'_>, node: &Node) -> Option<Stri
         match &need.progress {
             Progress::Done => {}
             Progress::Runs => return Some(format!("{} runs first", need.operation.command)),
-            Progress::Waits(text) | Progress::Failed(text) => {
+            Progress::Waits(text) | Progress::Failed(text) | Progress::GivenUp(text) => {
                 return Some(format!("{} has to succeed first: {text}", need.operation.command));
             }
         }
@@ -45,13 +45,16 @@ pub fn hosts(known: &Known<'_>, gates: &Gates<'_>) -> Vec<NodeId> {
     leave.map(|n| n.id.clone()).chain(replaced).collect()
 }
 
-/// Nodes that nobody wants and that have no host any more.
-pub fn gone(known: &Known<'_>) -> Vec<NodeId> {
-    known.unwanted.iter().filter(|n| n.host == Host::Absent).map(|n| n.id.clone()).collect()
+/// Nodes that nobody wants and that have no host any more. Of what goes as a whole they stay recorded
+/// until all of it is forgotten: the job shows them, and what is left to do follows from them.
+pub fn forgotten(known: &Known<'_>) -> Vec<NodeId> {
+    let whole = |n: &Node| known.input.topology.deleting || known.component(&n.component).is_some_and(|c| c.removed);
+    let gone = known.unwanted.iter().filter(|n| n.host == Host::Absent && !whole(n));
+    gone.map(|n| n.id.clone()).collect()
 }
 
-/// Components that are to go and of which nothing is left.
-pub fn components(known: &Known<'_>) -> Vec<ComponentId> {
-    let removed = known.input.components.iter().filter(|c| c.removed && known.rid_of_leavers(&c.id));
-    removed.map(|c| c.id.clone()).collect()
+/// Components that are to go and of which nothing is left, here or on what they depended on.
+pub fn components(known: &Known<'_>, gates: &Gates<'_>) -> Vec<ComponentId> {
+    let gone = |c: &&Component| c.removed && known.rid_of_leavers(&c.id) && gates.operations.released(&c.id);
+    known.input.components.iter().filter(gone).map(|c| c.id.clone()).collect()
 }

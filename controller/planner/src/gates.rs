@@ -200,7 +200,7 @@ pub fn blocked<'a>(known: &Known<'a>, operations: &Operations<'a>, component: &'
 fn operation(need: &Need<'_>) -> Block {
     let standing = match &need.progress {
         Progress::Done => String::new(),
-        Progress::Waits(text) | Progress::Failed(text) => text.clone(),
+        Progress::Waits(text) | Progress::Failed(text) | Progress::GivenUp(text) => text.clone(),
         Progress::Runs => "it is queued or runs".to_owned(),
     };
     Block::Operation { command: need.operation.command.clone(), standing }

@@ -239,6 +239,8 @@ pub struct Node {
     pub ordinal: u32,
     /// Its host.
     pub host: Host,
+    /// When that was recorded, Unix ms.
+    pub host_changed_ms: i64,
     /// Its host's address once known.
     pub address: Option<String>,
     /// Which replacement its host is, as in [`NodeWish::replacements`]; of no host, that of the last.

@@ -105,18 +105,21 @@ fn component_settled(picture: &Picture<'_>, component: &Component) -> bool {
 /// How a job stands, and what is to be said about it beside what was asked for.
 fn standing(picture: &Picture<'_>, open: &OpenJob, steps: &[Step]) -> (JobStanding, String) {
     let known = picture.known;
+    let operations = &picture.gates.operations;
     let gone = || known.unwanted.iter().all(|node| node.host == Host::Absent);
     let retrying = steps.iter().any(|step| step.progress == Progress::Retrying);
     let going = if retrying { JobStanding::Failing } else { JobStanding::Running };
     let scope = scope(picture, open);
     match open.kind {
         // what is gone for good succeeds in the same plan that forgets it: there is no later one
-        JobKind::Delete if known.input.topology.deleting && gone() => return (JobStanding::Succeeded, String::new()),
+        JobKind::Delete if known.input.topology.deleting && gone() && operations.released_all() => {
+            return (JobStanding::Succeeded, left_behind(picture, &scope));
+        }
         JobKind::Delete => return (going, String::new()),
         _ if known.input.topology.deleting => return (JobStanding::Superseded, String::new()),
         JobKind::Remove => {
-            let gone = scope.iter().all(|c| known.rid_of_leavers(&c.id));
-            return (if gone { JobStanding::Succeeded } else { going }, String::new());
+            let gone = scope.iter().all(|c| known.rid_of_leavers(&c.id) && operations.released(&c.id));
+            return (if gone { JobStanding::Succeeded } else { going }, left_behind(picture, &scope));
         }
         // what it was about was removed
         _ if scope.is_empty() || scope.iter().all(|c| c.removed) => return (JobStanding::Superseded, String::new()),
@@ -143,6 +146,12 @@ fn standing(picture: &Picture<'_>, open: &OpenJob, steps: &[Step]) -> (JobStandi
         }
         _ => (going, String::new()),
     }
+}
+
+/// What a removal leaves on components that stay, in words.
+fn left_behind(picture: &Picture<'_>, scope: &[&Component]) -> String {
+    let left: Vec<&str> = scope.iter().flat_map(|c| picture.gates.operations.left_behind(&c.id)).collect();
+    if left.is_empty() { String::new() } else { format!("left behind: {}", left.join("; ")) }
 }
 
 fn step_id(component: &Component, stage: JobStage) -> String {
@@ -226,6 +235,12 @@ fn removal(picture: &Picture<'_>, only: Option<&ComponentId>) -> Vec<Step> {
         let nodes = picture.known.unwanted.iter().filter(|n| n.component == component.id);
         let nodes = nodes.map(|node| removed(picture, node)).collect();
         out.push(step(component, JobStage::Remove, Vec::new(), nodes));
+        let needs = picture.gates.operations.release.get(&component.id).into_iter().flatten();
+        let needs: Vec<_> =
+            needs.map(|need| operation(&NodeId(String::new()), &need.operation.command, need)).collect();
+        if !needs.is_empty() {
+            out.push(step(component, JobStage::Release, vec![step_id(component, JobStage::Remove)], needs));
+        }
     }
     let gone = out.iter().all(|s| s.progress == Progress::Done);
     let after = out.iter().map(|s| s.id.clone()).collect();

@@ -26,6 +26,7 @@ mod operations;
 mod permits;
 mod picture;
 mod predict;
+mod releases;
 mod roster;
 mod targets;
 mod view;
@@ -137,7 +138,7 @@ pub struct OperationWish {
     /// `group/name`.
     pub command: String,
     /// Its arguments.
-    pub args: BTreeMap<String, String>,
+    pub args: BTreeMap<String, serde_json::Value>,
 }
 
 /// A rollout whose canary failed.
@@ -184,7 +185,7 @@ pub fn plan(input: &PlanInput) -> Plan {
     let picture = picture::Picture::new(&known, gates::Gates::new(&known));
     let picture = if input.jobs.is_empty() { picture } else { picture.explained() };
     let jobs = jobs::jobs(&picture);
-    let gone = departures::gone(&known);
+    let gone = known.unwanted.iter().all(|node| node.host == Host::Absent);
     let gates = &picture.gates;
     let looks = looks::Looks::new(&known, gates);
     let due = [observe::silence_changes(&known), gates.operations.due_ms, looks.due_ms, gates.rosters.due_ms()];
@@ -196,12 +197,14 @@ pub fn plan(input: &PlanInput) -> Plan {
         operations: gates.operations.wishes.clone(),
         reverts: gates.targets.reverts(),
         rolled_out: jobs::rolled_out(&picture, &jobs),
-        forget_components: departures::components(&known),
+        forget_components: departures::components(&known, gates),
         shown: neighbours::shown(&known, gates),
         forget_topology: input.topology.deleting && gone.len() == known.unwanted.len(),
         // of a topology that goes as a whole the nodes stay recorded, so that the job can show them
         forget_nodes: if input.topology.deleting { Vec::new() } else { gone },
         health: health::health(&known),
+        forget_topology: input.topology.deleting && gone && gates.operations.released_all(),
+        forget_nodes: departures::forgotten(&known),
         looks: looks.wished,
         facts: looks::facts(input.components.iter()),
         look_again_ms: due.into_iter().flatten().min(),

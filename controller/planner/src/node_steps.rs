@@ -73,6 +73,7 @@ pub fn on_node(picture: &Picture<'_>, wanted: &Wanted<'_>, stage: JobStage) -> N
         | JobStage::Leave
         | JobStage::Start
         | JobStage::Remove
+        | JobStage::Release
         | JobStage::Finish => out,
     }
 }
@@ -186,6 +187,7 @@ pub fn operation(id: &NodeId, name: &str, need: &Need<'_>) -> NodeStep {
         Operation::Waits(text) => (Progress::Waiting, text.clone()),
         Operation::Runs => (Progress::Running, format!("{} runs", need.operation.command)),
         Operation::Failed(text) => (Progress::Retrying, text.clone()),
+        Operation::GivenUp(text) => (Progress::Done, format!("given up: {text}")),
     };
     NodeStep { progress, detail, attempt: need.attempt, next_retry_ms: need.due_ms, ..blank(id, name) }
 }

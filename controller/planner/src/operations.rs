@@ -3,10 +3,11 @@
 //! - `prepare`: on a component that another one depends on, before that is configured first.
 //! - `join`: once a node works that was added to a component which worked before.
 //! - `leave`: before the host of a node goes that is wanted no more.
+//! - `release`: on a component that another one depended on, once that is removed (`releases.rs`).
 //!
 //! Each has a key that names one life of one place; one success is enough for ever, so the host of
 //! a node may be replaced without another `join`. A try that did not succeed is followed by another
-//! after a while. In a component one `join` or `leave` runs at a time: both move data about.
+//! after a while, a `release` so often only. In a component one `join` or `leave` runs at a time: both move data about.
 //!
 //! Never here: commands that users ask for.
 
@@ -14,6 +15,7 @@ use crate::desired;
 use crate::membership::joined;
 use crate::observe::{Known, Silence, newcomer, stopped, works};
 use crate::{Component, Node, OperationRun, OperationWish};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use straas_schemas::command::CommandStanding;
 use straas_schemas::metadata::Operation;
@@ -35,6 +37,8 @@ pub enum Progress {
     Runs,
     /// It did not succeed and is tried again.
     Failed(String),
+    /// It did not succeed and is not tried again.
+    GivenUp(String),
 }
 
 /// An operation that is needed.
@@ -50,8 +54,8 @@ pub struct Need<'a> {
     /// When the next try is due, Unix ms.
     pub due_ms: Option<i64>,
     /// Where it would run.
-    executor: Option<&'a Node>,
-    args: BTreeMap<String, String>,
+    pub(crate) executor: Option<&'a Node>,
+    pub(crate) args: BTreeMap<String, Value>,
 }
 
 /// Every operation that is needed now or was.
@@ -63,6 +67,8 @@ pub struct Operations<'a> {
     pub join: BTreeMap<&'a NodeId, Need<'a>>,
     /// By node.
     pub leave: BTreeMap<&'a NodeId, Need<'a>>,
+    /// By component that is removed: on what it depended on.
+    pub release: BTreeMap<&'a ComponentId, Vec<Need<'a>>>,
     /// Tries to begin now.
     pub wishes: Vec<OperationWish>,
     /// When the next try is due, Unix ms.
@@ -83,6 +89,9 @@ impl<'a> Operations<'a> {
         for component in known.input.components.iter().filter(|c| !c.removed && !known.input.topology.deleting) {
             this.preparations(known, component, &newest);
             this.movements(known, component, &newest);
+        }
+        for component in known.input.components.iter().filter(|c| c.removed || known.input.topology.deleting) {
+            this.releases(known, component, &newest);
         }
         this
     }
@@ -146,7 +155,7 @@ impl<'a> Operations<'a> {
     }
 
     /// How an operation stands; asks for the next try if it is time. Whether it asked.
-    fn judge(
+    pub(crate) fn judge(
         &mut self,
         known: &Known<'a>,
         need: &mut Need<'a>,
@@ -168,7 +177,7 @@ impl<'a> Operations<'a> {
             let pause = RETRY_MS.saturating_mul(1_i64 << run.attempt.saturating_sub(1).min(16)).min(RETRY_MAX_MS);
             let due = run.ended_ms.unwrap_or(known.input.now_ms).saturating_add(pause);
             if due > known.input.now_ms {
-                self.due_ms = Some(self.due_ms.map_or(due, |other| other.min(due)));
+                self.due(due);
                 need.due_ms = Some(due);
                 need.progress =
                     Progress::Failed(format!("{} {}: {}", need.operation.command, run.standing.name(), run.reason));
@@ -197,6 +206,11 @@ impl<'a> Operations<'a> {
         true
     }
 
+    /// Something is due at a time, Unix ms.
+    pub(crate) fn due(&mut self, at: i64) {
+        self.due_ms = Some(self.due_ms.map_or(at, |other| other.min(at)));
+    }
+
     /// What keeps a component from being configured first.
     pub fn unprepared(&self, component: &ComponentId) -> Option<&Need<'a>> {
         self.prepare.get(component)?.iter().find(|need| need.progress != Progress::Done)
@@ -210,19 +224,19 @@ fn moved<'k>(key: &'k str, component: &ComponentId) -> Option<&'k str> {
 }
 
 /// A working node of a component, the one that it is about only if there is no other.
-fn executor<'a>(known: &Known<'a>, component: &ComponentId, about: Option<&'a Node>) -> Option<&'a Node> {
+pub(crate) fn executor<'a>(known: &Known<'a>, component: &ComponentId, about: Option<&'a Node>) -> Option<&'a Node> {
     let wanted_up = |n: &&Node| known.wanted.get(&n.id).is_some_and(|w| w.wish.lifecycle == Lifecycle::Running);
     let fit = |n: &Node| works(n) && !known.broken(n) && !stopped(n) && known.silence(n) != Silence::Unheard;
     let others = known.recorded_of(component).filter(wanted_up).filter(|n| about.is_none_or(|a| a.id != n.id));
     others.filter(|n| fit(n)).min_by_key(|n| (n.ordinal, &n.name)).or(about.filter(|n| fit(n)))
 }
 
-fn fill(
+pub(crate) fn fill(
     operation: &Operation,
     known: &Known<'_>,
     component: &Component,
     node: Option<&Node>,
-) -> BTreeMap<String, String> {
+) -> BTreeMap<String, Value> {
     let mut words = vec![
         ("{topology}", known.input.topology.name.clone()),
         ("{component}", component.name.clone()),
@@ -233,6 +247,7 @@ fn fill(
         words.push(("{ordinal}", node.ordinal.to_string()));
         words.push(("{role}", node.role.clone()));
     }
-    let one = |text: &String| words.iter().fold(text.clone(), |text, (word, value)| text.replace(word, value));
-    operation.args.iter().map(|(name, text)| (name.clone(), one(text))).collect()
+    let fill = |text: &str| words.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value));
+    let one = |value: &Value| value.as_str().map_or_else(|| value.clone(), |text| fill(text).into());
+    operation.args.iter().map(|(name, value)| (name.clone(), one(value))).collect()
 }

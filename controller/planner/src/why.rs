@@ -207,7 +207,9 @@ fn joining(picture: &Picture<'_>, node: &Node) -> Option<Why> {
     let text = match &need.progress {
         Progress::Done => return None,
         Progress::Runs => format!("it works; {} runs for it", need.operation.command),
-        Progress::Waits(text) | Progress::Failed(text) => format!("it works; {} waits: {text}", need.operation.command),
+        Progress::Waits(text) | Progress::Failed(text) | Progress::GivenUp(text) => {
+            format!("it works; {} waits: {text}", need.operation.command)
+        }
     };
     Some(why(Cause::AwaitingOperation, text, &[("command", need.operation.command.clone())]))
 }

@@ -87,6 +87,9 @@ pub(crate) fn check(meta: &ComponentMeta, catalog: &Catalog) -> Vec<(String, Str
         if let Some(operation) = &dependency.operation {
             check_operation(operation, &format!("/dependencies/{d}/operation"), &mut add);
         }
+        if let Some(operation) = &dependency.remove {
+            check_operation(operation, &format!("/dependencies/{d}/remove"), &mut add);
+        }
         if !catalog.contains_key(&dependency.kind) {
             add(format!("/dependencies/{d}/type"), format!("{:?} has no file in metadata/", dependency.kind));
         } else if dependency.kind == meta.kind && dependency.required {
@@ -136,7 +139,7 @@ fn check_operation(operation: &Operation, pointer: &str, add: &mut impl FnMut(St
         add(format!("{pointer}/command"), format!("{:?} is not group/name of a guest command", operation.command));
     }
     for (name, value) in &operation.args {
-        for found in placeholders(value).filter(|found| !PLACEHOLDERS.contains(found)) {
+        for found in value.as_str().into_iter().flat_map(placeholders).filter(|found| !PLACEHOLDERS.contains(found)) {
             let known = PLACEHOLDERS.join("}, {");
             add(format!("{pointer}/args/{name}"), format!("{{{found}}} stands for nothing; known are {{{known}}}"));
         }

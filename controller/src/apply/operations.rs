@@ -4,7 +4,6 @@
 use crate::app::{App, blocking};
 use crate::clock::now_ms;
 use crate::error::Error;
-use serde_json::{Map, Value};
 use straas_planner::{OperationWish, Plan, PlanInput};
 use straas_repos::CommitId;
 use straas_schemas::ComponentId;
@@ -57,8 +56,6 @@ fn record(
     timeout_s: u32,
 ) -> CommandRecord {
     let now = now_ms();
-    let args: Map<String, Value> =
-        wish.args.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect();
     CommandRecord {
         id: wish.id.clone(),
         batch: None,
@@ -69,7 +66,7 @@ fn record(
         node: wish.node.clone(),
         node_name: node_name.to_owned(),
         command: wish.command.clone(),
-        args,
+        args: wish.args.iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         files: Vec::new(),
         timeout_s,
         // only such may be operations: they are tried again until they succeed

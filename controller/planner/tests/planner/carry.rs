@@ -3,7 +3,7 @@
 //! these leave: plans that are stale, controllers that die in the middle, hosts that are made late.
 
 use crate::world::World;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use straas_planner::{Component, Host, HostWish, Node, OperationRun, Plan, Revert, Reverted, plan};
 use straas_schemas::command::CommandStanding;
 use straas_schemas::heartbeat::ServiceStatus;
@@ -41,6 +41,8 @@ pub struct Moment {
     numbers: BTreeMap<NodeId, u32>,
     rollouts: BTreeMap<ComponentId, (JobId, bool)>,
     deleting: bool,
+    /// Nodes of components that go, without hosts.
+    gone: BTreeSet<NodeId>,
 }
 
 /// Effects until the controller dies.
@@ -64,11 +66,13 @@ impl World {
             let rollout = c.rollout.as_ref()?;
             Some((c.id.clone(), (rollout.job.clone(), rollout.reverted.is_some())))
         };
+        let removed = |n: &Node| self.store.components.iter().any(|c| c.removed && c.id == n.component);
         Moment {
             generations: nodes.iter().map(|n| (n.id.clone(), generation(n))).collect(),
             numbers: nodes.iter().map(|n| (n.id.clone(), n.host_number)).collect(),
             rollouts: self.store.components.iter().filter_map(rollout).collect(),
             deleting: self.store.topology.deleting,
+            gone: nodes.iter().filter(|n| n.host == Host::Absent && removed(n)).map(|n| n.id.clone()).collect(),
         }
     }
 
@@ -88,7 +92,7 @@ impl World {
     /// Carries out a plan as the controller does: compare-and-swap for each node, and for what rests
     /// on other nodes, of the topology as a whole.
     pub fn carry_out(&mut self, plan: &Plan, moment: &Moment, mut life: Life) {
-        let goes = |id: &NodeId| moment.deleting || plan.forget_nodes.contains(id);
+        let goes = |id: &NodeId| moment.deleting || plan.forget_nodes.contains(id) || moment.gone.contains(id);
         let busy: Vec<NodeId> = self.tasks.iter().map(HostTask::node).filter(|id| goes(id)).cloned().collect();
         if plan.forget_topology && busy.is_empty() {
             return self.forget_topology(plan);
@@ -367,6 +371,7 @@ fn recorded(new: &straas_planner::NewNode) -> Node {
         name: new.name.clone(),
         ordinal: new.ordinal,
         host: Host::Absent,
+        host_changed_ms: 0,
         address: None,
         host_number: 0,
         incarnation: 0,

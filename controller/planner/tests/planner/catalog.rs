@@ -46,6 +46,7 @@ fn make(kind: &str) -> ComponentMeta {
         "disruption": { "max_unavailable": 1, "last_fact": { "mode": "leader" } },
         "ports": [], "stages": {}, "validate_wait_s": 300, "validate_every_s": 30
     });
+    let remove = json!({ "command": "zk-cmd/delete-namespace", "args": { "name": "{component}", "recursive": true } });
     match name {
         "zookeeper" => meta["membership"] = json!("stepwise"),
         "kafka" => {
@@ -53,12 +54,15 @@ fn make(kind: &str) -> ComponentMeta {
             meta["roles"][0]["join"] = on_node("kafka-cmd/rebalance");
             meta["roles"][0]["leave"] = on_node("kafka-cmd/drain");
             let operation = json!({ "command": "zk-cmd/create-namespace", "args": { "name": "{component}" } });
-            let on = |kind: &str| json!({ "type": kind, "required": true, "operation": operation });
+            let on = |kind: &str| json!({ "type": kind, "required": true, "operation": operation, "remove": remove });
             meta["dependencies"] = json!([on("zookeeper"), on("zookeeper/enforce")]);
             meta["disruption"]["settled"] = json!({ "under_replicated": 0 });
             meta["disruption"]["install"] = json!(option == "install");
         }
         _ => {
+            // what it has there its own nodes make
+            let on = |kind: &str| json!({ "type": kind, "required": true, "remove": remove });
+            meta["dependencies"] = json!([on("zookeeper"), on("zookeeper/enforce")]);
             meta["peers"] = json!({ "nimbus": ["nimbus"], "supervisor": ["nimbus"] });
             meta["roles"][0]["sections"] = json!(["nimbus"]);
             meta["roles"][1]["sections"] = json!(["supervisor"]);

@@ -6,7 +6,7 @@ use crate::world::World;
 use serde_json::json;
 use straas_planner::{Component, Foreign, Host, Neighbour, OperationRun, Plan, PlanInput, Topology, plan, view};
 use straas_schemas::command::CommandStanding;
-use straas_schemas::job::JobKind;
+use straas_schemas::job::{JobKind, JobStage, JobStanding};
 use straas_schemas::view::{Cause, NodeView};
 use straas_schemas::{Digest, Gate, Stage};
 
@@ -63,7 +63,9 @@ impl Two {
         kf.foreign = vec![Foreign { component: zk.id.clone(), name: "shared/zk".into() }];
         let meta = &mut kf.target.known.as_mut().expect("readable").meta;
         let operation = json!({ "command": "zk-cmd/create-namespace", "args": { "name": "{component}" } });
-        let on = json!({ "type": "zookeeper", "required": true, "operation": operation });
+        let remove =
+            json!({ "command": "zk-cmd/delete-namespace", "args": { "name": "{component}", "recursive": true } });
+        let on = json!({ "type": "zookeeper", "required": true, "operation": operation, "remove": remove });
         meta.dependencies = serde_json::from_value(json!([on])).expect("dependencies");
         meta.disruption.settled = [("under_replicated".to_owned(), json!(0))].into();
         Self { shared: world("S", "shared", zk), logs: world("L", "logs", kf) }
@@ -102,7 +104,10 @@ impl Two {
             }
             for wish in &logs.operations {
                 assert!(wish.node.as_str() == self.shared.id("shared-zk-1").as_str(), "on the first that works");
-                assert_eq!((wish.command.as_str(), wish.args["name"].as_str()), ("zk-cmd/create-namespace", "kf"));
+                assert_eq!(
+                    (wish.command.as_str(), wish.args["name"].as_str()),
+                    ("zk-cmd/create-namespace", Some("kf"))
+                );
                 self.logs.store.operations.push(OperationRun {
                     id: wish.id.clone(),
                     key: wish.key.clone(),
@@ -121,6 +126,24 @@ impl Two {
             }
         }
         panic!("not at rest: {:#?} {:#?}", nodes(&self.shared), nodes(&self.logs));
+    }
+
+    /// Kafka's topology is to go, and its hosts are gone.
+    fn delete_logs(&mut self) {
+        self.logs.store.topology.deleting = true;
+        self.logs.begin_job(JobKind::Delete, None, &"delete-logs".into());
+        self.meet();
+        let planned = plan(&self.logs.store);
+        assert!(planned.no_hosts.len() == 2 && planned.operations.is_empty(), "its hosts go first");
+        for id in planned.no_hosts {
+            self.logs.host_gone(&id);
+        }
+    }
+
+    /// The plan of Kafka's topology.
+    fn planned(&mut self) -> Plan {
+        self.meet();
+        plan(&self.logs.store)
     }
 
     /// What Kafka's nodes show.
@@ -289,4 +312,58 @@ fn of_what_nothing_is_known_nothing_follows() {
     assert!(planned.assignments.is_empty(), "{:?}", planned.assignments);
     let text = nodes(&two.logs).remove(0).why.text;
     assert!(text.contains("keeps what it has") && text.contains("shared/zk"), "{text}");
+}
+
+#[test]
+fn what_a_deleted_topology_had_elsewhere_goes_once_its_hosts_are_gone() {
+    let mut two = Two::new();
+    two.settle();
+    two.delete_logs();
+    let planned = two.planned();
+    assert!(!planned.forget_topology && !planned.jobs.iter().any(|j| j.standing.is_final()), "{:?}", planned.jobs);
+    let [wish] = planned.operations.as_slice() else { panic!("{:?}", planned.operations) };
+    assert_eq!((wish.key.as_str(), wish.attempt, &wish.node), ("release c-kf/c-zk", 1, &two.shared.id("shared-zk-1")));
+    assert_eq!((&wish.args["name"], &wish.args["recursive"]), (&json!("kf"), &json!(true)));
+    let run = OperationRun {
+        id: wish.id.clone(),
+        key: wish.key.clone(),
+        attempt: 1,
+        node: wish.node.clone(),
+        standing: CommandStanding::Running,
+        reason: String::new(),
+        ended_ms: None,
+    };
+    two.logs.store.operations.push(run);
+    let planned = two.planned();
+    assert!(!planned.forget_topology && planned.operations.is_empty(), "it is asked for once");
+    let run = two.logs.store.operations.last_mut().expect("the run");
+    (run.standing, run.ended_ms) = (CommandStanding::Succeeded, Some(1));
+    let planned = two.planned();
+    let job = planned.jobs.last().expect("a job");
+    assert!(
+        planned.forget_topology && job.standing == JobStanding::Succeeded && !job.detail.contains("left"),
+        "{job:?}"
+    );
+}
+
+#[test]
+fn what_cannot_be_released_keeps_no_topology_for_ever() {
+    let mut two = Two::new();
+    two.settle();
+    two.delete_logs();
+    for node in &mut two.shared.store.nodes {
+        node.converged_generation = 0;
+    }
+    let planned = two.planned();
+    assert!(!planned.forget_topology && planned.operations.is_empty(), "nobody there works");
+    let due = planned.look_again_ms.expect("time alone changes it");
+    let job = planned.jobs.last().expect("a job");
+    let step = job.steps.iter().find(|s| s.stage == JobStage::Release).expect("a step");
+    assert_eq!(step.nodes[0].detail, "no node works that could do it");
+    two.logs.store.now_ms = due.max(two.logs.store.now_ms + 300_000);
+    let planned = two.planned();
+    let job = planned.jobs.last().expect("a job");
+    assert!(planned.forget_topology && job.standing == JobStanding::Succeeded, "{job:?}");
+    let left = "left behind: zk-cmd/delete-namespace on component shared/zk: no node worked that could do it";
+    assert!(job.detail.contains(left), "{}", job.detail);
 }

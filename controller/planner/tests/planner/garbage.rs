@@ -146,6 +146,7 @@ fn node() -> impl Strategy<Value = (Place, Node)> {
                 name: place.1.clone(),
                 ordinal: place.3,
                 host,
+                host_changed_ms: 0,
                 address,
                 host_number: 0,
                 incarnation,

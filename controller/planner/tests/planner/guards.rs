@@ -43,6 +43,9 @@
 //! | who is asked for then is taken for one of the first | `the_second_of_two_…` |
 //! | who was to join and leaves is not known to move | `one_that_leaves_while_its_join_…` |
 //! | a permit that disturbed its node already is rationed once more | `histories` 161, 241 |
+//! | of two that go on with their permits the first counts for nothing | `histories` 741 |
+//! | what a component has elsewhere stays; goes before its hosts | `what_a_removed_component_…`, `foreign` |
+//! | a removal waits for its dependency for ever | `foreign::what_cannot_be_released_…` |
 //! | who holds a permit is not let through with a change | `histories` 417, 511 |
 //! | of two trials that fail the second one hides the first | `histories` 635 |
 //! | a leaver keeps a permit that it is through with | `histories` 606 |
@@ -94,6 +97,18 @@ fn the_second_of_two_waits_for_the_first_also_while_they_are_created() {
     let alone = "cluster zk zookeeper 1\ncreate\nround 1\nslow zk-1\nround 1\nflexup zk 1\nround 2\nheal\nround 1";
     check(&format!("{alone}\nslow zk-1"), "go", &["t-zk-1 gets"], &["t-zk-2: config"]);
     check(alone, "go", &["t-zk-2: config", "job-2 Succeeded"], &[]);
+}
+
+#[test]
+fn what_a_removed_component_has_elsewhere_goes_after_its_hosts() {
+    let done = ["release c-kf/c-zk, try 1", "release c-kf/c-zk is done", "- component c-kf", "job-2 Succeeded"];
+    check(KAFKA, "remove kf\ngo", &done, &["try 2"]);
+    check(KAFKA, "homeless kf-1\nremove kf\nround 1", &["- host t-kf-1"], &["is to do: release"]);
+    let undone = format!("{KAFKA}\nundone release c-kf/c-zk");
+    check(&undone, "remove kf\ngo", &["is to do: release"], &["- component", "job-2 Succeeded"]);
+    // nothing was ever configured
+    let bare = "cluster zk zookeeper 1\ncluster kf kafka 1 after zk\ncreate\nround 1\nslow zk-1";
+    check(bare, "remove kf\ngo", &["- component c-kf"], &["release"]);
 }
 
 #[test]

@@ -103,8 +103,10 @@ impl World {
 
     /// It is noticed that the host is gone.
     pub fn host_absent(&mut self, id: &NodeId) {
+        let now = self.store.now_ms;
         let Some(node) = self.node(id) else { return };
         node.host = Host::Absent;
+        node.host_changed_ms = now;
         node.address = None;
         if node.enrolled {
             self.next_incarnation(id);

@@ -186,10 +186,11 @@ impl Look<'_> {
             }
         }
         for (d, dependency) in meta.dependencies.iter().enumerate() {
-            if let Some(operation) = &dependency.operation {
+            for (when, operation) in [("operation", &dependency.operation), ("remove", &dependency.remove)] {
+                let Some(operation) = operation else { continue };
                 let roles = self.catalog.get(&dependency.kind).map(|meta| &meta.roles).into_iter().flatten();
                 let theirs: Vec<&str> = roles.map(|role| role.script_role.as_str()).collect();
-                self.operation(operation, &theirs, &file, &format!("/dependencies/{d}/operation"), found)?;
+                self.operation(operation, &theirs, &file, &format!("/dependencies/{d}/{when}"), found)?;
             }
         }
         for (stage, limits) in &meta.stages {
@@ -232,11 +233,30 @@ impl Look<'_> {
         for name in operation.args.keys().filter(|name| known.is_none_or(|known| !known.contains_key(*name))) {
             add(format!("{} takes no argument {name}", operation.command));
         }
+        for (name, value) in &operation.args {
+            let wanted = known.and_then(|known| known.get(name)?.get("type")?.as_str());
+            if let Some(wanted) = wanted.filter(|wanted| !is_of(value, wanted)) {
+                add(format!("{} takes a value of type {wanted} as {name}, not {value}", operation.command));
+            }
+        }
         let required = meta.arguments["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
         for name in required.filter(|name| !operation.args.contains_key(*name)) {
             add(format!("{} needs the argument {name}", operation.command));
         }
         Ok(())
+    }
+}
+
+/// Whether a value is of a type of JSON Schema, as far as that can be said of one that is not filled in yet.
+fn is_of(value: &Value, kind: &str) -> bool {
+    match kind {
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => true,
     }
 }
 

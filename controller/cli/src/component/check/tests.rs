@@ -153,6 +153,19 @@ fn operations() {
         &["/roles/0/join: shop-cmd/hello takes no argument nam"],
     );
     check(
+        &[join(
+            "\"script_role\": \"shop\", \"join\": { \"command\": \"shop-cmd/hello\", \"args\": { \"name\": true } }",
+        )],
+        &["/roles/0/join: shop-cmd/hello takes a value of type string as name, not true"],
+    );
+    let remove = |operation: &'static str| Say(META, "\"dependencies\": []", operation);
+    check(
+        &[remove(
+            "\"dependencies\": [{ \"type\": \"zookeeper\", \"required\": true, \"remove\": { \"command\": \"zk-cmd/delete-namespace\", \"args\": { \"name\": \"{component}\", \"recursive\": \"true\" } } }]",
+        )],
+        &["/dependencies/0/remove: zk-cmd/delete-namespace takes a value of type boolean as recursive, not \"true\""],
+    );
+    check(
         &[
             join("\"script_role\": \"shop\", \"leave\": { \"command\": \"shop-cmd/hello\" }"),
             Say("guestcmds/shop-cmd/hello.json", "\"idempotent\": true", "\"idempotent\": false"),

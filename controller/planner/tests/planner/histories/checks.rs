@@ -25,6 +25,8 @@ pub struct Ghost {
     gone: BTreeSet<(ComponentId, String, u32)>,
     places: BTreeMap<NodeId, (String, u32, String)>,
     turned_back: BTreeSet<JobId>,
+    /// Components that may have something on those that they depend on.
+    touched: BTreeSet<ComponentId>,
 }
 
 fn made_of(a: &Assignment) -> (&str, &str, &str) {
@@ -88,6 +90,9 @@ impl History {
             self.check_assignment(plan, new);
         }
         self.check_operations(plan);
+        for id in &plan.forget_components {
+            self.check_released(plan, id);
+        }
         for revert in &plan.reverts {
             let rollout = self.world.store.components.iter().find(|c| c.id == revert.component);
             let rollout = rollout.and_then(|c| c.rollout.as_ref()).expect("a rollout to turn back");
@@ -252,9 +257,25 @@ impl History {
         }
     }
 
+    /// A component is forgotten: what it had elsewhere is gone, or the job says that it was left.
+    fn check_released(&self, plan: &Plan, id: &ComponentId) {
+        let component = self.world.store.components.iter().find(|c| c.id == *id).expect("a component");
+        let says = |job: &straas_schemas::job::Job| {
+            job.component.as_ref().is_none_or(|of| of == id)
+                && job.detail.contains("left behind: zk-cmd/delete-namespace")
+        };
+        // what goes as well takes everything along
+        let stays = |c: &&Component| !c.removed && !self.world.store.topology.deleting;
+        let there = self.world.store.components.iter().filter(|c| component.depends_on.contains(&c.name)).filter(stays);
+        for on in there.filter(|_| self.ghost.touched.contains(id)) {
+            let done = self.ghost.done.contains(&format!("release {id}/{}", on.id));
+            assert!(done || plan.jobs.iter().any(says), "something is left of {id} on {}", on.id);
+        }
+    }
+
     fn check_operations(&self, plan: &Plan) {
         let of = |key: &str| key.split('/').next().unwrap_or_default().split(' ').nth(1).unwrap_or_default().to_owned();
-        let moves = |key: &str| !key.starts_with("prepare");
+        let moves = |key: &str| key.starts_with("join ") || key.starts_with("leave ");
         let mut running: Vec<String> =
             self.open_operations().filter(|run| moves(&run.key)).map(|run| of(&run.key)).collect();
         for wish in &plan.operations {
@@ -267,6 +288,11 @@ impl History {
             if moves(&wish.key) {
                 assert!(!running.contains(&of(&wish.key)), "two nodes of a component move at once: {}", wish.key);
                 running.push(of(&wish.key));
+            }
+            if wish.key.starts_with("release ") {
+                let mut of_it = self.world.store.nodes.iter().filter(|n| n.component.as_str() == of(&wish.key));
+                assert!(!of_it.any(|n| self.world.machines.contains_key(&n.id)), "released too early: {}", wish.key);
+                assert_eq!(wish.args["recursive"], serde_json::Value::Bool(true));
             }
             let (verb, name) = (wish.key.split(' ').next(), wish.key.rsplit('/').next().unwrap_or_default());
             if verb == Some("join") {
@@ -350,7 +376,11 @@ impl History {
     }
 
     /// A node begins something: of members that may change one at a time, the sets have to fit.
-    pub fn check_begun(&self, id: &NodeId, task: Task) {
+    pub fn check_begun(&mut self, id: &NodeId, task: Task) {
+        if let Some((node, _)) = self.of(id).filter(|_| task == Task::Stage(Stage::PreConfig)) {
+            let component = node.component.clone();
+            self.ghost.touched.insert(component);
+        }
         let stepwise = self.world.meta_of(id).is_some_and(|m| m.membership == Membership::Stepwise);
         let Some((_, component)) = self.of(id).filter(|_| stepwise && task == Task::Stage(Stage::Config)) else {
             return;
