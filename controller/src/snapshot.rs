@@ -17,7 +17,7 @@ use straas_planner::{
     Component, Host, Neighbour, Node, OpenJob, OperationRun, Plan, PlanInput, Settings, Topology, plan, predict,
 };
 use straas_schemas::config::Effective;
-use straas_schemas::view::{DryRun, TopologyView};
+use straas_schemas::view::{DryRun, HostFailure, TopologyView};
 use straas_schemas::{ComponentId, TopologyId};
 use straas_store::{
     CommandRecord, ComponentRecord, HostPhase, NodeRecord, NodeSnapshot, Snapshot, StoreError, TopologyRecord,
@@ -241,7 +241,12 @@ fn node(app: &App, node: NodeSnapshot, with_assignment: bool) -> Node {
         ordinal: node.record.ordinal,
         host: match node.host.phase {
             HostPhase::Absent => Host::Absent,
-            HostPhase::Failed => Host::Failed(node.host.error.unwrap_or_default()),
+            HostPhase::Failed => Host::Failed(HostFailure {
+                reason: node.host.error.unwrap_or_default(),
+                attempt: node.host.attempt,
+                failed_ms: node.host.changed_ms,
+                next_retry_ms: node.host.next_ms,
+            }),
             HostPhase::Up => Host::Up,
         },
         host_changed_ms: node.host.changed_ms,

@@ -146,6 +146,20 @@ pub enum RolloutPhase {
     Reverting,
 }
 
+/// A host that could not be made or removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HostFailure {
+    /// Why, in the words of whoever makes hosts.
+    pub reason: String,
+    /// How often in a row it was tried, from 1.
+    pub attempt: u32,
+    /// When it failed last, Unix ms.
+    pub failed_ms: i64,
+    /// When it is tried again at the latest, Unix ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_retry_ms: Option<i64>,
+}
+
 /// A node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeView {
@@ -165,6 +179,9 @@ pub struct NodeView {
     pub ordinal: u32,
     /// The host's address once known.
     pub address: Option<String>,
+    /// Why its host could not be made or removed, if it was tried in vain last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_failure: Option<HostFailure>,
     /// Component version wanted.
     pub version: String,
     /// Agent version last seen.

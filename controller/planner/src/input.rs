@@ -11,6 +11,7 @@ use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::job::JobKind;
 use straas_schemas::metadata::ComponentMeta;
 use straas_schemas::report::StageResult;
+use straas_schemas::view::HostFailure;
 use straas_schemas::{
     Assignment, CommandId, ComponentId, Digest, FileRef, JobId, Lifecycle, NodeId, Stage, TopologyId,
 };
@@ -266,8 +267,8 @@ pub struct Node {
 pub enum Host {
     /// There is none.
     Absent,
-    /// It could not be made, and why.
-    Failed(String),
+    /// It could not be made, or not be removed, and why.
+    Failed(HostFailure),
     /// The provider says it runs.
     Up,
 }

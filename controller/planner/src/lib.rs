@@ -199,9 +199,6 @@ pub fn plan(input: &PlanInput) -> Plan {
         rolled_out: jobs::rolled_out(&picture, &jobs),
         forget_components: departures::components(&known, gates),
         shown: neighbours::shown(&known, gates),
-        forget_topology: input.topology.deleting && gone.len() == known.unwanted.len(),
-        // of a topology that goes as a whole the nodes stay recorded, so that the job can show them
-        forget_nodes: if input.topology.deleting { Vec::new() } else { gone },
         health: health::health(&known),
         forget_topology: input.topology.deleting && gone && gates.operations.released_all(),
         forget_nodes: departures::forgotten(&known),

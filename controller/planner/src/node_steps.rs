@@ -11,7 +11,7 @@ use crate::picture::Picture;
 use crate::{Host, NewNode, Node, departures, observe, targets, why};
 use straas_schemas::heartbeat::Activity;
 use straas_schemas::job::{JobStage, NodeStep, Progress};
-use straas_schemas::view::Cause;
+use straas_schemas::view::{Cause, HostFailure};
 use straas_schemas::{NodeId, Outcome, Stage};
 
 /// How a wanted node stands in a stage.
@@ -27,7 +27,7 @@ pub fn on_node(picture: &Picture<'_>, wanted: &Wanted<'_>, stage: JobStage) -> N
                 set(Progress::Waiting, &why())
             }
             Some(Host::Up) => set(Progress::Done, ""),
-            Some(Host::Failed(error)) => set(Progress::Retrying, error),
+            Some(Host::Failed(failure)) => failed(out.clone(), failure),
             Some(Host::Absent) | None => match picture.why_of(&planned.id).filter(|w| w.cause == Cause::SpawnFailed) {
                 Some(why) => set(Progress::Waiting, &why.text),
                 None => set(Progress::Running, "the host is being made"),
@@ -195,13 +195,25 @@ pub fn operation(id: &NodeId, name: &str, need: &Need<'_>) -> NodeStep {
 /// How the removal of a node's host stands.
 pub fn removed(picture: &Picture<'_>, node: &Node) -> NodeStep {
     let text = why::deleting(picture, node).text;
+    let step = blank(&node.id, &node.name);
     let (progress, detail) = match (&node.host, departures::kept_by(picture.known, &picture.gates, node)) {
         (Host::Absent, _) => (Progress::Done, text),
         (_, Some(_)) => (Progress::Waiting, text),
-        (Host::Failed(error), None) => (Progress::Retrying, error.clone()),
+        (Host::Failed(failure), None) => return failed(step, failure),
         (Host::Up, None) => (Progress::Running, text),
     };
-    NodeStep { progress, detail, ..blank(&node.id, &node.name) }
+    NodeStep { progress, detail, ..step }
+}
+
+/// A host that could not be made or removed, and is tried again.
+fn failed(step: NodeStep, failure: &HostFailure) -> NodeStep {
+    NodeStep {
+        progress: Progress::Retrying,
+        detail: failure.reason.clone(),
+        attempt: failure.attempt,
+        next_retry_ms: failure.next_retry_ms,
+        ..step
+    }
 }
 
 fn blank(node: &NodeId, name: &str) -> NodeStep {

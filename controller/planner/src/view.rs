@@ -4,7 +4,7 @@ use crate::desired::Wanted;
 use crate::observe::Silence;
 use crate::picture::Picture;
 use crate::targets::{Wave, arrived};
-use crate::{Component, Node, why};
+use crate::{Component, Host, Node, why};
 use std::collections::BTreeMap;
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::job::{Job, JobKind, JobStanding};
@@ -106,6 +106,7 @@ fn blank(topology: &TopologyId, component: &Component) -> NodeView {
         role: String::new(),
         ordinal: 0,
         address: None,
+        host_failure: None,
         version: component.target.version.clone(),
         agent_version: None,
         liveness: Liveness::Unknown,
@@ -134,6 +135,10 @@ fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why)
         role: node.role.clone(),
         ordinal: node.ordinal,
         address: node.address.clone(),
+        host_failure: match &node.host {
+            Host::Failed(failure) => Some(failure.clone()),
+            Host::Absent | Host::Up => None,
+        },
         version: node.assignment.as_ref().map_or_else(|| component.target.version.clone(), |a| a.version.clone()),
         lifecycle: node.assignment.as_ref().map_or(Lifecycle::Running, |a| a.lifecycle),
         files: node.assignment.iter().flat_map(|a| &a.files).filter(|f| !everybodys.contains(f)).cloned().collect(),

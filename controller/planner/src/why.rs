@@ -13,7 +13,7 @@ use crate::targets::{Choice, aim, arrived};
 use crate::{Component, Host, NewNode, Node, departures};
 use std::collections::BTreeMap;
 use straas_schemas::heartbeat::Activity;
-use straas_schemas::view::{Cause, RolloutPhase, Why};
+use straas_schemas::view::{Cause, HostFailure, RolloutPhase, Why};
 use straas_schemas::{Gate, Outcome, Stage};
 
 fn why(cause: Cause, text: impl Into<String>, evidence: &[(&str, String)]) -> Why {
@@ -26,9 +26,9 @@ pub fn deleting(picture: &Picture<'_>, node: &Node) -> Why {
     if let Some(text) = departures::kept_by(picture.known, &picture.gates, node) {
         return why(Cause::AwaitingOperation, format!("{} leaves: {text}", node.name), &[]);
     }
-    if let Host::Failed(error) = &node.host {
+    if let Host::Failed(failure) = &node.host {
         let text = format!("the host of {} could not be removed; it is tried again", node.name);
-        return why(Cause::Deleting, text, &[("error", error.clone())]);
+        return why(Cause::Deleting, text, &tried(failure));
     }
     let host = if node.host == Host::Absent { "is gone" } else { "is being removed" };
     why(Cause::Deleting, format!("{} {host}", node.name), &[])
@@ -74,13 +74,18 @@ fn unreadable<'a>(picture: &Picture<'a>, node: &NewNode, component: &'a Componen
     Some(why(Cause::AwaitingAgent, format!("it keeps what it has: {problem}"), &[("error", problem)]))
 }
 
+fn tried(failure: &HostFailure) -> [(&'static str, String); 3] {
+    let next = failure.next_retry_ms.map(|ms| ms.to_string()).unwrap_or_default();
+    [("error", failure.reason.clone()), ("attempt", failure.attempt.to_string()), ("next_retry_ms", next)]
+}
+
 fn host(node: &Node) -> Option<Why> {
     match &node.host {
         Host::Absent => Some(spawning(&node.name)),
-        Host::Failed(error) => Some(why(
+        Host::Failed(failure) => Some(why(
             Cause::SpawnFailed,
             format!("the host {} could not be made; it is tried again", node.name),
-            &[("error", error.clone())],
+            &tried(failure),
         )),
         Host::Up if !node.enrolled => {
             let address = node.address.clone().unwrap_or_default();

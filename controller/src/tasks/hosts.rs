@@ -14,6 +14,7 @@ pub use sweep::run;
 
 use crate::app::App;
 use crate::clock::now_ms;
+use crate::config::TimingConfig;
 use crate::error::Error;
 use crate::secrets;
 use crate::snapshot;
@@ -119,29 +120,40 @@ async fn work(app: &App, node: &NodeId, topology: &TopologyId, task: Task, unwan
         Err(error) => error,
     };
     tracing::warn!(%node, error = error.chain(), "work on a host failed; it is tried again");
-    if let Err(error) = failed(app, node, error.chain()).await {
+    let wait = failed(app, node, error.chain()).await.unwrap_or_else(|error| {
         tracing::debug!(%node, error = error.chain(), "cannot record that");
-    }
+        Duration::from_millis(app.config.timing.retry_ms.into())
+    });
     app.wake.touch(topology);
     tokio::select! {
-        () = tokio::time::sleep(Duration::from_millis(app.config.timing.retry_ms.into())) => {}
+        () = tokio::time::sleep(wait) => {}
         () = unwanted.cancelled() => {}
         () = stopping.requested() => {}
     }
 }
 
-/// Records why there is no host.
-async fn failed(app: &App, node: &NodeId, error: String) -> Result<(), Error> {
-    let Some(snapshot) = app.store.node(node).await? else { return Ok(()) };
+/// Records why there is no host, or still one; how long to wait before the next try.
+async fn failed(app: &App, node: &NodeId, error: String) -> Result<Duration, Error> {
+    let Some(snapshot) = app.store.node(node).await? else { return Ok(Duration::ZERO) };
+    let attempt = snapshot.host.attempt.saturating_add(1);
+    let (wait, now) = (pause(&app.config.timing, attempt), now_ms());
     let failed = HostRecord {
         phase: HostPhase::Failed,
-        // one that is there and cannot be started or removed is the one it was
-        address: snapshot.host.address,
         error: Some(error),
-        number: snapshot.host.number,
-        changed_ms: now_ms(),
+        attempt,
+        next_ms: Some(now.saturating_add_unsigned(wait.into())),
+        changed_ms: now,
+        // one that is there and cannot be started or removed has the number and address it had
+        ..snapshot.host
     };
-    Ok(app.store.set_host(node, &failed).await?)
+    app.store.set_host(node, &failed).await?;
+    Ok(Duration::from_millis(wait.into()))
+}
+
+/// Wait after so many failures in a row, in ms: as nodes wait after a stage that failed.
+fn pause(timing: &TimingConfig, failures: u32) -> u32 {
+    let doubled = timing.retry_ms.saturating_mul(1 << failures.saturating_sub(1).min(20));
+    doubled.min(timing.retry_max_ms.max(timing.retry_ms))
 }
 
 async fn find(app: &App, node: &NodeId) -> Result<Option<HostStatus>, Error> {
@@ -192,7 +204,8 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
     if snapshot.host.phase == HostPhase::Up && same {
         return Ok(());
     }
-    let up = HostRecord { phase: HostPhase::Up, address, error: None, number: wish.number, changed_ms: now_ms() };
+    let number = wish.number;
+    let up = HostRecord { phase: HostPhase::Up, address, number, changed_ms: now_ms(), ..HostRecord::default() };
     match app.store.set_host(&wish.node, &up).await {
         Err(StoreError::NotFound { .. }) => {
             tracing::info!(node = %wish.node, host = wish.name, "its node was removed meanwhile; removing the host");

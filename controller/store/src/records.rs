@@ -208,8 +208,12 @@ pub struct HostRecord {
     pub phase: HostPhase,
     /// Its address once known.
     pub address: Option<String>,
-    /// Why it could not be made, last time.
+    /// Why it could not be made or removed, last time.
     pub error: Option<String>,
+    /// How often in a row that failed; 0 if it did not.
+    pub attempt: u32,
+    /// When it is tried again, Unix ms.
+    pub next_ms: Option<i64>,
     /// Which replacement it is ([`NodeSpec::replacements`]); of no host, that of the last.
     pub number: u32,
     /// When this was written, Unix ms.

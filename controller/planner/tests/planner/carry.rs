@@ -8,6 +8,7 @@ use straas_planner::{Component, Host, HostWish, Node, OperationRun, Plan, Revert
 use straas_schemas::command::CommandStanding;
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::job::JobKind;
+use straas_schemas::view::HostFailure;
 use straas_schemas::{Assignment, ComponentId, JobId, NodeId};
 
 /// What undoes the numbers that a job changed.
@@ -287,8 +288,12 @@ impl World {
             }
         }
         if fails {
+            let (now, retry) = (self.store.now_ms, i64::from(self.store.settings.retry_ms));
             let node = self.node(&wish.node).expect("it is there");
-            (node.host, node.address) = (Host::Failed("no room".into()), None);
+            let attempt = if let Host::Failed(before) = &node.host { before.attempt + 1 } else { 1 };
+            let next_retry_ms = Some(now + retry * i64::from(attempt));
+            let failure = HostFailure { reason: "no room".into(), attempt, failed_ms: now, next_retry_ms };
+            (node.host, node.address) = (Host::Failed(failure), None);
             return;
         }
         let made = self.node(&wish.node).is_some_and(|n| n.host == Host::Up);

@@ -10,6 +10,7 @@ use straas_planner::{Component, Group, Host, Node, OpenJob, PlanInput, Target, n
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus, Vitals};
 use straas_schemas::job::JobKind;
 use straas_schemas::report::StageResult;
+use straas_schemas::view::HostFailure;
 use straas_schemas::{Assignment, Digest, Gate, NodeId, Outcome, Stage};
 
 fn number() -> impl Strategy<Value = u64> {
@@ -124,6 +125,10 @@ fn heartbeat() -> impl Strategy<Value = (Heartbeat, i64)> {
 
 type Place = (String, String, String, u32);
 
+fn failed(reason: String) -> Host {
+    Host::Failed(HostFailure { reason, attempt: u32::MAX, failed_ms: i64::MIN, next_retry_ms: Some(i64::MAX) })
+}
+
 fn node() -> impl Strategy<Value = (Place, Node)> {
     let place = (word(), word(), word(), 0..5_u32);
     let observed = (
@@ -132,7 +137,7 @@ fn node() -> impl Strategy<Value = (Place, Node)> {
         prop::option::of((number(), word())),
         prop::option::of((number(), any::<bool>(), prop::option::of(digest()))),
     );
-    let host = prop_oneof![Just(Host::Absent), Just(Host::Up), word().prop_map(Host::Failed)];
+    let host = prop_oneof![Just(Host::Absent), Just(Host::Up), word().prop_map(failed)];
     (place, host, prop::option::of(word()), number(), number(), observed).prop_map(
         |(place, host, address, incarnation, converged_generation, (stages, heartbeat, refused, assigned))| {
             let id = node_id(&"T".into(), &place.0, &place.1, place.3);

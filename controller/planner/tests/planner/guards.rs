@@ -255,3 +255,12 @@ fn who_was_told_to_stop_counts_before_it_says_so() {
     check(&told, "configure zk c2=9 at-once\ngo", &["t-zk-1: pre_config"], &["PERMITTED"]);
     check(&told, "configure zk c2=9 at-once\ngo\nservices start zk zk-2\nheal\ngo", &["c-zk is rolled out"], &[]);
 }
+
+#[test]
+fn a_host_that_cannot_be_made_says_how_often_it_was_tried_and_when_it_is_again() {
+    let full = "cluster zk zookeeper 1\ncreate\nround 1\ngone zk-1\nhomeless zk-1";
+    let twice = ["t-zk-1: SpawnFailed", "attempt=\"2\"", "error=\"no room\"", "next_retry_ms=\"1005000\""];
+    check(full, "round 2\nwhy", &twice, &["attempt=\"3\""]);
+    check(full, "round 2\njob", &["t-zk-1: Retrying, run 2: no room, next run at 1005000"], &[]);
+    check(full, "round 2\nheal\ngo\nwhy", &["t-zk-1: Converged"], &["attempt"]);
+}

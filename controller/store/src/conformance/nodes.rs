@@ -49,6 +49,8 @@ pub(super) async fn hosts_are_written(store: Arc<dyn Store>) {
     let failed = HostRecord {
         phase: HostPhase::Failed,
         error: Some("no \"room\"".to_owned()),
+        attempt: 3,
+        next_ms: Some(i64::MAX),
         number: 7,
         changed_ms: 5,
         ..HostRecord::default()
@@ -59,8 +61,8 @@ pub(super) async fn hosts_are_written(store: Arc<dyn Store>) {
         phase: HostPhase::Up,
         address: Some("10.77.0.11".to_owned()),
         number: 8,
-        error: None,
         changed_ms: 6,
+        ..HostRecord::default()
     };
     store.set_host(world.id(0), &up).await.unwrap();
     world.enrol(0, 10).await;
