@@ -6,6 +6,7 @@ use crate::commands::Commands;
 use crate::config::Config;
 use crate::error::{Error, chain};
 use crate::fleet::{Fleet, Offer};
+use crate::http::limits::Limits;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
 use crate::stop::Stop;
@@ -57,6 +58,8 @@ pub struct App {
     pub identity: Arc<dyn Identity>,
     /// Hash of the administrator's token.
     pub admin_token: String,
+    /// How much may be asked for.
+    pub limits: Limits,
     /// Numbers for `/metrics`.
     pub metrics: Metrics,
     /// Hosts that are being made or removed by this controller.

@@ -176,11 +176,22 @@ pub struct StoreConfig {
 pub struct ApiConfig {
     /// Address and port.
     pub listen: SocketAddr,
+    /// Requests that are worked on at once; a tenant has a quarter of them. Each may plan a large topology, so
+    /// more would only make all of them slower.
+    pub at_once: usize,
+    /// Requests per second of a token in the long run; its tenant has four times as many. A program that looks
+    /// at everything it has every second stays far below.
+    pub rate: u32,
+    /// Requests that a token may make at a stroke, after a while of silence.
+    pub burst: u32,
+    /// Seconds in which the head of a request has to be whole, also of the next one on a connection: a slow or
+    /// silent client holds a connection no longer.
+    pub head_s: u32,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), at_once: 256, rate: 50, burst: 500, head_s: 30 }
     }
 }
 

@@ -123,8 +123,11 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::beats::run(app.clone()));
     tasks.spawn(tasks::commands::run(app.clone()));
     tasks.spawn(storage::run(app.storage.clone(), app.store.clone(), stopping.clone()));
-    tasks.spawn(port::serve(world.agent_port, Some(tls.into()), agents::router(app.clone()), stopping.clone()));
-    tasks.spawn(port::serve(world.user_port, None, http::router(app.clone()), stopping.clone()));
+    let door = port::Door { acceptor: Some(tls.into()), idle: port::AGENT_IDLE, router: agents::router(app.clone()) };
+    tasks.spawn(port::serve(world.agent_port, door, stopping.clone()));
+    let idle = Duration::from_secs(app.config.api.head_s.max(1).into());
+    let door = port::Door { acceptor: None, idle, router: http::router(app.clone()) };
+    tasks.spawn(port::serve(world.user_port, door, stopping.clone()));
     // to systemd, or to whoever started us and listens; nobody listening is fine
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(users = %app.config.api.listen, agents = app.config.agents.port, "controller is up");
@@ -220,6 +223,7 @@ async fn open(
         files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
         storage: Arc::new(storage::Storages::open(&dir, config.storage)),
         admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),
+        limits: http::limits::Limits::new(&config.api),
         metrics: metrics::Metrics::default(),
         busy: tasks::hosts::Busy::default(),
         tasks: tokio_util::task::TaskTracker::new(),

@@ -28,9 +28,9 @@ use tower::ServiceExt as _;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A stranger's next request must have begun and its head be whole within this time.
 const STRANGER_IDLE: Duration = Duration::from_secs(10);
-/// The same for a peer that showed a certificate, and for users: longer than the pause between two
-/// heartbeats or polls, or each of them would cost a handshake.
-const IDLE: Duration = Duration::from_secs(120);
+/// The same for an agent that showed a certificate: longer than the pause between two heartbeats or polls, or
+/// each of them would cost a handshake.
+pub const AGENT_IDLE: Duration = Duration::from_secs(120);
 /// Connections at once. Each agent holds one or two.
 const CONNECTIONS_MAX: usize = 16 * 1024;
 /// Open requests get so long to end when the controller stops.
@@ -40,18 +40,27 @@ const DRAIN: Duration = Duration::from_secs(3);
 #[derive(Clone, Copy, Debug)]
 pub struct Source(pub SocketAddr);
 
+/// Who is let in, and to what.
+#[derive(Clone)]
+pub struct Door {
+    /// Over TLS, if there is one.
+    pub acceptor: Option<TlsAcceptor>,
+    /// A request's head has to be whole within this time, also of the next one on a connection.
+    pub idle: Duration,
+    /// To these routes.
+    pub router: Router,
+}
+
 /// What one connection needs.
 #[derive(Clone)]
 struct Desk {
-    router: Router,
-    acceptor: Option<TlsAcceptor>,
+    door: Door,
     stopping: Stop,
 }
 
-/// Serves `router` on `listener`, over TLS if `acceptor` is given, until `stopping` says so; then
-/// drains.
-pub async fn serve(listener: TcpListener, acceptor: Option<TlsAcceptor>, router: Router, mut stopping: Stop) {
-    let desk = Desk { router, acceptor, stopping: stopping.clone() };
+/// Serves what is behind a door on `listener` until `stopping` says so; then drains.
+pub async fn serve(listener: TcpListener, door: Door, mut stopping: Stop) {
+    let desk = Desk { door, stopping: stopping.clone() };
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
@@ -95,8 +104,8 @@ async fn connection(
     _slot: OwnedSemaphorePermit,
 ) {
     let _ = tcp.set_nodelay(true);
-    let Some(acceptor) = desk.acceptor else {
-        return requests(tcp, None, address, desk.router, watcher).await;
+    let Some(acceptor) = desk.door.acceptor.take() else {
+        return requests(tcp, None, address, desk.door, watcher).await;
     };
     let handshake = tokio::select! {
         done = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)) => done,
@@ -108,18 +117,18 @@ async fn connection(
         Err(_) => return tracing::debug!(%address, "handshake took too long"),
     };
     let peer = Peer { identity: tls::identity(tls.get_ref().1) };
-    requests(tls, Some(peer), address, desk.router, watcher).await;
+    requests(tls, Some(peer), address, desk.door, watcher).await;
 }
 
-async fn requests<S>(stream: S, peer: Option<Peer>, address: SocketAddr, router: Router, watcher: Watcher)
+async fn requests<S>(stream: S, peer: Option<Peer>, address: SocketAddr, door: Door, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let stranger = peer.as_ref().is_some_and(|peer| peer.identity.is_none());
-    let idle = if stranger { STRANGER_IDLE } else { IDLE };
+    let idle = if stranger { STRANGER_IDLE } else { door.idle };
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);
-    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<Incoming>| {
+    let service = TowerToHyperService::new(door.router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(Source(address));
         if let Some(peer) = &peer {
             request.extensions_mut().insert(peer.clone());

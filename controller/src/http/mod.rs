@@ -24,6 +24,7 @@ mod flavors;
 mod flex;
 mod identity;
 mod jobs;
+pub mod limits;
 mod lists;
 mod nodes;
 mod old_api;

@@ -7,6 +7,7 @@ use crate::error::{Error, chain};
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use std::time::Duration;
 use straas_schemas::Fault;
 use straas_schemas::problem::{PROBLEM_JSON, Problem};
 use straas_store::StoreError;
@@ -153,6 +154,13 @@ impl ApiError {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "key-reused", "The key is another request's", detail)
     }
 
+    /// 429, until so much later.
+    pub fn too_many_for(detail: &str, wait: Duration) -> Self {
+        let seconds = wait.as_secs_f64().ceil().clamp(1.0, 3600.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is between 1 and 3600")]
+        Self::too_many(detail).with(header::RETRY_AFTER, HeaderValue::from(seconds as u32))
+    }
+
     /// 429.
     pub fn too_many(detail: &str) -> Self {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many at once", detail)
@@ -194,7 +202,9 @@ impl IntoResponse for ApiError {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        headers.extend(own);
+        for (name, value) in own {
+            headers.insert(name, value);
+        }
         response
     }
 }

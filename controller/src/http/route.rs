@@ -4,7 +4,7 @@
 //! (`routes/`), so that none can know a route that the others do not.
 
 use super::access::{Access, Reach};
-use super::{audit, auth, etag, once};
+use super::{audit, auth, etag, limits, once};
 use crate::app::App;
 use axum::Router;
 use axum::handler::Handler;
@@ -48,6 +48,8 @@ pub struct Route {
     pub deprecated: bool,
     /// Honours `If-Match`.
     pub matches: bool,
+    /// May wait for something to happen.
+    pub waits: bool,
     /// How its requests are told apart, where they name themselves.
     pub traits: once::Traits,
     handler: MethodRouter<Arc<App>>,
@@ -92,6 +94,7 @@ impl Route {
             answers: Vec::new(),
             deprecated: false,
             matches: false,
+            waits: false,
             traits: once::Traits::default(),
             handler,
         }
@@ -189,6 +192,13 @@ impl Route {
         self
     }
 
+    /// It may wait for something to happen.
+    #[must_use]
+    pub fn waits(mut self) -> Self {
+        self.waits = true;
+        self
+    }
+
     /// Its answer holds a secret.
     #[must_use]
     pub fn secret(mut self) -> Self {
@@ -216,6 +226,8 @@ pub fn router(routes: Vec<Route>, app: &Arc<App>) -> Router<Arc<App>> {
             handler =
                 handler.route_layer(axum::middleware::from_fn_with_state((app.clone(), route.traits), once::by_key));
         }
-        router.route(&route.path, handler.route_layer(check))
+        let fair = axum::middleware::from_fn_with_state((app.clone(), route.waits), limits::fair);
+        let at_once = axum::middleware::from_fn_with_state((app.clone(), route.waits), limits::at_once);
+        router.route(&route.path, handler.route_layer(fair).route_layer(check).route_layer(at_once))
     })
 }

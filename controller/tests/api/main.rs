@@ -23,6 +23,7 @@ mod identity;
 mod keystone;
 mod keystone_server;
 mod life;
+mod limits;
 mod logs;
 mod neighbours;
 mod once;

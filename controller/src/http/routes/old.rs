@@ -22,12 +22,14 @@ pub fn routes() -> Vec<Route> {
             .query::<of::Zone>()
             .answers::<TopologyView>(200, "The topology."),
         send("/straas/guestcmd/{component_id}/{node_name}", of::guestcmd)
+            .waits()
             .says("Runs a guest command and waits for its end.")
             .may(Own, Own, Never)
             .takes::<of::OldCommand>()
             .answers::<CommandView>(200, "How it ended.")
             .answers::<CommandView>(202, "It has not ended yet."),
         send("/straas/stormjar/{component_id}", of::stormjar)
+            .waits()
             .says("Submits a Storm topology: the body is its jar.")
             .may(Own, Own, Never)
             .query::<of::Jar>()

@@ -39,6 +39,7 @@ pub fn routes() -> Vec<Route> {
             .query::<reading::CommandsQuery>()
             .answers::<Page<CommandView>>(200, "A page."),
         read("/commands/{id}", reading::show)
+            .waits()
             .says("Shows a guest command; waits for its end if asked to.")
             .may(Own, All, Never)
             .query::<reading::Waiting>()
@@ -57,6 +58,7 @@ pub fn routes() -> Vec<Route> {
             .may(Own, All, Never)
             .answers_with(200, "Events as they happen.", Some(Content::Events)),
         read("/batches/{id}", batches::show)
+            .waits()
             .says("Shows a batch of guest commands; waits for its end if asked to.")
             .may(Own, All, Never)
             .query::<reading::Waiting>()

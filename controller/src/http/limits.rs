@@ -1,0 +1,234 @@
+//! How much may be asked for: at once by all, at once by one tenant, and in a while by one token.
+//!
+//! Who asks for more gets 429 with the time to wait, before anything is done for him; so a tenant that asks
+//! without end takes nothing away from the others. Requests that wait for something to happen have room of
+//! their own, since they cost a slot and no work. Administrators have no rate: they have to get in when a
+//! tenant does not stop. `/healthz`, `/readyz` and `/metrics` are not counted and always answer.
+
+use super::access::Rank;
+use super::auth::Caller;
+use super::problem::ApiError;
+use crate::app::App;
+use crate::config::ApiConfig;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
+
+/// Requests that wait, at once: each holds a connection and a few kB.
+const WAITING_MAX: usize = 2048;
+/// One tenant has a quarter of what there is at once.
+const SHARE: usize = 4;
+/// Tokens and tenants whose rates are known at once; those who asked for nothing lately are forgotten first.
+const BUCKETS_MAX: usize = 4096;
+/// A tenant's rate, in rates of a token: with one token it may do all that the token may, with a hundred not
+/// a hundred times that.
+const TOKENS_OF_TENANT: f64 = 4.0;
+
+/// What is going on.
+pub struct Limits {
+    at_once: Semaphore,
+    waiting: Semaphore,
+    /// Requests of a tenant that are at work, and that wait.
+    tenants: Mutex<HashMap<(String, bool), usize>>,
+    at_once_of_tenant: usize,
+    rate: f64,
+    burst: f64,
+    buckets: Mutex<HashMap<String, Bucket>>,
+}
+
+/// What somebody may still ask for at once; it fills up with time.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// Takes one out; or how long it is until there is one.
+    fn take(&mut self, rate: f64, burst: f64, now: Instant) -> Result<(), Duration> {
+        let since = now.saturating_duration_since(self.at).as_secs_f64();
+        (self.left, self.at) = ((self.left + since * rate).min(burst), now);
+        if self.left >= 1.0 {
+            self.left -= 1.0;
+            return Ok(());
+        }
+        Err(Duration::from_secs_f64((1.0 - self.left) / rate))
+    }
+
+    fn is_full(&self, rate: f64, burst: f64, now: Instant) -> bool {
+        self.left + now.saturating_duration_since(self.at).as_secs_f64() * rate >= burst
+    }
+}
+
+impl Limits {
+    /// As configured.
+    #[must_use]
+    pub fn new(config: &ApiConfig) -> Self {
+        let at_once = config.at_once.max(SHARE);
+        Self {
+            at_once: Semaphore::new(at_once),
+            waiting: Semaphore::new(WAITING_MAX),
+            tenants: Mutex::default(),
+            at_once_of_tenant: at_once / SHARE,
+            rate: f64::from(config.rate.max(1)),
+            burst: f64::from(config.burst.max(1)),
+            buckets: Mutex::default(),
+        }
+    }
+
+    fn tenants(&self) -> MutexGuard<'_, HashMap<(String, bool), usize>> {
+        // numbers that are whole at any time: a panic elsewhere does not make them wrong
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for one more request of a tenant, until it is dropped.
+    fn enter(&self, tenant: &str, waits: bool) -> Option<Place<'_>> {
+        let most = if waits { WAITING_MAX / SHARE } else { self.at_once_of_tenant };
+        let key = (tenant.to_owned(), waits);
+        let mut tenants = self.tenants();
+        let count = tenants.entry(key.clone()).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { limits: self, key })
+    }
+
+    /// Counts a request of a token and its tenant; or how long it is until there may be one.
+    fn count(&self, token: &str, tenant: &str, now: Instant) -> Result<(), Duration> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, times) in [(format!("token {token}"), 1.0), (format!("tenant {tenant}"), TOKENS_OF_TENANT)] {
+            let (rate, burst) = (self.rate * times, self.burst * times);
+            if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&key) {
+                buckets.retain(|_, bucket| !bucket.is_full(self.rate, self.burst, now));
+            }
+            // with so many about, newcomers share what one has
+            let key = if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&key) { String::new() } else { key };
+            buckets.entry(key).or_insert(Bucket { left: burst, at: now }).take(rate, burst, now)?;
+        }
+        Ok(())
+    }
+}
+
+/// A request that is at work.
+struct Place<'a> {
+    limits: &'a Limits,
+    key: (String, bool),
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut tenants = self.limits.tenants();
+        if let Some(count) = tenants.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                tenants.remove(&self.key);
+            }
+        }
+    }
+}
+
+fn busy() -> ApiError {
+    ApiError::too_many_for("the controller has as many requests at once as it takes", Duration::from_secs(1))
+}
+
+/// Lets as many in as there is room for.
+///
+/// # Errors
+/// 429.
+pub async fn at_once(
+    State((app, waits)): State<(Arc<App>, bool)>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let room = if waits { &app.limits.waiting } else { &app.limits.at_once };
+    let _slot = room.try_acquire().map_err(|_| busy())?;
+    Ok(next.run(request).await)
+}
+
+/// Gives each tenant its share, and each token its rate.
+///
+/// # Errors
+/// 429.
+pub async fn fair(
+    State((app, waits)): State<(Arc<App>, bool)>,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Some(caller) = request.extensions().get::<Caller>().filter(|caller| caller.rank != Rank::Admin) else {
+        return Ok(next.run(request).await);
+    };
+    if let Err(wait) = app.limits.count(&caller.token.id, &caller.tenant, Instant::now()) {
+        let text = "this token, or its tenant, asks more often than it may";
+        return Err(ApiError::too_many_for(text, wait));
+    }
+    let Some(place) = app.limits.enter(&caller.tenant, waits) else {
+        let text = "this tenant has as many requests at once as it may; wait for some to be answered";
+        return Err(ApiError::too_many_for(text, Duration::from_secs(1)));
+    };
+    let response = next.run(request).await;
+    drop(place);
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(rate: u32, burst: u32, at_once: usize) -> Limits {
+        Limits::new(&ApiConfig { rate, burst, at_once, ..ApiConfig::default() })
+    }
+
+    #[test]
+    fn a_bucket_fills_with_time_and_not_above_its_brim() {
+        let begun = Instant::now();
+        let mut bucket = Bucket { left: 2.0, at: begun };
+        let mut take =
+            |ms: u64| bucket.take(10.0, 2.0, begun + Duration::from_millis(ms)).map_err(|wait| wait.as_millis());
+        assert_eq!([take(0), take(0), take(0)], [Ok(()), Ok(()), Err(100)]);
+        assert_eq!([take(60), take(100), take(100)], [Err(40), Ok(()), Err(100)]);
+        assert_eq!([take(10_000), take(10_000), take(10_000)], [Ok(()), Ok(()), Err(100)]);
+    }
+
+    #[test]
+    fn one_token_and_one_tenant_take_nothing_from_the_others() {
+        let (limits, now) = (limits(1, 2, 8), Instant::now());
+        let ask = |token: &str, tenant: &str| limits.count(token, tenant, now).is_ok();
+        assert_eq!([ask("a", "red"), ask("a", "red"), ask("a", "red")], [true, true, false]);
+        assert_eq!([ask("b", "red"), ask("x", "blue")], [true, true]);
+        // with many tokens a tenant has four times what one has
+        let given = (0..20).filter(|number| ask(&format!("t{number}"), "green")).count();
+        assert_eq!(given, 8);
+    }
+
+    #[test]
+    fn so_many_buckets_and_no_more() {
+        let (limits, now) = (limits(1, 2, 8), Instant::now());
+        let given =
+            (0..BUCKETS_MAX + 100).filter(|number| limits.count(&number.to_string(), "one", now).is_ok()).count();
+        assert!(given <= 8 + 4, "{given}");
+        for number in 0..2 * BUCKETS_MAX {
+            let _ = limits.count(&format!("n{number}"), &format!("tenant {number}"), now);
+        }
+        assert!(limits.buckets.lock().expect("whole").len() <= BUCKETS_MAX + 1);
+        // those who asked for nothing for a while are forgotten
+        let later = now + Duration::from_secs(10);
+        limits.count("late", "late", later).expect("room");
+        assert!(limits.buckets.lock().expect("whole").len() < 10);
+    }
+
+    #[test]
+    fn a_tenant_has_its_share_at_once() {
+        let limits = limits(1, 1, 8);
+        let held: Vec<_> = (0..2).map(|_| limits.enter("red", false).expect("room")).collect();
+        assert!(limits.enter("red", false).is_none());
+        assert!(limits.enter("red", true).is_some() && limits.enter("blue", false).is_some());
+        drop(held);
+        assert!(limits.enter("red", false).is_some());
+        assert!(limits.tenants().is_empty(), "nobody is at work");
+    }
+}
