@@ -31,6 +31,7 @@ mod old_api;
 mod once;
 pub mod openapi;
 mod ops;
+mod page;
 pub mod problem;
 mod quarantine;
 mod request_id;
@@ -63,6 +64,7 @@ const BODY_BYTES_MAX: usize = 1 << 20;
 pub fn router(app: Arc<App>) -> Router {
     let listed = routes::all().into_iter().flat_map(|(_, routes)| routes).collect();
     route::router(listed, &app)
+        .merge(page::routes())
         .route("/straas/openapi.json", get(openapi::serve))
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))

@@ -27,6 +27,7 @@ mod limits;
 mod logs;
 mod neighbours;
 mod once;
+mod page;
 mod people;
 mod platform;
 mod providers;
