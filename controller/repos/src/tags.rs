@@ -194,22 +194,23 @@ impl ConfigRepo {
         })
     }
 
-    /// Deletes a tag of a branch, whichever of the roles' it is. One that is not of the commit `expect`, where
-    /// that is named, stays, and its commit is the answer.
+    /// Deletes a tag of a branch, whichever of the roles' it is. Where commits are named, one
+    /// that is of none of them stays, and its commit is the answer.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none.
-    pub fn delete_tag(&self, branch: &str, tag: &str, expect: Option<&CommitId>) -> Result<Option<CommitId>> {
+    pub fn delete_tag(&self, branch: &str, tag: &str, seen: Option<&[CommitId]>) -> Result<Option<CommitId>> {
         let names = ROLES.map(|role| tag_ref(role, branch, tag));
         let _turn = self.bare.turn()?;
         self.bare.with(|repo| {
             let mut any = false;
             for name in names {
                 let name = name?;
-                if let (Some(expect), Some(found)) = (expect, picture(repo, &name)?)
-                    && found.commit != expect.as_str()
-                {
-                    return CommitId::parse(&found.commit).map(Some);
+                if let (Some(seen), Some(found)) = (seen, picture(repo, &name)?) {
+                    let commit = CommitId::parse(&found.commit)?;
+                    if !seen.contains(&commit) {
+                        return Ok(Some(commit));
+                    }
                 }
                 any |= remove(repo, &name)?;
             }

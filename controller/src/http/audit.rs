@@ -173,7 +173,7 @@ pub async fn list(
 ) -> Result<Json<Page<AuditView>>, ApiError> {
     let page = query.listed.page();
     if page.after.as_ref().is_some_and(|after| after.parse::<i64>().is_err()) {
-        return Err(ApiError::unreadable("marker is the `next` of an earlier answer"));
+        return Err(ApiError::invalid("/marker", "is the `next` of an earlier answer"));
     }
     let filter = AuditFilter {
         tenant: query.listed.tenant(&caller)?,

@@ -140,16 +140,9 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 }
 
 impl IfMatch {
-    /// The only ETag that will do; none if any will.
-    ///
-    /// # Errors
-    /// 400 for more than one.
-    pub fn only(&self) -> Result<Option<&str>, ApiError> {
-        match self.0.as_deref() {
-            None => Ok(None),
-            Some([one]) => Ok(Some(one)),
-            Some(_) => Err(ApiError::unreadable("If-Match names one ETag of an earlier answer here, in quotes")),
-        }
+    /// The ETags of which one will do; none if any will.
+    pub fn any_of(&self) -> Option<&[String]> {
+        self.0.as_deref()
     }
 
     /// Whether something is asked for.
@@ -191,20 +184,21 @@ impl IfMatch {
 }
 
 /// The ETags of a header, without their quotes; none if it is not there or any will do. A weak one matches
-/// nothing (RFC 9110, 13.1.1).
+/// nothing where a change is asked for (RFC 9110, 13.1.1). Whatever is no ETag of ours matches nothing either.
 fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Vec<String>>, ApiError> {
     let mut found: Option<Vec<String>> = None;
     for value in headers.get_all(name) {
-        let wrong = || ApiError::unreadable(format!("{name} is not the ETag of an earlier answer, in quotes"));
-        let text = value.to_str().map_err(|_| wrong())?;
-        for tag in text.split(',').map(str::trim) {
+        if value.is_empty() {
+            return Err(ApiError::unreadable(format!("{name} is the ETag of an earlier answer, in quotes")));
+        }
+        let known = found.get_or_insert_default();
+        for tag in String::from_utf8_lossy(value.as_bytes()).split(',').map(str::trim) {
             if tag == "*" {
                 return Ok(None);
             }
-            let plain = tag.trim_start_matches("W/").strip_prefix('"').and_then(|tag| tag.strip_suffix('"'));
-            let plain = plain.filter(|tag| !tag.is_empty()).ok_or_else(wrong)?;
-            let known = found.get_or_insert_default();
-            if name == header::IF_NONE_MATCH || !tag.starts_with("W/") {
+            // many send it without the quotes; there is nothing else that it could mean
+            let plain = tag.trim_start_matches("W/").trim_matches('"');
+            if !plain.is_empty() && (name == header::IF_NONE_MATCH || !tag.starts_with("W/")) {
                 known.push(plain.to_owned());
             }
         }
@@ -278,9 +272,12 @@ mod tests {
         assert_eq!(read(header::IF_MATCH, "*"), Ok(None));
         assert_eq!(read(header::IF_MATCH, "W/\"a\""), list(&[]), "a weak one matches nothing");
         assert_eq!(read(header::IF_NONE_MATCH, "W/\"a\""), list(&["a"]));
-        for wrong in ["a", "\"\"", "\"a", "", "\"a\",", "W/"] {
-            assert_eq!(read(header::IF_MATCH, wrong), Err(400), "{wrong}");
+        assert_eq!(read(header::IF_MATCH, "a"), list(&["a"]));
+        assert_eq!(read(header::IF_MATCH, "\"a\","), list(&["a"]));
+        for none in ["\"\"", ",", "W/", "\""] {
+            assert_eq!(read(header::IF_MATCH, none), list(&[]), "{none}");
         }
+        assert_eq!(read(header::IF_MATCH, ""), Err(400));
     }
 
     #[test]

@@ -17,6 +17,9 @@ const ITEMS: u32 = 100;
 /// Most items of one answer: each is planned for it.
 const ITEMS_MAX: u32 = 500;
 
+/// Longest marker: a topology's id and the place of a node in it.
+const MARKER_MAX: usize = 300;
+
 /// Query of a list.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +29,8 @@ pub struct ListQuery {
     #[schemars(range(min = 1, max = 500))]
     pub limit: Option<u32>,
     /// The `next` of the page before.
+    #[serde(default, deserialize_with = "marker")]
+    #[schemars(length(min = 1, max = 300))]
     pub marker: Option<String>,
 }
 
@@ -44,6 +49,8 @@ pub struct Listed {
     #[schemars(range(min = 1, max = 500))]
     limit: Option<u32>,
     /// The `next` of the page before.
+    #[serde(default, deserialize_with = "marker")]
+    #[schemars(length(min = 1, max = 300))]
     marker: Option<String>,
     /// Everybody's, for who may see them.
     #[serde(default, deserialize_with = "all_tenants")]
@@ -75,6 +82,14 @@ fn limit<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u32>, D::Error> {
     let text = Cow::<str>::deserialize(value)?;
     let number = text.parse().ok().filter(|number| (1..=ITEMS_MAX).contains(number));
     number.map(Some).ok_or_else(|| D::Error::custom(format!("limit must be a number from 1 to {ITEMS_MAX}")))
+}
+
+fn marker<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    let text = String::deserialize(value)?;
+    if (1..=MARKER_MAX).contains(&text.chars().count()) {
+        return Ok(Some(text));
+    }
+    Err(D::Error::custom("marker is the `next` of an earlier answer"))
 }
 
 fn all_tenants<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
@@ -178,6 +193,7 @@ mod tests {
             ("limit=501", "limit"),
             ("limit=x", "limit"),
             ("limit=1&limit=2", "limit"),
+            ("marker=", "marker"),
             ("all_tenants=maybe", "all_tenants"),
             ("open=perhaps", "open"),
             ("color=red", "color"),

@@ -25,6 +25,7 @@ mod flex;
 mod identity;
 mod jobs;
 pub mod limits;
+mod links;
 mod lists;
 mod nodes;
 mod old_api;

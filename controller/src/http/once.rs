@@ -136,9 +136,8 @@ async fn digest(request: Request, traits: Traits) -> Result<(Request, String), A
     if traits.streamed {
         let names = uri.query().is_some_and(|query| query.split('&').any(|part| part.starts_with("sha256=")));
         if !names {
-            let text =
-                "with Idempotency-Key, name the body's SHA-256 in the query (sha256=…), so that the same is known";
-            return Err(ApiError::unreadable(text));
+            let text = "with Idempotency-Key, name the body's SHA-256 in the query, so that the same is known";
+            return Err(ApiError::invalid("/sha256", text));
         }
         return Ok((request, Digest::of(&[&method, &path]).0));
     }

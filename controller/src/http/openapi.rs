@@ -4,6 +4,7 @@
 //! than it is taken. The document is made once; a copy is checked in (`docs/openapi.json`), and a
 //! test tells when that is not current.
 
+use super::links;
 use super::route::{Content, Route, SchemaOf};
 use super::routes;
 use axum::http::{Method, header};
@@ -38,7 +39,23 @@ fn document() -> Value {
         }
     }
     let problem = generator.subschema_for::<Problem>().to_value();
-    let schemas = generator.take_definitions(true);
+    let mut schemas = generator.take_definitions(true);
+    // which fields go together, which the handler says in plainer words than a schema's message
+    if let Some(log_in) = schemas.get_mut("LogIn") {
+        log_in["oneOf"] = json!([
+            {
+                "required": ["user", "password"],
+                "properties": { "user": { "type": "string" }, "password": { "type": "string" }, "token": { "type": "null" } },
+            },
+            {
+                "required": ["token", "tenant"],
+                "properties": {
+                    "token": { "type": "string" }, "tenant": { "type": "string" },
+                    "user": { "type": "null" }, "password": { "type": "null" },
+                },
+            },
+        ]);
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -111,11 +128,24 @@ fn id(route: &Route) -> String {
     format!("{}_{}{slash}", route.method.as_str().to_ascii_lowercase(), words.join("_"))
 }
 
+/// What refs of the config repo look like: a branch, a branch and its tag, or a commit.
+const PATTERNS: [(&str, &str); 2] = [
+    (
+        "ref",
+        "^([a-z][a-z0-9-]{0,12}[a-z0-9](@[a-z][a-z0-9-]{0,10}[a-z0-9])?(&[a-z0-9][a-z0-9_-]{0,40})?|[0-9a-f]{40})$",
+    ),
+    ("range", "^[a-z][a-z0-9-]{0,12}[a-z0-9](@[a-z][a-z0-9-]{0,10}[a-z0-9])?[.]{3}[a-z][a-z0-9-]{0,12}[a-z0-9]$"),
+];
+
 fn in_path(path: &str) -> impl Iterator<Item = Value> + '_ {
     let names = path.split('{').skip(1).filter_map(|rest| rest.split_once('}'));
     names.map(|(name, _)| {
-        let schema = json!({ "type": "string", "minLength": 1 });
-        json!({ "name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": schema })
+        let name = name.trim_start_matches('*');
+        let mut schema = json!({ "type": "string", "minLength": 1 });
+        if let Some((_, pattern)) = PATTERNS.iter().find(|(of, _)| *of == name) {
+            schema["pattern"] = (*pattern).into();
+        }
+        json!({ "name": name, "in": "path", "required": true, "schema": schema })
     })
 }
 
@@ -156,7 +186,7 @@ fn if_match() -> Value {
         "in": "header",
         "required": false,
         "description": "The ETag of what was read: refused with 412 if what is wanted of it was changed since.",
-        "schema": { "type": "string", "pattern": "^\"[0-9a-f.-]{1,200}\"$" },
+        "schema": { "type": "string", "minLength": 1 },
     })
 }
 
@@ -166,7 +196,7 @@ fn if_none_match() -> Value {
         "in": "header",
         "required": false,
         "description": "The ETag of what was read: answered with 304 if nothing changed since.",
-        "schema": { "type": "string", "pattern": "^\"[0-9a-f.-]{1,200}\"$" },
+        "schema": { "type": "string", "minLength": 1 },
     })
 }
 
@@ -211,10 +241,21 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
         out["200"]["headers"] = json!({ "ETag": { "$ref": "#/components/headers/ETag" } });
         out.insert("304".to_owned(), json!({ "description": "It is as If-None-Match says." }));
     }
+    for (status, answer) in &mut out {
+        if let Some(links) = links::of(&id(route), status) {
+            answer["links"] = links;
+        }
+    }
     for status in ["4XX", "503"] {
         out.insert(status.to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
     }
     out.into()
+}
+
+/// The document, for tests.
+#[cfg(test)]
+pub fn value() -> Value {
+    serde_json::from_str(&DOCUMENT).expect("json")
 }
 
 #[cfg(test)]

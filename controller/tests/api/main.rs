@@ -18,6 +18,7 @@ mod database;
 mod elsewhere;
 mod etags;
 mod filters;
+mod fuzzed;
 mod hosts;
 mod identity;
 mod keystone;

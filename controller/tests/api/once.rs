@@ -105,7 +105,7 @@ async fn what_changed_nothing_is_not_kept() {
         named(&rig, key, TOPOLOGIES, &topology("other")).await.problem(400);
     }
     // of a body that is not read twice the query has to say what it is
-    named(&rig, "jar", "/straas/stormjar/x?main_class=M", &json!("a jar")).await.problem(400);
+    named(&rig, "jar", "/straas/stormjar/x?main_class=M", &json!("a jar")).await.problem(422);
 }
 
 #[tokio::test]

@@ -110,8 +110,8 @@ fn tags_come_and_go_with_their_branch() {
     assert!(matches!(repo.create_tag("user", "gone@az1", "x", None, "m", "jo"), Err(Error::NotFound { .. })));
     let of = own.clone();
     let other = CommitId::parse(&"1".repeat(40)).unwrap();
-    assert_eq!(repo.delete_tag("demo@az1", "v1", Some(&other)).unwrap(), Some(of.clone()), "it stays");
-    assert_eq!(repo.delete_tag("demo@az1", "v1", Some(&of)).unwrap(), None);
+    assert_eq!(repo.delete_tag("demo@az1", "v1", Some(&[other])).unwrap(), Some(of.clone()), "it stays");
+    assert_eq!(repo.delete_tag("demo@az1", "v1", Some(std::slice::from_ref(&of))).unwrap(), None);
     assert!(matches!(repo.delete_tag("demo@az1", "v1", None), Err(Error::NotFound { .. })));
     repo.delete_branch("demo@az1").unwrap();
     let dir = home.path().join("config.git");

@@ -88,7 +88,9 @@ pub async fn own(app: &App, caller: &Caller, id: &str) -> Result<CommandRecord, 
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Waiting {
+    /// How long to wait for its end: `500ms`, `30s`, `1m`; a minute at most.
     #[serde(default)]
+    #[schemars(regex(pattern = "^[0-9]{1,3}(ms|s|m)?$"))]
     wait: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! `/configurations/tree/{ref}/{path}`: list a folder, read a file, write a file.
 
-use super::{allowed, author, commit_of, etag, git, writable};
+use super::{allowed, author, commits_of, etag, git, writable};
 use crate::app::App;
 use crate::http::audit;
 use crate::http::auth::Caller;
@@ -66,30 +66,28 @@ pub async fn write(
         return Err(ApiError::invalid("", "a file is written to a branch, not to a tag or a commit"));
     }
     writable(&app, &caller, &branch).await?;
-    let expect = commit_of(&if_match)?;
+    let seen = commits_of(&if_match);
     let request: ConfigWrite = body::typed(&bytes)?;
     let (configs, by) = (app.configs.clone(), author(&caller));
-    let (name, file, wanted) = (branch.clone(), path.clone(), expect.clone());
+    let (name, file) = (branch.clone(), path.clone());
     let (before, written) = git(move || {
         let before = configs.resolve(&name)?;
-        let done = configs.edit(&name, wanted.as_ref(), &file, &request.content, &request.message, &by);
-        match done {
-            Err(Error::Conflict { what, next }) if wanted.is_some() => {
-                // where it is now; if it moved back meanwhile, the loss was real all the same
-                Ok((configs.resolve(&name)?, Err(format!("{what}; {next}"))))
-            }
-            other => Ok((before, Ok(other?))),
+        if seen.as_ref().is_some_and(|seen| !seen.contains(&before)) {
+            return Ok((before, None));
+        }
+        let expect = seen.map(|_| before.clone());
+        match configs.edit(&name, expect.as_ref(), &file, &request.content, &request.message, &by) {
+            // where it is now; if it moved back meanwhile, the loss was real all the same
+            Err(Error::Conflict { .. }) if expect.is_some() => Ok((configs.resolve(&name)?, None)),
+            other => Ok((before, Some(other?))),
         }
     })
     .await?;
-    let commit = match written {
-        Ok(commit) => commit,
-        Err(_) => {
-            let text = format!(
-                "{branch} is at {before}, not at the commit of If-Match: read the file again, apply the change to it, and try again"
-            );
-            return Err(ApiError::precondition_failed(&text, before.as_str()));
-        }
+    let Some(commit) = written else {
+        let text = format!(
+            "{branch} is at {before}, not at the commit of If-Match: read the file again, apply the change to it, and try again"
+        );
+        return Err(ApiError::precondition_failed(&text, before.as_str()));
     };
     let changed = commit != before;
     if changed {

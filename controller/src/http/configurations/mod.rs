@@ -82,10 +82,9 @@ fn etag(commit: &str) -> [(header::HeaderName, HeaderValue); 1] {
     [(header::ETAG, value)]
 }
 
-/// The commit that `If-Match` names; `None` where any will do.
-fn commit_of(if_match: &IfMatch) -> std::result::Result<Option<CommitId>, ApiError> {
-    let unreadable = |_| ApiError::unreadable("If-Match is not the ETag of an earlier answer: a commit in quotes");
-    if_match.only()?.map(|text| CommitId::parse(text).map_err(unreadable)).transpose()
+/// The commits that `If-Match` names; `None` where any will do. What is no commit matches none.
+fn commits_of(if_match: &IfMatch) -> Option<Vec<CommitId>> {
+    if_match.any_of().map(|tags| tags.iter().filter_map(|tag| CommitId::parse(tag).ok()).collect())
 }
 
 /// Runs blocking work of a repository.

@@ -2,7 +2,7 @@
 //!
 //! In git a tag is called `{role}&{branch}&{tag}`; users say `{branch}&{tag}`.
 
-use super::{allowed, author, commit_of, git, writable};
+use super::{allowed, author, commits_of, git, writable};
 use crate::app::App;
 use crate::http::auth::Caller;
 use crate::http::body;
@@ -63,9 +63,9 @@ pub async fn delete(
     if_match: IfMatch,
 ) -> Result<StatusCode, ApiError> {
     writable(&app, &caller, &branch).await?;
-    let (configs, expect) = (app.configs.clone(), commit_of(&if_match)?);
+    let (configs, seen) = (app.configs.clone(), commits_of(&if_match));
     let (of, name) = (branch.clone(), tag.clone());
-    if let Some(now) = git(move || configs.delete_tag(&of, &name, expect.as_ref())).await? {
+    if let Some(now) = git(move || configs.delete_tag(&of, &name, seen.as_deref())).await? {
         let text =
             format!("the tag {tag} of {branch} is of commit {now}, not of the one of If-Match; look at it again");
         return Err(ApiError::precondition_failed(&text, now.as_str()));

@@ -144,7 +144,7 @@ fn listed() -> Vec<Route> {
             .takes::<CommandBatchRequest>()
             .answers::<BatchView>(202, "The batch."),
         read("/nodes", nodes::list)
-            .says("Lists nodes, page by page of their topologies.")
+            .says("Lists nodes by topology, component, role and number.")
             .may(Own, All, All)
             .query::<nodes::NodesQuery>()
             .answers::<Page<NodeView>>(200, "A page."),
