@@ -240,6 +240,62 @@ pub struct EffectiveValue {
     pub doc: String,
 }
 
+/// A value of a file, and who set it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BlamedValue {
+    /// Its section.
+    pub section: String,
+    /// Its key.
+    pub key: String,
+    /// The value as the file has it; [`SECRET`] if it is not to be shown.
+    pub value: String,
+    /// The commit that set it so; absent if that is further back than was looked.
+    pub set_by: Option<CommitView>,
+}
+
+/// `GET /configurations/blame/{ref}/{path}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Blame {
+    /// The commit that was looked at.
+    pub commit: String,
+    /// The file.
+    pub path: String,
+    /// Its values.
+    pub values: Vec<BlamedValue>,
+}
+
+/// A default that moved since a branch took it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MovedValue {
+    /// Its section.
+    pub section: String,
+    /// Its key.
+    pub key: String,
+    /// What the branch was given; absent if the key is new.
+    pub was: Option<String>,
+    /// What is given now; absent if the key is gone.
+    pub now: Option<String>,
+    /// What the user set himself: then both moved, which is a conflict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub yours: Option<String>,
+    /// In a conflict: the user's value stays; false if its key cannot be set any more.
+    #[serde(default)]
+    pub kept: bool,
+}
+
+/// `GET` and `POST /configurations/updates/{component_id}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UpdatesView {
+    /// The topology's branch.
+    pub branch: String,
+    /// Its newest commit: with what moved, if that was asked for.
+    pub commit: String,
+    /// What moved.
+    pub moved: Vec<MovedValue>,
+    /// How many of these collide with values that the user set himself.
+    pub conflicts: usize,
+}
+
 /// A value that an upgrade took along or left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CarriedValue {

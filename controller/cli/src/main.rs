@@ -125,6 +125,11 @@ enum Noun {
     User(people::user::Verb),
     /// Who changed what, when, from where.
     Audit(audit::Audit),
+    /// What a shell completes: `source <(straas completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Versions of this program and of the controller.
     Version,
 }
@@ -174,6 +179,10 @@ fn main() -> ExitCode {
             Noun::Tenant(verb) => people::tenant::run(verb, &cli.global).await,
             Noun::User(verb) => people::user::run(verb, &cli.global).await,
             Noun::Audit(audit) => audit::run(audit, &cli.global).await,
+            Noun::Completions { shell } => {
+                clap_complete::generate(shell, &mut Cli::command(), "straas", &mut std::io::stdout());
+                Ok(())
+            }
             Noun::Version => version(&cli.global).await,
         }
     });

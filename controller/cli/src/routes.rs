@@ -48,6 +48,9 @@ routes! {
     CONFIG_DIFF = "GET" "/configurations/diff/{range}";
     CONFIG_LOG_TOP = "GET" "/configurations/log/{ref}";
     CONFIG_LOG = "GET" "/configurations/log/{ref}/{*path}";
+    BLAME = "GET" "/configurations/blame/{ref}/{*path}";
+    UPDATES = "GET" "/configurations/updates/{component_id}";
+    UPDATES_TAKE = "POST" "/configurations/updates/{component_id}";
     EFFECTIVE = "GET" "/configurations/effective/{component_id}";
     JOBS = "GET" "/jobs";
     JOB = "GET" "/jobs/{id}";

@@ -14,7 +14,8 @@ use crate::bare::{Change, apply, entry_in, folder_in, tree_of};
 use crate::config::ConfigRepo;
 use crate::effective::parse_file;
 use crate::error::{Doing, Error, Result};
-use crate::history::{empty, file_at, fork, options};
+use crate::history::{empty, file_at, options};
+use crate::origin;
 use crate::refs::{self, CommitId};
 use crate::secret::{self, pretty};
 use git2::{ObjectType, Oid, Repository, Tree};
@@ -77,7 +78,7 @@ impl ConfigRepo {
         }
         let told = std::cell::RefCell::new(Vec::new());
         let message = format!("{kind}: take up version {to} (was {from})");
-        let commit = self.bare.commit_with(branch, None, &message, author, |repo, base| {
+        let commit = self.bare.commit_from(branch, None, master, &message, author, |repo, base| {
             let tip = refs::target(repo, &refs::branch_ref(branch)?)?
                 .ok_or_else(|| Error::not_found(format!("branch {branch}"), "its topology is gone"))?;
             let (changes, values) = look(repo, tip, base)?;
@@ -123,10 +124,11 @@ impl Upgrade<'_, '_> {
         Ok((changes, values))
     }
 
-    /// A file as it was when the branch was made; as it is on master if it came later.
+    /// A file as the branch was given it; as it is on master if that is not known.
     fn original(&self, path: &str) -> Option<ConfigFile> {
-        let fork = fork(self.repo, self.tip, self.master).ok().flatten();
-        fork.and_then(|fork| file_at(self.repo, fork, path)).or_else(|| file_at(self.repo, self.master, path))
+        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let from = origin::of(self.repo, self.tip, self.master, folder).ok().flatten();
+        from.and_then(|from| file_at(self.repo, from, path)).or_else(|| file_at(self.repo, self.master, path))
     }
 
     fn copy(&self, top: &Tree<'_>, folder: &str, changes: &mut Vec<Change>) -> Result<()> {

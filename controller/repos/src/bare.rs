@@ -158,6 +158,31 @@ impl Bare {
         author: &str,
         make: impl Fn(&Repository, &Tree<'_>) -> Result<Oid>,
     ) -> Result<CommitId> {
+        self.commit_of(branch, expect, None, message, author, make)
+    }
+
+    /// As [`Self::commit_with`], for what comes from another commit, which becomes the second parent.
+    pub(crate) fn commit_from(
+        &self,
+        branch: &str,
+        expect: Option<&CommitId>,
+        from: Oid,
+        message: &str,
+        author: &str,
+        make: impl Fn(&Repository, &Tree<'_>) -> Result<Oid>,
+    ) -> Result<CommitId> {
+        self.commit_of(branch, expect, Some(from), message, author, make)
+    }
+
+    fn commit_of(
+        &self,
+        branch: &str,
+        expect: Option<&CommitId>,
+        from: Option<Oid>,
+        message: &str,
+        author: &str,
+        make: impl Fn(&Repository, &Tree<'_>) -> Result<Oid>,
+    ) -> Result<CommitId> {
         let name = refs::branch_ref(branch)?;
         let expect = expect.map(CommitId::oid).transpose()?;
         let author = signature(author)?;
@@ -181,7 +206,10 @@ impl Bare {
                 if tree == base.id() {
                     return Ok(tip.into());
                 }
-                let new = store_commit(repo, tree, &[&parent], message, &author)?;
+                let from = from.map(|oid| repo.find_commit(oid)).transpose();
+                let from = from.doing(|| "reading the commit that this comes from")?;
+                let parents: Vec<_> = std::iter::once(&parent).chain(&from).collect();
+                let new = store_commit(repo, tree, &parents, message, &author)?;
                 refs::swap(repo, &name, Some(tip), Some(new), "commit")?;
                 Ok(new.into())
             });

@@ -12,10 +12,10 @@ use crate::secret;
 use git2::{Commit, Oid, Repository, Tree};
 use std::collections::BTreeMap;
 use straas_schemas::config::{ConfigFile, ConfigOption};
-use straas_schemas::configuration::{CommitView, EffectiveValue, SECRET};
+use straas_schemas::configuration::{BlamedValue, CommitView, EffectiveValue, SECRET};
 
 /// Most commits looked at in one call: some tens of ms.
-const WALK_MAX: usize = 4_096;
+pub(crate) const WALK_MAX: usize = 4_096;
 
 /// A commit as people see it.
 pub(crate) fn picture(commit: &Commit<'_>) -> CommitView {
@@ -80,6 +80,37 @@ impl ConfigRepo {
                 }
             }
             Ok((found, None))
+        })
+    }
+
+    /// Every value of a configuration file at a commit, with the commit that set it so.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such file, [`Error::Invalid`] if it is no configuration file.
+    pub fn blame(&self, commit: &CommitId, path: &str) -> Result<Vec<BlamedValue>> {
+        check_path(path)?;
+        if !secret::is_config(path) {
+            return Err(Error::invalid(
+                "path",
+                format!("{path:?} is no configuration file: those of app/ and service/ are"),
+            ));
+        }
+        self.bare.with(|repo| {
+            let top = tree_of(repo, commit)?;
+            let missing = || Error::not_found(format!("file {path} at {commit}"), "list the folder above");
+            let file = parse_file(repo, &top, path)?.ok_or_else(missing)?;
+            let secrets = secret::secrets(repo, &top, path, Some(&file))?;
+            let since = since(repo, commit.oid()?, path, &file)?;
+            let value = |(name, option): (&(&str, &str), &&ConfigOption)| BlamedValue {
+                section: name.0.to_owned(),
+                key: name.1.to_owned(),
+                value: match secrets.contains(&(name.0.to_owned(), name.1.to_owned())) {
+                    true => SECRET.to_owned(),
+                    false => option.value.clone(),
+                },
+                set_by: since.get(name).cloned(),
+            };
+            Ok(options(&file).iter().map(value).collect())
         })
     }
 
@@ -179,15 +210,6 @@ fn since<'f>(repo: &Repository, from: Oid, path: &str, now: &'f ConfigFile) -> R
 fn at(repo: &Repository, commit: &Commit<'_>, path: &str) -> ConfigFile {
     let tree: Option<Tree<'_>> = commit.tree().ok();
     tree.and_then(|tree| parse_file(repo, &tree, path).ok().flatten()).unwrap_or_else(empty)
-}
-
-/// The commit where the histories of two met, if they did.
-pub(crate) fn fork(repo: &Repository, a: Oid, b: Oid) -> Result<Option<Oid>> {
-    match repo.merge_base(a, b) {
-        Ok(oid) => Ok(Some(oid)),
-        Err(error) if error.code() == git2::ErrorCode::NotFound => Ok(None),
-        Err(source) => Err(Error::Git { doing: format!("looking for where {a} and {b} met"), source }),
-    }
 }
 
 /// The configuration file of a commit, if it has one that can be read.

@@ -26,6 +26,7 @@ mod effective;
 mod error;
 mod history;
 mod import;
+mod origin;
 mod overlay;
 mod packs;
 mod refs;
@@ -35,6 +36,7 @@ mod secret;
 mod seed;
 mod shape;
 mod tags;
+mod updates;
 mod vault;
 
 pub use adopt::Adoption;

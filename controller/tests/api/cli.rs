@@ -373,3 +373,28 @@ async fn files_models_and_health_from_the_command_line() {
     cli.endpoint = "http://127.0.0.1:1".into();
     cli.run("storage list --region z1").await.says(6, &["straas dev up"]);
 }
+
+#[tokio::test]
+async fn files_are_edited_blamed_and_brought_up_to_date() {
+    let rig = Rig::start().await;
+    let cli = Cli::of(&rig);
+    rig.create("demo", 1).await;
+    let file = "app/zookeeper/3.8.0/user.json";
+    let edit = async |editor: &str, more: &str| {
+        let mut command = cli.command(&format!("config edit demo {file} {more}"));
+        command.env("VISUAL", editor).env("PATH", "/usr/bin:/bin");
+        cli.done(command).await
+    };
+    edit("true", "").await.says(0, &["nothing was changed"]);
+    edit("false", "").await.says(1, &["ended with exit status: 1", "nothing was written"]);
+    let set = "sed -i /tickTime/,/value/s/2000/2500/";
+    // without a person who says yes, nothing is written, and his text is kept
+    edit(set, "").await.says(1, &["zoo_cfg.tickTime: 2000 → 2500", "nothing was written", "your text is in /tmp/"]);
+    edit(set, "--yes -m slower").await.says(0, &["tickTime: 2000 → 2500", "is written to demo@z1"]);
+    edit("sed -i s/2500/99999999/", "--yes").await.says(4, &["it was refused; your text is in", "at most"]);
+    cli.run(&format!("config blame demo {file}")).await.says(0, &["zoo_cfg.tickTime", "2500", "admin", "slower"]);
+    cli.run("config updates demo zk").await.says(0, &["no default moved"]);
+    for shell in ["bash", "zsh", "fish"] {
+        cli.run(&format!("completions {shell}")).await.says(0, &["straas", "topology"]);
+    }
+}

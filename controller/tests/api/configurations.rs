@@ -1,5 +1,6 @@
 //! The config repo over HTTP: refs in paths, checked writes, lost races, tags, history, origins.
 
+use crate::life::{Town, text};
 use crate::rig::{Rig, TOPOLOGIES};
 use crate::wire::Answer;
 use http::Method;
@@ -109,4 +110,52 @@ async fn what_is_refused_changes_nothing() {
         assert_eq!(answer.status, status, "{branch} {path}: {}", answer.text());
     }
     assert_eq!(user(&rig, "demo@z1").await, (content, before));
+}
+
+#[tokio::test]
+async fn a_default_that_moved_is_taken_up_when_it_is_wanted() {
+    let mut town = Town::new(1).await;
+    let updates = format!("/straas/v1.0/configurations/updates/{}", town.component);
+    assert_eq!(town.rig.get(&updates).await["moved"], json!([]));
+    // the platform's own value, which no tenant may set, moves
+    let path = "/straas/v1.0/configurations/tree/master/app/zookeeper/3.8.0/default.json";
+    let content = text(&town.rig.get(path).await["content"]);
+    let mut file: Value = serde_json::from_str(&content).expect("json");
+    let settable = user(&town.rig, "master").await.0;
+    let options = file["content"]
+        .as_array_mut()
+        .expect("sections")
+        .iter_mut()
+        .flat_map(|section| section["options"].as_array_mut().expect("options").iter_mut());
+    let mut theirs =
+        options.filter(|option| option["type"] != "boolean" && !settable.contains(&option["key"].to_string()));
+    let option = theirs.next().expect("a value that only the platform sets");
+    let (key, was) = (text(&option["key"]), text(&option["value"]));
+    let now = was.parse::<u32>().map_or_else(|_| format!("{was}x"), |number| (number + 1).to_string());
+    option["value"] = json!(now);
+    let body = json!({ "content": file.to_string(), "message": "another default" });
+    let written = town.call(Method::PUT, path, &body).await;
+    assert_eq!(written.status, 200, "{}", written.text());
+    let seen = town.rig.get(&updates).await;
+    let moved = seen["moved"].as_array().expect("a list").iter().find(|moved| moved["key"] == key).cloned();
+    let moved = moved.unwrap_or_else(|| panic!("{key} did not move: {seen:#}"));
+    assert_eq!(moved["now"], now, "{seen:#}");
+    let dry = town.call(Method::POST, &format!("{updates}?dry_run=true"), &Value::Null).await.json();
+    assert_eq!((&dry["commit"], &dry["moved"]), (&seen["commit"], &seen["moved"]));
+    let taken = town.call(Method::POST, &updates, &Value::Null).await.json();
+    assert_ne!(taken["commit"], seen["commit"]);
+    assert_eq!((&taken["moved"], &town.rig.get(&updates).await["moved"]), (&seen["moved"], &json!([])));
+    // nothing happens to nodes until that is asked for
+    let config = town.spec().await.want.config;
+    assert_ne!(json!(config), taken["commit"]);
+    let apply = format!("{}/tree/{}", town.path(), text(&taken["commit"]));
+    let job = town.begin(Method::PUT, &apply, Value::Null).await;
+    town.until_job(&job, "succeeded").await;
+    let blame = "/straas/v1.0/configurations/blame/town@z1/app/zookeeper/3.8.0/default.json";
+    let blame = town.rig.get(blame).await;
+    let value = blame["values"].as_array().expect("a list").iter().find(|value| value["key"] == key).cloned();
+    let by = value.expect("the key")["set_by"].clone();
+    assert!(text(&by["message"]).contains("take up the defaults of master"), "{by:#}");
+    let none = "/straas/v1.0/configurations/blame/master/metadata/zookeeper.json";
+    town.call(Method::GET, none, &Value::Null).await.problem(422);
 }

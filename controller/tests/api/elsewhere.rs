@@ -51,17 +51,22 @@ impl Two {
         two
     }
 
-    /// The operation on the other topology's node is done.
+    /// The namespace on the other topology is made.
     async fn prepared(&mut self) {
+        self.operated("zk-cmd/create-namespace", async |two| {
+            let why = two.rig.get(&format!("{API}/nodes/{}/why", two.brokers[0].node)).await;
+            assert_eq!(why["cause"], "awaiting_operation", "{why}");
+        })
+        .await;
+    }
+
+    /// An operation on the other topology's node is asked for, and then done.
+    async fn operated(&mut self, name: &str, meanwhile: impl AsyncFn(&Self)) {
         let queued = format!("{API}/commands?topology={}", self.logs);
-        let found = self.rig.until(&queued, |answer| !answer.json()["items"][0].is_null()).await;
+        let found = self.rig.until(&queued, |answer| answer.json()["items"][0]["command"] == name).await;
         let command = found.json()["items"][0].clone();
-        assert_eq!(
-            (&command["command"], &command["node"]),
-            (&json!("zk-cmd/create-namespace"), &json!(self.servers[0].node))
-        );
-        let why = self.rig.get(&format!("{API}/nodes/{}/why", self.brokers[0].node)).await;
-        assert_eq!(why["cause"], "awaiting_operation", "{why}");
+        let server = self.servers.iter().position(|server| json!(server.node) == command["node"]);
+        meanwhile(self).await;
         let end = CommandEnd {
             id: text(&command["id"]).as_str().into(),
             outcome: CommandOutcome::Succeeded,
@@ -72,7 +77,7 @@ impl Two {
             result: serde_json::Map::new(),
             output_bytes: 0,
         };
-        self.servers[0].report(ReportBody::Command(end)).await;
+        self.servers[server.expect("a node of the other topology")].report(ReportBody::Command(end)).await;
     }
 
     /// Lets all agents live until something holds. The regular look at everything comes too late
@@ -160,6 +165,8 @@ async fn it_lives_on_a_component_of_another_topology() {
 
     // the one that depends goes first
     assert_eq!(two.rig.delete(&two.logs).await.status, 202);
+    // what it had there goes with it
+    two.operated("zk-cmd/delete-namespace", async |_| {}).await;
     two.rig.until(&format!("{TOPOLOGIES}/{}", two.logs), |answer| answer.status == 404).await;
     assert_eq!(two.rig.delete(&two.shared).await.status, 202);
     two.rig.until(&format!("{TOPOLOGIES}/{}", two.shared), |answer| answer.status == 404).await;

@@ -2,6 +2,7 @@
 //!
 //! REF is a topology's name (its branch), `TOPOLOGY&TAG`, `master`, or a commit of 40 digits.
 
+mod edit;
 mod set;
 mod show;
 mod tag;
@@ -15,7 +16,7 @@ use crate::{find, routes};
 use clap::Subcommand;
 use std::path::PathBuf;
 use straas_schemas::configuration::{
-    CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView,
+    Blame, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, UpdatesView,
 };
 use straas_schemas::view::Page;
 
@@ -73,6 +74,39 @@ pub enum Verb {
         /// Only if the branch is still at this commit.
         #[arg(long, value_name = "COMMIT")]
         if_at: Option<String>,
+    },
+    /// Change a file in an editor ($VISUAL, $EDITOR, else sensible-editor or vi); what differs is shown first.
+    Edit {
+        /// A topology, or another branch.
+        branch: String,
+        /// The file, e.g. app/zookeeper/3.8.0/user.json.
+        path: String,
+        /// Why, for the history.
+        #[arg(short, long)]
+        message: Option<String>,
+        /// Write without asking.
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// Who set every value of a file, when and in which commit.
+    Blame {
+        /// A topology, TOPOLOGY&TAG, master, or a commit.
+        #[arg(value_name = "REF")]
+        reference: String,
+        /// The file, e.g. app/zookeeper/3.8.0/user.json.
+        path: String,
+    },
+    /// Which defaults of the platform moved since a component took them; --take takes them up.
+    ///
+    /// Values of your own stay. The component has them when it is told to: straas component configure.
+    Updates {
+        /// The topology: name or id.
+        topology: String,
+        /// The component: name or id.
+        component: String,
+        /// Take them up on the topology's branch.
+        #[arg(long)]
+        take: bool,
     },
     /// What differs between two refs, value by value.
     Diff {
@@ -150,6 +184,18 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             }
             let done: ConfigWritten = client.call(ask).await?;
             print(global.format(), &done, show::written)
+        }
+        Verb::Edit { branch, path, message, yes } => edit::run(&client, &branch, &path, message, yes, global).await,
+        Verb::Blame { reference, path } => {
+            let reference = find::reference(&client, &reference).await?;
+            let blame: Blame = client.get(routes::BLAME, &[&reference, &path]).await?;
+            print(global.format(), &blame, show::blame)
+        }
+        Verb::Updates { topology, component, take } => {
+            let id = find::component(&client, &topology, &component).await?.1.id;
+            let route = if take { routes::UPDATES_TAKE } else { routes::UPDATES };
+            let view: UpdatesView = client.get(route, &[id.as_str()]).await?;
+            print(global.format(), &view, |view| show::updates(view, take))
         }
         Verb::Diff { from, to } => {
             let (from, to) = (find::reference(&client, &from).await?, find::reference(&client, &to).await?);

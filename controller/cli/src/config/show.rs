@@ -2,7 +2,8 @@
 
 use crate::output::{table, time, word};
 use straas_schemas::configuration::{
-    CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWritten, EffectiveView, EntryKind, FileChange,
+    Blame, BlamedValue, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWritten, EffectiveView, EntryKind,
+    FileChange, MovedValue, UpdatesView,
 };
 
 /// Digits of a commit that a person compares.
@@ -99,4 +100,45 @@ pub fn effective(view: &EffectiveView, doc: bool) -> String {
     }
     out.push_str(&table(&header, rows));
     out
+}
+
+/// Who set every value of a file.
+pub fn blame(blame: &Blame) -> String {
+    let row = |value: &BlamedValue| {
+        let by = |pick: fn(&CommitView) -> String| value.set_by.as_ref().map_or_else(|| "-".to_owned(), pick);
+        vec![
+            format!("{}.{}", value.section, value.key),
+            value.value.clone(),
+            by(|commit| commit.author.clone()),
+            by(|commit| time(commit.at_ms)),
+            by(|commit| short(&commit.commit)),
+            by(|commit| commit.message.lines().next().unwrap_or_default().to_owned()),
+        ]
+    };
+    table(&["key", "value", "by", "at", "commit", "why"], blame.values.iter().map(row))
+}
+
+/// Defaults that moved.
+pub fn updates(view: &UpdatesView, taken: bool) -> String {
+    if view.moved.is_empty() {
+        return "no default moved since".to_owned();
+    }
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
+    let row = |m: &MovedValue| {
+        let yours = match (&m.yours, m.kept) {
+            (Some(yours), true) => format!("{yours} (stays)"),
+            (Some(yours), false) => format!("{yours} (its key cannot be set any more)"),
+            (None, _) => "-".to_owned(),
+        };
+        vec![format!("{}.{}", m.section, m.key), text(&m.was), text(&m.now), yours]
+    };
+    let next = match taken {
+        true => format!(
+            "taken up on {} (commit {}); straas component configure applies it",
+            view.branch,
+            short(&view.commit)
+        ),
+        false => "straas config updates … --take takes them up".to_owned(),
+    };
+    format!("{}\n{next}", table(&["key", "was", "is now", "yours"], view.moved.iter().map(row)))
 }

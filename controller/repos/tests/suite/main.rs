@@ -6,6 +6,7 @@
 
 mod catalog;
 mod config;
+mod moved;
 mod packs;
 mod scripts;
 mod seeding;

@@ -11,10 +11,12 @@
 mod effective;
 mod files;
 mod tags;
+mod updates;
 
 pub use effective::{diff, effective, log, log_top};
 pub use files::{read, read_top, write};
 pub use tags::{create as create_tag, delete as delete_tag, list as list_tags};
+pub use updates::{blame, show as updates, take_up};
 
 use super::auth::Caller;
 use super::etag::IfMatch;

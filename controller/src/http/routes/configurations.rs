@@ -5,8 +5,10 @@ use crate::http::configurations as of;
 use crate::http::lists::ListQuery;
 use crate::http::route::Route;
 use crate::http::route::on::{read, remove, send, set};
+use crate::http::topologies::Mutation;
 use straas_schemas::configuration::{
-    CommitView, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, TagRequest, TagView,
+    Blame, CommitView, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, TagRequest, TagView,
+    UpdatesView,
 };
 use straas_schemas::view::Page;
 
@@ -56,6 +58,19 @@ pub fn routes() -> Vec<Route> {
             .answers::<ConfigDiff>(200, "The differences."),
         log(read("/configurations/log/{ref}", of::log_top)),
         log(read("/configurations/log/{ref}/{*path}", of::log)),
+        read("/configurations/blame/{ref}/{*path}", of::blame)
+            .says("Tells of every value of a configuration file who set it, when and in which commit.")
+            .may(Own, All, Never)
+            .answers::<Blame>(200, "The values."),
+        read("/configurations/updates/{component_id}", of::updates)
+            .says("Tells which defaults moved since a component's topology took them, and what they collide with.")
+            .may(Own, All, Never)
+            .answers::<UpdatesView>(200, "What moved."),
+        send("/configurations/updates/{component_id}", of::take_up)
+            .says("Takes up the defaults that moved, on the topology's branch; values that the user set stay.")
+            .may(Own, All, Never)
+            .query::<Mutation>()
+            .answers::<UpdatesView>(200, "What moved; the commit has it, and the component takes it up when told to."),
         read("/configurations/effective/{component_id}", of::effective)
             .says("Tells what every key comes to for a component, and which file and commit set it.")
             .may(Own, All, Never)
