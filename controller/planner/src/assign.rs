@@ -18,7 +18,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use straas_schemas::assignment::{Autonomy, DriftOrder, Timing};
-use straas_schemas::{Assignment, Digest, FileRef, Gate, PROTOCOL, Stage, StageOrder};
+use straas_schemas::{Assignment, Digest, FileRef, Gate, Lifecycle, PROTOCOL, Stage, StageOrder};
 
 /// What every agent may do while it is cut off.
 const AUTONOMY: Autonomy = Autonomy { restart_service: true };
@@ -161,7 +161,7 @@ impl<'k, 'a> Common<'k, 'a> {
 
     /// Whether the last assignment is what the draft says. The contexts are equal if the inputs of
     /// the stages are.
-    fn is_same(&self, last: &Assignment, wanted: &Wanted<'_>, draft: &Draft<'a>) -> bool {
+    fn is_same(&self, last: &Assignment, wanted: &Wanted<'_>, draft: &Draft<'a>, runs: Lifecycle) -> bool {
         // every field is named, so that a new one cannot be forgotten here
         #[rustfmt::skip]
         let Assignment {
@@ -173,7 +173,7 @@ impl<'k, 'a> Common<'k, 'a> {
             (o.stage, &o.inputs, &o.gate, o.limits) == (stage, inputs, gate, meta.limits(stage))
         };
         let (node, wish) = (&wanted.node, wanted.wish);
-        (*protocol, *lifecycle, id, name) == (PROTOCOL, wish.lifecycle, &node.id, &node.name)
+        (*protocol, *lifecycle, id, name) == (PROTOCOL, runs, &node.id, &node.name)
             && (role, version) == (&self.nature.role.script_role, &self.target.version)
             && (scripts, config) == (&self.target.scripts, &self.target.config)
             && files.iter().eq(self.files(wanted))
@@ -216,10 +216,16 @@ impl<'k, 'a> Common<'k, 'a> {
     }
 
     /// The assignment: the last one if nothing of it changes.
-    pub fn finish(&self, wanted: &Wanted<'a>, draft: &Draft<'a>, joined: Option<&str>) -> Cow<'a, Assignment> {
+    pub fn finish(
+        &self,
+        wanted: &Wanted<'a>,
+        draft: &Draft<'a>,
+        lifecycle: Lifecycle,
+        joined: Option<&str>,
+    ) -> Cow<'a, Assignment> {
         let meta = &self.nature.knowledge.meta;
         let last = draft.last.and_then(|n| n.assignment.as_ref());
-        if let Some(last) = last.filter(|last| self.is_same(last, wanted, draft)) {
+        if let Some(last) = last.filter(|last| self.is_same(last, wanted, draft, lifecycle)) {
             return Cow::Borrowed(last);
         }
         let order = |(stage, inputs, gate): (Stage, &Digest, &Gate)| StageOrder {
@@ -234,7 +240,7 @@ impl<'k, 'a> Common<'k, 'a> {
             protocol: PROTOCOL,
             node: node.id.clone(),
             generation: last.map_or(0, |a| a.generation).saturating_add(1),
-            lifecycle: wanted.wish.lifecycle,
+            lifecycle,
             name: node.name.clone(),
             role: self.nature.role.script_role.clone(),
             version: self.target.version.clone(),

@@ -5,6 +5,7 @@
 //! are not given out again, so a place has one life only.
 
 use crate::observe::{Known, Silence, applied, opened, says, serves, silence, stopped, works};
+use crate::permits::held;
 use crate::{Component, Group, Host, HostWish, Knowledge, NewNode, Node, NodeWish, PlanInput, Target, Topology};
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,6 +38,8 @@ pub struct Wanted<'a> {
     pub wish: &'a NodeWish,
     /// The node as recorded.
     pub recorded: Option<&'a Node>,
+    /// It is to leave, and cannot yet.
+    pub detained: bool,
 }
 
 impl Wanted<'_> {
@@ -112,7 +115,7 @@ fn places<'a>(
                 if taken.insert(node.id.clone()) {
                     let wish = component.wishes.get(&node.id).unwrap_or(&USUAL);
                     let recorded = known.or_else(|| of_id(&node.id));
-                    out.push(Wanted { node, home, component, group, wish, recorded });
+                    out.push(Wanted { node, home, component, group, wish, recorded, detained: false });
                 }
             }
         }
@@ -123,8 +126,8 @@ fn places<'a>(
 }
 
 /// Nodes that are to leave and cannot yet: of members that change one at a time, those that alone
-/// have the data, until one works that stays; those that stand still while the others cannot work
-/// without them; and those that are in the middle of a step, until what they have is what they were
+/// have the data, until one works that stays; those that stand still, or were disturbed, while the
+/// others cannot work without them; and those that are in the middle of a step, until what they have is what they were
 /// told of, for nobody tells a leaver anything. Meanwhile they are as if they were wanted, and run,
 /// even if somebody stopped them before: what they are kept for takes their service.
 fn detained<'a>(
@@ -141,7 +144,7 @@ fn detained<'a>(
     }
     let replaceable = stay().any(|w| w.recorded.is_some_and(serves));
     let idle = stay().any(|w| !w.stopped()) && !stay().any(Wanted::works);
-    let tied = |n: &Node| serves(n) && (!replaceable || (idle && stopped(n)) || in_a_step(input, n));
+    let tied = |n: &Node| serves(n) && (!replaceable || (idle && (stopped(n) || held(n))) || in_a_step(input, n));
     let leaves = |n: &&Node| n.component == component.id && tied(n) && !stay().any(|w| w.node.id == n.id);
     let keep = |n: &'a Node| {
         let node = NewNode {
@@ -154,7 +157,7 @@ fn detained<'a>(
         };
         let group = component.groups.iter().find(|g| g.name == n.group)?;
         let wish = component.wishes.get(&n.id).filter(|wish| wish.lifecycle == Lifecycle::Running).unwrap_or(&USUAL);
-        Some(Wanted { node, home, component, group, wish, recorded: Some(n) })
+        Some(Wanted { node, home, component, group, wish, recorded: Some(n), detained: true })
     };
     nodes.iter().filter(leaves).filter_map(keep).collect()
 }

@@ -22,7 +22,7 @@ use crate::{Component, Node};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::job::JobKind;
-use straas_schemas::{Assignment, Gate, NodeId};
+use straas_schemas::{Assignment, Gate, Lifecycle, NodeId};
 
 /// What keeps `pre_config` closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ impl<'a> Gates<'a> {
         let (targets, rosters) = (Targets::new(known), Rosters::new(known));
         let operations = Operations::new(known);
         let mut assignments = BTreeMap::new();
-        let (mut blocks, mut drafts) = (BTreeMap::new(), Vec::new());
+        let (mut blocks, mut drafts, mut kept) = (BTreeMap::new(), Vec::new(), Vec::new());
         let mut drafted = Drafted { stable: BTreeSet::new(), kept: BTreeSet::new() };
         let mut roles: BTreeMap<(&str, &str, Which<'a>), Option<Common<'_, 'a>>> = BTreeMap::new();
         for wanted in known.desired {
@@ -96,7 +96,7 @@ impl<'a> Gates<'a> {
             let Choice::Use(which) = targets.choice(wanted) else {
                 if let Some(last) = last {
                     drafted.kept.insert(&wanted.node.id);
-                    assignments.insert(&wanted.node.id, kept(last, wanted));
+                    kept.push((wanted, last));
                 }
                 continue;
             };
@@ -113,7 +113,7 @@ impl<'a> Gates<'a> {
                 drafts.push((wanted, key, draft));
             } else if let Some(last) = last {
                 // what it should be cannot be read: it keeps what it has
-                assignments.insert(&wanted.node.id, kept(last, wanted));
+                kept.push((wanted, last));
             }
         }
         let permits = Permits::new(known, &targets, &rosters, &drafted);
@@ -127,26 +127,32 @@ impl<'a> Gates<'a> {
                 _ => {}
             }
             let Some(Some(common)) = roles.get(&key) else { continue };
-            let assignment = common.finish(wanted, &draft, added_by(known, &rosters, wanted, draft.last));
+            let assignment =
+                common.finish(wanted, &draft, permits.lifecycle(wanted), added_by(known, &rosters, wanted, draft.last));
             if matches!(assignment, Cow::Owned(_)) && rosters.steps.contains_key(&(key.0, key.1)) {
                 stepped.push(wanted.node.id.clone());
             }
             assignments.insert(&wanted.node.id, assignment);
         }
         drop(roles);
-        let used = known.unwanted.iter().filter_map(|node| Some((&node.id, Cow::Owned(permits::without_used(node)?))));
-        assignments.extend(used);
+        for (wanted, last) in kept {
+            let lifecycle = permits.lifecycle(wanted);
+            assignments.insert(&wanted.node.id, with_lifecycle(last, lifecycle));
+        }
+        let leave =
+            known.unwanted.iter().filter_map(|node| Some((&node.id, Cow::Owned(permits::of_leaver(known, node)?))));
+        assignments.extend(leave);
         Self { assignments, targets, rosters, operations, permits, blocks, stepped }
     }
 }
 
 /// The last assignment, with nothing changed but whether the services run.
-fn kept<'a>(last: &'a Assignment, wanted: &Wanted<'_>) -> Cow<'a, Assignment> {
-    if last.lifecycle == wanted.wish.lifecycle {
+fn with_lifecycle(last: &Assignment, lifecycle: Lifecycle) -> Cow<'_, Assignment> {
+    if last.lifecycle == lifecycle {
         return Cow::Borrowed(last);
     }
     let generation = last.generation.saturating_add(1);
-    Cow::Owned(Assignment { generation, lifecycle: wanted.wish.lifecycle, ..last.clone() })
+    Cow::Owned(Assignment { generation, lifecycle, ..last.clone() })
 }
 
 /// What a node's turn to join waits for, and whether that closes what was opened for its last host.

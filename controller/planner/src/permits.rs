@@ -4,14 +4,16 @@
 //! held from the moment it is granted until the node confirms that it converged on an assignment
 //! that carries it; then it is taken out of the assignment again. A node that falls silent with a
 //! permit keeps holding it, and so does one whose inputs change meanwhile: time gives nothing back.
-//! A host that is to be replaced takes from the same budget.
+//! A host that is to be replaced takes from the same budget. Its service is stopped first, so that it
+//! goes as one that was told to and not as one that died: others need not wait for its session to
+//! end, and the new one does not meet it. Who does not work, or cannot be asked any more, is not asked.
 //!
 //! A node that asks and says itself that its service does not work has nothing to lose. It does
 //! not wait for the budget, or a component that is down as a whole could never be mended.
 
 use crate::desired::{self, Wanted};
 use crate::membership::{SMALL, joined};
-use crate::observe::{Known, Silence, confirmed, says, serves, service, works};
+use crate::observe::{Known, Silence, confirmed, says, serves, service, stopped, unstopped, works};
 use crate::roster::Rosters;
 use crate::targets::Targets;
 use crate::{Component, Node};
@@ -44,6 +46,8 @@ pub struct Permits<'a> {
     pub grants: BTreeMap<&'a NodeId, Grant>,
     /// Nodes whose hosts go now, to be replaced.
     pub replaced: BTreeSet<&'a NodeId>,
+    /// Nodes whose services are to stand still, because their hosts go next or go now.
+    pub halted: BTreeSet<&'a NodeId>,
     /// Nodes whose hosts are to be replaced and wait for these.
     pub waiting: BTreeMap<&'a NodeId, Vec<String>>,
 }
@@ -70,17 +74,36 @@ pub fn held(node: &Node) -> bool {
     held_for(node, Stage::Config).is_some() || held_for(node, Stage::Install).is_some()
 }
 
-/// The last assignment of a node that leaves, without the permits that it is through with: with them
-/// it would put right by itself what somebody changes on its host. `None` if it has none of these.
-pub fn without_used(node: &Node) -> Option<Assignment> {
-    let last = node.assignment.as_ref().filter(|a| confirmed(node) && a.lifecycle == Lifecycle::Running)?;
-    let mut new = Assignment { generation: last.generation.saturating_add(1), ..last.clone() };
-    for order in &mut new.stages {
-        if let Gate::Permit { granted } = &mut order.gate {
-            *granted = None;
-        }
+/// What a node that leaves gets instead of its last assignment; `None` for nothing else. Permits that
+/// it is through with are taken back: with them it would put right by itself what somebody changes on
+/// its host. And it runs if only a replacement had stopped it, since the others may need it.
+pub fn of_leaver(known: &Known<'_>, node: &Node) -> Option<Assignment> {
+    let component = known.component(&node.component).filter(|c| !c.removed && !known.input.topology.deleting)?;
+    let last = node.assignment.as_ref()?;
+    let stays = component.wishes.get(&node.id).is_some_and(|wish| wish.lifecycle == Lifecycle::Stopped);
+    let lifecycle = if stays { last.lifecycle } else { Lifecycle::Running };
+    let through = confirmed(node) && last.lifecycle == Lifecycle::Running;
+    let used = |gate: &Gate| through && matches!(gate, Gate::Permit { granted: Some(_) });
+    if lifecycle == last.lifecycle && !last.stages.iter().any(|order| used(&order.gate)) {
+        return None;
     }
-    (new.stages != last.stages).then_some(new)
+    let mut new = Assignment { generation: last.generation.saturating_add(1), lifecycle, ..last.clone() };
+    for order in new.stages.iter_mut().filter(|order| used(&order.gate)) {
+        order.gate = Gate::Permit { granted: None };
+    }
+    Some(new)
+}
+
+/// Tries to stop a service, after which its host goes all the same: it may be replaced because of that.
+const STOP_TRIES: u32 = 3;
+
+/// Whether the host of a node may go as far as its service is concerned: it stands still as told, or
+/// there is no use in telling it.
+fn still(node: &Node) -> bool {
+    let refuses = |a: &Assignment| node.refused.as_ref().is_some_and(|(generation, _)| *generation == a.generation);
+    let told = node.assignment.as_ref().filter(|a| a.lifecycle == Lifecycle::Stopped);
+    let stuck = || unstopped(node).is_some_and(|failed| failed.attempt >= STOP_TRIES);
+    told.is_some_and(|a| confirmed(node) || refuses(a) || stuck())
 }
 
 /// The stage and digest that a node asks a permit for and does not have.
@@ -132,7 +155,7 @@ impl<'a> Permits<'a> {
             let of_component = known.of_component(&component.id);
             let replacing = of_component.iter().filter_map(|w| {
                 let node = w.recorded?;
-                (node.host.is_up() && w.wish.replacements > node.host_number).then_some(node)
+                (node.host.is_up() && !w.detained && w.wish.replacements > node.host_number).then_some(node)
             });
             let replacing: Vec<&Node> = replacing.collect();
             if asking.is_empty() && replacing.is_empty() {
@@ -146,27 +169,39 @@ impl<'a> Permits<'a> {
         this
     }
 
+    /// Whether the services of a node are to run now.
+    pub fn lifecycle(&self, wanted: &Wanted<'_>) -> Lifecycle {
+        if self.halted.contains(&wanted.node.id) { Lifecycle::Stopped } else { wanted.wish.lifecycle }
+    }
+
     fn replace(&mut self, budget: &mut Budget<'_, 'a>, mut nodes: Vec<&'a Node>) {
-        nodes.sort_by_key(|n| (!budget.down(n), goes_last(n, budget.disruption), n.ordinal));
+        nodes.sort_by_key(|n| (!stopped(n), !budget.down(n), goes_last(n, budget.disruption), n.ordinal));
         for node in nodes {
             let hollow: Vec<String> =
                 budget.others(node).filter(|n| budget.hollow(n)).map(|n| n.name.clone()).collect();
             let waits = if budget.stepwise && !hollow.is_empty() {
                 hollow
-            } else if budget.down(node) {
+            } else if budget.down(node) || stopped(node) {
                 Vec::new()
             } else if !budget.unsettled.is_empty() {
                 budget.unsettled.clone()
             } else {
                 budget.spent_on(node, &BTreeSet::new())
             };
-            if waits.is_empty() {
-                self.replaced.insert(&node.id);
-                budget.disturbed.insert(&node.id);
-                budget.emptied.insert(&node.id);
-            } else {
+            if !waits.is_empty() {
                 self.waiting.insert(&node.id, waits);
+                continue;
             }
+            budget.disturbed.insert(&node.id);
+            let goes = budget.down(node) || still(node);
+            if goes {
+                self.replaced.insert(&node.id);
+            }
+            if !goes || stopped(node) {
+                self.halted.insert(&node.id);
+            }
+            // from here on another one with data may not go
+            budget.emptied.insert(&node.id);
         }
     }
 
@@ -179,7 +214,8 @@ impl<'a> Permits<'a> {
         // what they hold permits for has changed: of these, too, not all at once
         let mut again: BTreeSet<&NodeId> =
             asking.iter().filter(|n| held(n) && !down(n) && !begun(n)).map(|n| &n.id).collect();
-        for node in asking.into_iter().filter(|n| !self.replaced.contains(&n.id)).collect::<Vec<_>>() {
+        let goes = |n: &&Node| self.replaced.contains(&n.id) || self.halted.contains(&n.id);
+        for node in asking.into_iter().filter(|n| !goes(n)).collect::<Vec<_>>() {
             let Some((stage, digest)) = asked(node) else { continue };
             let given = Grant::Given(stage, digest.clone());
             let grant = if (down(node) && (held(node) || serves(node))) || begun(node) {
@@ -238,7 +274,8 @@ impl<'k, 'a> Budget<'k, 'a> {
         let insiders = known.recorded_of(&component.id).filter(|n| !outside(n));
         let nodes: Vec<&Node> = insiders.chain(known.leavers(&component.id).filter(member)).collect();
         let wanted = known.of_component(&component.id);
-        let stopped = |n: &Node| known.wanted.get(&n.id).is_some_and(|w: &&Wanted<'_>| w.stopped());
+        // who was stopped for its host to be replaced stands still, too
+        let stopped = |n: &Node| stopped(n) || known.wanted.get(&n.id).is_some_and(|w: &&Wanted<'_>| w.stopped());
         // where everybody is to stand still there is nothing that the others could keep up
         let all_stopped = wanted.iter().all(|w| w.stopped());
         // a member that joins must work before the others come back and need its vote
@@ -247,6 +284,8 @@ impl<'k, 'a> Budget<'k, 'a> {
         let out = |n: &&&Node| {
             held(n)
                 || arriving(n)
+                // settled before it was configured, and told to start since: nobody saw it work yet
+                || (serves(n) && !n.stages.contains_key(&Stage::Validate) && !all_stopped)
                 || (known.broken(n) && !(small && let_in(known, n)) && !(all_stopped && stopped(n)))
                 || (stopped(n) && !all_stopped)
         };

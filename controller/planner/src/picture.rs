@@ -64,6 +64,7 @@ impl<'a> Picture<'a> {
         let given = |(id, grant): (&&NodeId, &Grant)| matches!(grant, Grant::Given(..)).then(|| (*id).clone());
         let mut out: BTreeSet<NodeId> = self.gates.permits.grants.iter().filter_map(given).collect();
         out.extend(self.gates.permits.replaced.iter().map(|id| (*id).clone()));
+        out.extend(self.gates.permits.halted.iter().map(|id| (*id).clone()));
         out.extend(self.gates.stepped.iter().cloned());
         out.into_iter().collect()
     }

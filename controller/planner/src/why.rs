@@ -122,6 +122,10 @@ fn another_host(picture: &Picture<'_>, node: &Node) -> Option<Why> {
     if permits.replaced.contains(&node.id) {
         return Some(why(Cause::Spawning, format!("the host of {} is replaced by another", node.name), &[]));
     }
+    if permits.halted.contains(&node.id) {
+        let text = format!("its service is stopped, then the host of {} is replaced by another", node.name);
+        return Some(unstoppable(node).unwrap_or_else(|| why(Cause::Spawning, text, &[])));
+    }
     let others = permits.waiting.get(&node.id)?;
     let text = format!("its host is replaced when the others allow it; it waits for {}", brief(others));
     Some(why(Cause::AwaitingPermit, text, &[("held_by", others.join(", "))]))
@@ -145,11 +149,8 @@ fn stage(picture: &Picture<'_>, wanted: &Wanted<'_>, node: &Node) -> Why {
             None => why(Cause::Converged, text, &[]),
         };
     }
-    if let Some(failed) = unstopped(node) {
-        let next = failed.next_ms.to_string();
-        let evidence =
-            [("attempt", failed.attempt.to_string()), ("reason", failed.reason.to_owned()), ("next_retry_ms", next)];
-        return why(Cause::Retrying, format!("its service cannot be stopped: {}", failed.reason), &evidence);
+    if let Some(cause) = unstoppable(node) {
+        return cause;
     }
     let current = picture.current(node);
     if let Some(stage) = current {
@@ -161,6 +162,14 @@ fn stage(picture: &Picture<'_>, wanted: &Wanted<'_>, node: &Node) -> Why {
         }
     }
     working(picture, node, current)
+}
+
+fn unstoppable(node: &Node) -> Option<Why> {
+    let failed = unstopped(node)?;
+    let next = failed.next_ms.to_string();
+    let evidence =
+        [("attempt", failed.attempt.to_string()), ("reason", failed.reason.to_owned()), ("next_retry_ms", next)];
+    Some(why(Cause::Retrying, format!("its service cannot be stopped: {}", failed.reason), &evidence))
 }
 
 fn retrying(picture: &Picture<'_>, node: &Node, stage: Stage) -> Option<Why> {

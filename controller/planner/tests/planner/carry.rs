@@ -9,7 +9,7 @@ use straas_schemas::command::CommandStanding;
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::job::JobKind;
 use straas_schemas::view::HostFailure;
-use straas_schemas::{Assignment, ComponentId, JobId, NodeId};
+use straas_schemas::{Assignment, ComponentId, JobId, Lifecycle, NodeId};
 
 /// What undoes the numbers that a job changed.
 #[derive(Clone, Debug)]
@@ -334,6 +334,15 @@ impl World {
     /// Whether a node is wanted, whatever its host.
     pub fn is_wanted(&self, id: &NodeId) -> bool {
         self.place(id).is_some()
+    }
+
+    /// Whether a node is to get another host, and nothing else is to stop its service.
+    pub fn is_replaced(&self, id: &NodeId) -> bool {
+        let by_us = |(node, component): (&Node, &Component)| {
+            let wish = component.wishes.get(id);
+            wish.is_some_and(|w| w.replacements > node.host_number && w.lifecycle == Lifecycle::Running)
+        };
+        self.place(id).is_some_and(by_us)
     }
 
     fn place(&self, id: &NodeId) -> Option<(&Node, &Component)> {

@@ -33,6 +33,7 @@
 //! | an opened gate closes when a dependency stumbles | story `two_components_…`, `foreign` |
 //! | newcomers are listed to others before they work | `foreign::what_is_listed_there_…` |
 //! | a lost host's last address is forgotten | story `the_peers_of_a_lost_host_keep_its_address` |
+//! | a host goes while its service works, or waits for ever for it to stop | `a_host_goes_when_…` |
 //! | a replaced node gets another number; a number is given out again | `workflows`, `a_replaced_node_…` |
 //! | a stopped node is started by a change | `who_is_to_stand_still_…` |
 //! | a generation is not raised | everything; in what is kept as it is: `histories` |
@@ -197,6 +198,19 @@ fn one_host_is_replaced_at_a_time() {
     let first = format!("{THREE}\nreplace zk-1\nround 1\nslow zk-1\nreplace zk-2");
     check(&first, "go", &[], &["- host t-zk-2"]);
     check(&first, "go\nheal\ngo\nview", &["- host t-zk-2", "Active: zk Active"], &[]);
+}
+
+#[test]
+fn a_host_goes_when_its_service_was_stopped_or_it_is_silent_for_long() {
+    check(KAFKA, "replace kf-1\nround 1", &["t-kf-1: its service stops"], &["- host"]);
+    check(&format!("{KAFKA}\nslow kf-1"), "replace kf-1\ngo\nwhy", &["t-kf-1: Spawning: its service"], &["- host"]);
+    check(KAFKA, "replace kf-1\ngo\nview", &["- host t-kf-1", "job-2 Succeeded", "kf Active"], &[]);
+    let cut = format!("{KAFKA}\ncut kf-1");
+    check(&cut, "replace kf-1\nround 3", &["t-kf-1 gets"], &["- host", "its service stops"]);
+    check(&cut, "replace kf-1\nround 3\nwait 70\nround 1", &["- host t-kf-1"], &["its service stops"]);
+    // who waits for others goes on working
+    let two = format!("{KAFKA}\nreplace kf-1\nround 1\nslow kf-1");
+    check(&two, "replace kf-2\ngo", &["- host t-kf-1"], &["t-kf-2: its service stops", "- host t-kf-2"]);
 }
 
 #[test]

@@ -199,8 +199,13 @@ impl World {
     /// The agent begins what it may, and the world checks that it really may.
     pub fn begin(&mut self, id: &NodeId) -> Option<Task> {
         let agent = self.agents.get_mut(id)?;
+        let worked = agent.active && agent.ever_valid;
         let task = agent.begin()?;
+        if task == Task::Stop && worked && self.is_replaced(id) {
+            self.taken.insert(id.clone());
+        }
         match task {
+            Task::Stop => self.check_disturbed(),
             Task::Stage(Stage::PreConfig) => self.check_dependencies(id),
             Task::Stage(Stage::Config | Stage::Install) => self.check_disturbed(),
             _ => {}
@@ -241,7 +246,7 @@ impl World {
             let agent = self.agents.get(&node.id);
             agent.is_some_and(|a| a.disturbed)
                 // who leaves instead of getting another host is waited for no more
-                || (self.taken.contains(&node.id) && self.is_wanted(&node.id) && !agent.is_some_and(|a| a.ever_valid))
+                || (self.taken.contains(&node.id) && self.is_wanted(&node.id) && !agent.is_some_and(|a| a.ever_valid && !a.halted && a.running.as_ref().is_none_or(|(t, _)| *t != Task::Stop)))
         };
         let nodes = self.store.nodes.iter().filter(|n| n.component == *component).filter(ours);
         nodes.map(|n| n.name.clone()).collect()

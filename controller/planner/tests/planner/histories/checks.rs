@@ -168,7 +168,11 @@ impl History {
         assert!(last.is_none_or(|a| a.content_digest() != new.content_digest()), "a generation without a change");
         // one that leaves runs as long as the others need it, whatever was wanted of it before
         let stops = stopped(component, &node.id) && self.is_wanted(node, component);
-        assert_eq!(new.lifecycle == Lifecycle::Stopped, stops, "{name} is not as it is to be: stopped {stops}");
+        let halts = self.world.is_replaced(&node.id) && new.lifecycle == Lifecycle::Stopped;
+        assert!(
+            halts || (new.lifecycle == Lifecycle::Stopped) == stops,
+            "{name} is not as it is to be: stopped {stops}"
+        );
         assert_eq!(new.context["node"]["ordinal"], node.ordinal, "{name} has another number");
         self.check_scripts(component, node, new);
         let Some(last) = last else { return };
