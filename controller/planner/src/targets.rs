@@ -235,7 +235,8 @@ fn canaries<'a>(
         // those that had nothing to lose got it beside them: while these fail, nobody else gets a permit
         let of_trial = |f: &&Failing<'_>| {
             let tried = |(w, n): &Pair<'a>| n.id == f.node.id && trial_of(w, own) == trial;
-            nodes.iter().any(tried) && (trying.iter().any(|n| n.id == f.node.id) || known.broken(f.node))
+            nodes.iter().any(tried)
+                && (trying.iter().any(|n| n.id == f.node.id) || known.broken(f.node) || !serves(f.node))
         };
         let under_way = |n: &&Node| !failing(n) && (held(n) || !asks(n));
         if trying.iter().all(failing) || !trying.iter().any(under_way) {

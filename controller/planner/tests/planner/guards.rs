@@ -49,6 +49,7 @@
 //! | a removal waits for its dependency for ever | `foreign::what_cannot_be_released_…` |
 //! | who holds a permit is not let through with a change | `histories` 417, 511 |
 //! | of two trials that fail the second one hides the first | `histories` 635 |
+//! | a newcomer that fails with a change keeps its canary waiting | `histories` 1139 |
 //! | a leaver keeps a permit that it is through with | `histories` 606 |
 //! | a leaver that is down and was left out waits for others | `histories` 252 |
 
