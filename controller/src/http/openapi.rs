@@ -214,6 +214,18 @@ fn body(content: Content, generator: &mut SchemaGenerator) -> Value {
     }
 }
 
+/// One shape more of a kind of content.
+fn add_shape(there: &mut Value, new: &Value) {
+    if there.is_null() {
+        *there = new.clone();
+        return;
+    }
+    let old = there["schema"].take();
+    let mut shapes = old["anyOf"].as_array().cloned().unwrap_or_else(|| vec![old]);
+    shapes.push(new["schema"].clone());
+    there["schema"] = json!({ "anyOf": shapes });
+}
+
 fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
     let mut out: Map<String, Value> = Map::new();
     for (status, when, content) in &route.answers {
@@ -228,12 +240,11 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
             }
             // one status, several shapes
             Some(there) => {
-                there["description"] = format!("{} {when}", there["description"].as_str().unwrap_or_default()).into();
-                let old = there["content"]["application/json"]["schema"].take();
-                let new = content.map(|mut content| content["application/json"]["schema"].take());
-                let mut both = old["anyOf"].as_array().cloned().unwrap_or_else(|| vec![old]);
-                both.extend(new);
-                there["content"]["application/json"]["schema"] = json!({ "anyOf": both });
+                let said = there["description"].as_str().unwrap_or_default();
+                there["description"] = format!("{said} {when}").trim_end().into();
+                for (media, new) in content.as_ref().and_then(Value::as_object).into_iter().flatten() {
+                    add_shape(&mut there["content"][media], new);
+                }
             }
         }
     }
@@ -246,7 +257,9 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
             answer["links"] = links;
         }
     }
-    for status in ["4XX", "503"] {
+    // only what comes as a file can find the disk full
+    let full = route.traits.streamed.then_some("507");
+    for status in ["4XX", "503"].into_iter().chain(full) {
         out.insert(status.to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
     }
     out.into()
@@ -296,6 +309,8 @@ mod tests {
             if let Some(to) = value["$ref"].as_str() {
                 assert!(document.pointer(to.trim_start_matches('#')).is_some(), "{to} is not there");
             }
+            let shapes = value["anyOf"].as_array().into_iter().flatten();
+            assert!(shapes.clone().all(Value::is_object), "a shape that is none: {value}");
             match value {
                 Value::Object(map) => open.extend(map.values()),
                 Value::Array(items) => open.extend(items),
