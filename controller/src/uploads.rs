@@ -70,11 +70,24 @@ pub fn checked((sha256, size): (Digest, u64), said: Option<&Digest>) -> Result<(
 /// As [`take_in`] but for the hash, and 409 if the file has another size than `have`.
 pub async fn receive(path: &Path, have: u64, body: Body, bytes_max: u64) -> Result<(Digest, u64), ApiError> {
     let (mut file, mut hash) = begin(path, have).await?;
+    let came = append(&mut file, &mut hash, have, body, bytes_max).await;
+    // writes go on behind a file that is let go of, and the next request may be here by then
+    file.flush().await.map_err(cannot)?;
+    let size = came?;
+    file.sync_all().await.map_err(cannot)?;
+    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok((Digest(hex), size))
+}
+
+/// The size of the whole.
+async fn append(file: &mut File, hash: &mut Sha256, have: u64, body: Body, bytes_max: u64) -> Result<u64, ApiError> {
     let mut size = have;
     let mut pieces = body.into_data_stream();
     loop {
         let stalled = |_| ApiError::timeout("the body stalled; send it again");
-        let Some(piece) = tokio::time::timeout(SILENCE_MAX, pieces.next()).await.map_err(stalled)? else { break };
+        let Some(piece) = tokio::time::timeout(SILENCE_MAX, pieces.next()).await.map_err(stalled)? else {
+            return Ok(size);
+        };
         let piece = piece.map_err(|error| ApiError::unreadable(format!("the body broke off: {error}")))?;
         size += piece.len() as u64;
         if size > bytes_max {
@@ -83,9 +96,6 @@ pub async fn receive(path: &Path, have: u64, body: Body, bytes_max: u64) -> Resu
         hash.update(&piece);
         file.write_all(&piece).await.map_err(cannot)?;
     }
-    file.sync_all().await.map_err(cannot)?;
-    let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok((Digest(hex), size))
 }
 
 /// Opens the file at its end, with the hash of what is in it.
