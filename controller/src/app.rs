@@ -9,6 +9,7 @@ use crate::fleet::{Fleet, Offer};
 use crate::http::limits::Limits;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::storage::Storages;
 use crate::tasks::beats::Beats;
@@ -58,7 +59,9 @@ pub struct App {
     pub identity: Arc<dyn Identity>,
     /// Hash of the administrator's token.
     pub admin_token: String,
-    /// How much may be asked for.
+    /// What of the service changes while it runs.
+    pub settings: Settings,
+    /// How much is asked for.
     pub limits: Limits,
     /// Numbers for `/metrics`.
     pub metrics: Metrics,

@@ -2,11 +2,14 @@
 //!
 //! A key that is not known is refused with its place, since a misspelt key that is silently
 //! ignored is found out in an outage. What a file can say is all here; nothing reads the
-//! environment later.
+//! environment later. What can change while the service runs is only begun with here: `settings.rs`
+//! has what counts.
 
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use straas_schemas::config::Effective;
+use straas_schemas::settings::ServiceSettings;
 
 /// A revocation at Keystone is honoured within a minute.
 const BELIEVED_S_MAX: u32 = 60;
@@ -132,34 +135,14 @@ const fn readable() -> u32 {
     0o644
 }
 
-/// `[storage]`: limits of what tenants upload.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// `[storage]`: limits of what tenants upload, where the config repo says nothing.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StorageConfig {
     /// MiB that the files of one tenant may have in all.
-    pub tenant_mib_max: u32,
+    pub tenant_mib_max: Option<u32>,
     /// MiB of one file.
-    pub file_mib_max: u32,
-}
-
-impl Default for StorageConfig {
-    fn default() -> Self {
-        Self { tenant_mib_max: 20 * 1024, file_mib_max: 5 * 1024 }
-    }
-}
-
-impl StorageConfig {
-    /// Most bytes of the files of one tenant.
-    #[must_use]
-    pub fn tenant_bytes_max(&self) -> u64 {
-        u64::from(self.tenant_mib_max) << 20
-    }
-
-    /// Most bytes of one file.
-    #[must_use]
-    pub fn file_bytes_max(&self) -> u64 {
-        u64::from(self.file_mib_max) << 20
-    }
+    pub file_mib_max: Option<u32>,
 }
 
 /// `[store]`
@@ -176,14 +159,12 @@ pub struct StoreConfig {
 pub struct ApiConfig {
     /// Address and port.
     pub listen: SocketAddr,
-    /// Requests that are worked on at once; a tenant has a quarter of them. Each may plan a large topology, so
-    /// more would only make all of them slower.
-    pub at_once: usize,
-    /// Requests per second of a token in the long run; its tenant has four times as many. A program that looks
-    /// at everything it has every second stays far below.
-    pub rate: u32,
-    /// Requests that a token may make at a stroke, after a while of silence.
-    pub burst: u32,
+    /// Requests that are worked on at once, where the config repo says nothing (`[limits]` there).
+    pub at_once: Option<u32>,
+    /// Requests per second of a token in the long run, likewise.
+    pub rate: Option<u32>,
+    /// Requests that a token may make at a stroke, likewise.
+    pub burst: Option<u32>,
     /// Seconds in which the head of a request has to be whole, also of the next one on a connection: a slow or
     /// silent client holds a connection no longer.
     pub head_s: u32,
@@ -191,7 +172,8 @@ pub struct ApiConfig {
 
 impl Default for ApiConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8080)), at_once: 256, rate: 50, burst: 500, head_s: 30 }
+        let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
+        Self { listen, at_once: None, rate: None, burst: None, head_s: 30 }
     }
 }
 
@@ -203,45 +185,32 @@ pub struct AgentsConfig {
     pub port: u16,
     /// Port of the package repository on the gateway.
     pub packages_port: u16,
-    /// Days a node's certificate lives.
-    pub certificate_days: u32,
+    /// Days a node's certificate lives, where the config repo says nothing.
+    pub certificate_days: Option<u32>,
 }
 
 impl Default for AgentsConfig {
     fn default() -> Self {
-        Self { port: 7443, packages_port: 8081, certificate_days: 30 }
+        Self { port: 7443, packages_port: 8081, certificate_days: None }
     }
 }
 
-/// `[timing]`, all in ms.
-#[derive(Clone, Copy, Debug, Deserialize)]
+/// `[timing]`, all in ms, where the config repo says nothing; see `TimingSettings`.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TimingConfig {
     /// Between two heartbeats of a node.
-    pub heartbeat_ms: u32,
+    pub heartbeat_ms: Option<u32>,
     /// Silence after which a node is suspect.
-    pub suspect_after_ms: u32,
+    pub suspect_after_ms: Option<u32>,
     /// Silence after which a node counts as unreachable.
-    pub unreachable_after_ms: u32,
+    pub unreachable_after_ms: Option<u32>,
     /// First wait after a failed stage.
-    pub retry_ms: u32,
+    pub retry_ms: Option<u32>,
     /// Longest wait after a failed stage.
-    pub retry_max_ms: u32,
-    /// Longest wait after a stage that said "not yet"; the first ones are short.
-    pub waiting_ms: u32,
-}
-
-impl Default for TimingConfig {
-    fn default() -> Self {
-        Self {
-            heartbeat_ms: 10_000,
-            suspect_after_ms: 35_000,
-            unreachable_after_ms: 90_000,
-            retry_ms: 5_000,
-            retry_max_ms: 300_000,
-            waiting_ms: 2_000,
-        }
-    }
+    pub retry_max_ms: Option<u32>,
+    /// Longest wait after a stage that said "not yet".
+    pub waiting_ms: Option<u32>,
 }
 
 /// `[local]`
@@ -310,22 +279,41 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         let invalid = |message: String| ConfigError::Parse { path: path.into(), message };
         let config: Self = toml::from_str(&text).map_err(|e| invalid(e.to_string()))?;
-        let t = &config.timing;
-        if !(t.heartbeat_ms > 0 && t.heartbeat_ms < t.suspect_after_ms && t.suspect_after_ms < t.unreachable_after_ms) {
-            return Err(invalid(
-                "[timing] must have 0 < heartbeat_ms < suspect_after_ms < unreachable_after_ms".into(),
-            ));
-        }
-        if t.retry_ms == 0 || t.waiting_ms == 0 || t.retry_ms > t.retry_max_ms {
-            return Err(invalid("[timing] must have 0 < retry_ms <= retry_max_ms and 0 < waiting_ms".into()));
-        }
-        if !(1..=3650).contains(&config.agents.certificate_days) {
-            return Err(invalid("[agents] certificate_days must be 1 to 3650".into()));
+        if let Err(faults) = ServiceSettings::read(&config.settings()) {
+            let each = faults.iter().map(|fault| format!("[{}] {}", fault.section, fault.message));
+            return Err(invalid(each.collect::<Vec<_>>().join("; ")));
         }
         if config.auth.keystone.as_ref().is_some_and(|auth| !(1..=BELIEVED_S_MAX).contains(&auth.believed_s)) {
             return Err(invalid(format!("[auth.keystone] believed_s must be 1 to {BELIEVED_S_MAX}")));
         }
         Ok(config)
+    }
+
+    /// What it sets of what can change while the service runs. It counts instead of `service/default.json`
+    /// of the config repo; what the other files there set counts instead of it.
+    #[must_use]
+    pub fn settings(&self) -> Effective {
+        let (timing, api, storage) = (&self.timing, &self.api, &self.storage);
+        let mut set = Effective::new();
+        for (section, key, value) in [
+            ("timing", "heartbeat_ms", timing.heartbeat_ms),
+            ("timing", "suspect_after_ms", timing.suspect_after_ms),
+            ("timing", "unreachable_after_ms", timing.unreachable_after_ms),
+            ("timing", "retry_ms", timing.retry_ms),
+            ("timing", "retry_max_ms", timing.retry_max_ms),
+            ("timing", "waiting_ms", timing.waiting_ms),
+            ("limits", "at_once", api.at_once),
+            ("limits", "rate", api.rate),
+            ("limits", "burst", api.burst),
+            ("storage", "tenant_mib_max", storage.tenant_mib_max),
+            ("storage", "file_mib_max", storage.file_mib_max),
+            ("agents", "certificate_days", self.agents.certificate_days),
+        ] {
+            if let Some(value) = value {
+                set.entry(section.to_owned()).or_default().insert(key.to_owned(), value.into());
+            }
+        }
+        set
     }
 
     /// The URL of the database.
@@ -357,7 +345,27 @@ mod tests {
         check("data_dir = '/x'\nport = 1", Err("port"));
         check("data_dir = '/x'\n[api]\nlisten = '127.0.0.1:1'\ntls = true", Err("tls"));
         check("data_dir = '/x'\n[timing]\nheartbeat_ms = 0", Err("heartbeat_ms"));
+        check("data_dir = '/x'\n[timing]\nheartbeat_ms = 35000", Err("suspect_after_ms"));
+        check("data_dir = '/x'\n[api]\nat_once = 3", Err("at_once"));
         check("data_dir = '/x'\n[agents]\ncertificate_days = 0", Err("certificate_days"));
+    }
+
+    #[test]
+    fn only_what_the_file_sets_counts_instead_of_the_config_repo() {
+        let set = |text: &str| {
+            let config: Config = toml::from_str(&format!("data_dir = '/x'\n{text}")).expect("a configuration");
+            serde_json::to_value(config.settings()).expect("json")
+        };
+        assert_eq!(set("[api]\nhead_s = 5\n[agents]\nport = 1"), serde_json::json!({}));
+        assert_eq!(
+            set(
+                "[api]\nrate = 5\n[agents]\ncertificate_days = 7\n[timing]\nwaiting_ms = 9\n[storage]\nfile_mib_max = 0"
+            ),
+            serde_json::json!({
+                "limits": { "rate": 5 }, "agents": { "certificate_days": 7 }, "timing": { "waiting_ms": 9 },
+                "storage": { "file_mib_max": 0 }
+            })
+        );
     }
 
     #[test]

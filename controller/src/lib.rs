@@ -20,6 +20,7 @@ mod local;
 mod metrics;
 mod port;
 mod secrets;
+mod settings;
 mod snapshot;
 mod stop;
 mod storage;
@@ -122,6 +123,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::hosts::run(app.clone()));
     tasks.spawn(tasks::beats::run(app.clone()));
     tasks.spawn(tasks::commands::run(app.clone()));
+    tasks.spawn(settings::run(app.clone()));
     tasks.spawn(storage::run(app.storage.clone(), app.store.clone(), stopping.clone()));
     let door = port::Door { acceptor: Some(tls.into()), idle: port::AGENT_IDLE, router: agents::router(app.clone()) };
     tasks.spawn(port::serve(world.agent_port, door, stopping.clone()));
@@ -196,7 +198,8 @@ async fn open(
     identity::embedded::found(&*store).await.context("record the administrators' tenant")?;
     let scripts = ScriptRepo::open(&dir.join("scripts.git")).context("open the script repo")?;
     let vault = Vault::open(&dir.join("secrets.key")).context("open the key of the secrets")?;
-    let configs = ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?.with_vault(vault.into());
+    let configs = ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?;
+    let configs = configs.with_vault(vault.into()).with_own_settings(config.settings());
     let overlays = &config.seed.overlays;
     if !overlays.is_empty() {
         let laid = scripts.overlay(overlays).and_then(|_| configs.overlay(overlays));
@@ -206,6 +209,7 @@ async fn open(
     let packs = Packs::open(&scripts, &dir.join("packs")).context("open the packs")?;
     // a repository that was made just now has taken the place of the private directory
     data_dir(&dir)?;
+    let settings = settings::Settings::open(&configs).context("read the service's settings in the config repo")?;
     Ok(Arc::new(App {
         identity: who(&config, &store)?,
         store,
@@ -221,9 +225,10 @@ async fn open(
         beats: tasks::beats::Beats::default(),
         health: apply::health::Said::default(),
         files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
-        storage: Arc::new(storage::Storages::open(&dir, config.storage)),
+        storage: Arc::new(storage::Storages::open(&dir)),
         admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),
-        limits: http::limits::Limits::new(&config.api),
+        limits: http::limits::Limits::default(),
+        settings,
         metrics: metrics::Metrics::default(),
         busy: tasks::hosts::Busy::default(),
         tasks: tokio_util::task::TaskTracker::new(),

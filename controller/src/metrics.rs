@@ -28,6 +28,7 @@ pub struct Metrics {
     commands_ended: Family<Outcome, Counter>,
     nodes: Gauge,
     connected: Gauge,
+    settings_faults: Gauge,
 }
 
 impl Default for Metrics {
@@ -50,7 +51,22 @@ impl Default for Metrics {
         let (nodes, connected) = (Gauge::default(), Gauge::default());
         registry.register("nodes", "Nodes recorded", nodes.clone());
         registry.register("nodes_polling", "Nodes whose agent holds a poll open", connected.clone());
-        Self { registry, plans, beats, reports, enrolments, refusals, commands, commands_ended, nodes, connected }
+        let settings_faults = Gauge::default();
+        let help = "Faults for which the newest settings of the service are not in force";
+        registry.register("settings_faults", help, settings_faults.clone());
+        Self {
+            registry,
+            plans,
+            beats,
+            reports,
+            enrolments,
+            refusals,
+            commands,
+            commands_ended,
+            nodes,
+            connected,
+            settings_faults,
+        }
     }
 }
 
@@ -90,9 +106,11 @@ impl Metrics {
         self.commands_ended.get_or_create(&Outcome { outcome: standing.name() }).inc();
     }
 
-    /// All metrics as OpenMetrics text; `counts` are nodes recorded and polling.
+    /// All metrics as OpenMetrics text; `counts` are nodes recorded and polling,
+    /// `settings_faults` those of the newest settings.
     #[must_use]
-    pub fn text(&self, counts: (usize, usize)) -> String {
+    pub fn text(&self, counts: (usize, usize), settings_faults: usize) -> String {
+        self.settings_faults.set(i64::try_from(settings_faults).unwrap_or(i64::MAX));
         self.nodes.set(i64::try_from(counts.0).unwrap_or(i64::MAX));
         self.connected.set(i64::try_from(counts.1).unwrap_or(i64::MAX));
         let mut text = String::new();

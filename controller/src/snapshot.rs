@@ -161,7 +161,7 @@ pub async fn imagined(app: &App, snapshot: Snapshot) -> Result<Plan, Error> {
 }
 
 fn input(app: &App, snapshot: Snapshot, components: Vec<Component>, neighbours: Vec<Component>) -> PlanInput {
-    let timing = &app.config.timing;
+    let timing = app.settings.timing(&snapshot.topology.zone);
     let needed: BTreeSet<ComponentId> =
         components.iter().flat_map(|c| &c.foreign).map(|foreign| foreign.component.clone()).collect();
     let neighbour = |(other, component): (straas_store::Neighbour, Component)| Neighbour {

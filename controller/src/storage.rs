@@ -4,7 +4,6 @@
 //! that is removed or replaced leaves its content behind: nodes may have been promised it. A sweep
 //! takes what neither a name nor a component needs.
 
-use crate::config::StorageConfig;
 use crate::error::chain;
 use crate::http::problem::ApiError;
 use crate::stop::Stop;
@@ -43,8 +42,6 @@ pub struct Storages {
     all: Vec<Storage>,
     /// Uploads that are on their way.
     busy: Mutex<BTreeSet<PathBuf>>,
-    /// Its limits.
-    pub limits: StorageConfig,
 }
 
 /// The turn of one request to write a file; it ends when this is dropped.
@@ -58,10 +55,10 @@ impl Drop for Turn<'_> {
 
 impl Storages {
     /// Those of a data directory, which has the folders `objects` and `objects/partial`.
-    pub fn open(data_dir: &Path, limits: StorageConfig) -> Self {
+    pub fn open(data_dir: &Path) -> Self {
         let dir = data_dir.join("objects");
         let local = Storage { name: LOCAL, partial: dir.join("partial"), blobs: Arc::new(Directory::new(dir)) };
-        Self { all: vec![local], busy: Mutex::default(), limits }
+        Self { all: vec![local], busy: Mutex::default() }
     }
 
     /// A turn to write an upload to this file, unless another request is at it.
@@ -154,7 +151,7 @@ mod tests {
     async fn only_what_is_old_and_needed_by_nothing_is_swept() {
         let data = tempfile::tempdir().expect("a directory");
         std::fs::create_dir_all(data.path().join("objects/partial")).expect("made");
-        let storages = Storages::open(data.path(), StorageConfig::default());
+        let storages = Storages::open(data.path());
         let store = MemoryStore::new();
         let (needed, young) = ("a".repeat(64), "b".repeat(64));
         for hash in [&needed, &young] {

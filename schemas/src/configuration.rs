@@ -3,6 +3,7 @@
 //! Values that are secret never leave the controller: [`SECRET`] stands in their place, and a file
 //! written back with it keeps the value that was there.
 
+use crate::Fault;
 use crate::config::ValueKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -209,6 +210,25 @@ pub struct EffectiveView {
     /// That branch's newest commit: if it is another, changes wait to be applied.
     pub head: Option<String>,
     /// Every value.
+    pub values: Vec<EffectiveValue>,
+}
+
+/// `GET /configurations/settings`: what the service itself is set to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SettingsView {
+    /// The availability zone that was asked for; absent for what counts everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The commit that is in force; absent if no recent one can be, and what is built in counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The newest commit of `master`.
+    pub head: String,
+    /// Why that is not in force; empty if it is.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+    /// Every value. Its file is one of `service/`, `controller.toml` where the controller's own configuration
+    /// sets it, or `built in`.
     pub values: Vec<EffectiveValue>,
 }
 

@@ -27,6 +27,7 @@ pub mod metadata;
 pub mod poll;
 pub mod problem;
 pub mod report;
+pub mod settings;
 pub mod stage;
 pub mod storage;
 pub mod topology;

@@ -52,6 +52,7 @@ routes! {
     UPDATES = "GET" "/configurations/updates/{component_id}";
     UPDATES_TAKE = "POST" "/configurations/updates/{component_id}";
     EFFECTIVE = "GET" "/configurations/effective/{component_id}";
+    SETTINGS = "GET" "/configurations/settings";
     JOBS = "GET" "/jobs";
     JOB = "GET" "/jobs/{id}";
     JOB_EVENTS = "GET" "/jobs/{id}/events";

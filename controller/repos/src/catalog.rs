@@ -9,7 +9,8 @@ use crate::bare::{folder_in, read_in};
 use crate::cache::locked;
 use crate::checks::check;
 use crate::effective::{Effectives, json_fault};
-use crate::error::{Doing, Error, FileFault, Result};
+use crate::error::{Error, FileFault, Result};
+use crate::history::last_good;
 use crate::refs::{CommitId, segment_fault};
 use crate::shape::line_of;
 use git2::{Repository, Tree};
@@ -19,8 +20,6 @@ use straas_schemas::metadata::{Catalog, ComponentMeta};
 
 /// Most component types; every one is read when `master` moves.
 const KINDS_MAX: usize = 256;
-/// Commits looked at, newest first, for a good catalog after a restart.
-const HISTORY_MAX: usize = 256;
 
 /// The catalog in use.
 #[derive(Clone, Debug)]
@@ -54,7 +53,7 @@ impl CatalogCache {
                 let good = known.take().map(|view| (view.commit, view.catalog));
                 let good = match good {
                     Some(good) => Some(good),
-                    None => last_good(repo, effectives, head)?,
+                    None => last_good(repo, head, |id| read(repo, effectives, id).map(Arc::new))?,
                 };
                 let Some((commit, catalog)) = good else { return Err(Error::Invalid { faults }) };
                 let first = faults.first().map(ToString::to_string).unwrap_or_default();
@@ -66,20 +65,6 @@ impl CatalogCache {
         *known = Some(view.clone());
         Ok(view)
     }
-}
-
-fn last_good(repo: &Repository, effectives: &Effectives, head: &CommitId) -> Result<Option<(CommitId, Arc<Catalog>)>> {
-    let mut commit = repo.find_commit(head.oid()?).doing(|| format!("reading {head}"))?;
-    for _ in 0..HISTORY_MAX {
-        let Ok(parent) = commit.parent(0) else { return Ok(None) };
-        let id = CommitId::from(parent.id());
-        match read(repo, effectives, &id) {
-            Ok(catalog) => return Ok(Some((id, Arc::new(catalog)))),
-            Err(Error::Invalid { .. }) => commit = parent,
-            Err(other) => return Err(other),
-        }
-    }
-    Ok(None)
 }
 
 fn read(repo: &Repository, effectives: &Effectives, commit: &CommitId) -> Result<Catalog> {

@@ -13,6 +13,7 @@ use crate::effective::Effectives;
 use crate::error::{Error, Result};
 use crate::refs::{self, CommitId, check_path};
 use crate::seed;
+use crate::service::ServiceCache;
 use crate::tags::TagIndex;
 use crate::vault::Vault;
 use std::path::Path;
@@ -28,6 +29,9 @@ pub struct ConfigRepo {
     pub(crate) effectives: Arc<Effectives>,
     pub(crate) tags: Arc<TagIndex>,
     pub(crate) vault: Option<Arc<Vault>>,
+    pub(crate) services: Arc<ServiceCache>,
+    /// What the controller's own configuration sets of the service.
+    pub(crate) own: Arc<Effective>,
 }
 
 impl ConfigRepo {
@@ -43,6 +47,8 @@ impl ConfigRepo {
             effectives: Arc::new(Effectives::new()),
             tags: Arc::default(),
             vault: None,
+            services: Arc::default(),
+            own: Arc::default(),
         })
     }
 
@@ -173,20 +179,9 @@ impl ConfigRepo {
     /// # Errors
     /// [`Error::Invalid`] with every fault of `default.json` or `user.json`.
     pub fn effective(&self, commit: &CommitId, kind: &str, version: &str) -> Result<Arc<Effective>> {
-        self.folder(commit, &format!("app/{kind}/{version}"))
-    }
-
-    /// The effective configuration of StraaS itself (`service/`) at a commit.
-    ///
-    /// # Errors
-    /// As for [`Self::effective`].
-    pub fn service(&self, commit: &CommitId) -> Result<Arc<Effective>> {
-        self.folder(commit, "service")
-    }
-
-    fn folder(&self, commit: &CommitId, folder: &str) -> Result<Arc<Effective>> {
-        check_path(folder)?;
-        self.bare.with(|repo| self.effectives.of(repo, &tree_of(repo, commit)?, folder))
+        let folder = format!("app/{kind}/{version}");
+        check_path(&folder)?;
+        self.bare.with(|repo| self.effectives.of(repo, &tree_of(repo, commit)?, &folder))
     }
 
     /// Writes one file on top of whatever the branch holds now.

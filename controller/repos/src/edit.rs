@@ -15,6 +15,7 @@ use crate::effective::parse_file;
 use crate::error::{Doing, Error, FileFault, Result};
 use crate::refs::CommitId;
 use crate::secret;
+use crate::service;
 use crate::shape::{line_of, shape_faults};
 use git2::{Repository, Tree};
 use std::collections::BTreeMap;
@@ -77,6 +78,13 @@ impl ConfigRepo {
             let before = catalog::faults_of(repo, &self.effectives, base)?;
             let mut after = catalog::faults_of(repo, &self.effectives, new)?;
             after.retain(|fault| !before.iter().any(|old| old.file == fault.file && old.message == fault.message));
+            after
+        } else if path.starts_with("service/") {
+            let mut after = service::faults_of(repo, new, &self.own)?;
+            // what was broken before is mended file by file, whatever else then comes to light
+            if !after.is_empty() && !service::faults_of(repo, base, &self.own)?.is_empty() {
+                after.retain(|fault| fault.file == path);
+            }
             after
         } else if let Some(folder) = path.rsplit_once('/').map(|(folder, _)| folder).filter(|_| secret::is_config(path))
         {

@@ -124,7 +124,8 @@ fn options(file: &ConfigFile) -> impl Iterator<Item = (String, (&str, &str), &st
     })
 }
 
-fn repeated(file: &ConfigFile) -> Vec<Fault> {
+/// Options that stand in a file twice.
+pub(crate) fn repeated(file: &ConfigFile) -> Vec<Fault> {
     let mut seen = BTreeMap::new();
     let mut faults = Vec::new();
     for (pointer, name, _) in options(file) {
@@ -143,8 +144,8 @@ fn open_secrets(default: &ConfigFile) -> Vec<Fault> {
     wrong.map(|(pointer, ..)| Fault::at(format!("{pointer}/secret"), text)).collect()
 }
 
-/// Options of `user.json` that `default.json` does not have in this type: nothing would read them.
-fn strangers(default: &ConfigFile, user: &ConfigFile) -> Vec<Fault> {
+/// Options of an overriding file that `default.json` does not have in this type: nothing would read them.
+pub(crate) fn strangers(default: &ConfigFile, user: &ConfigFile) -> Vec<Fault> {
     let known: BTreeMap<_, _> = options(default).map(|(_, name, option)| (name, option.kind)).collect();
     let mut faults = Vec::new();
     for (pointer, name, option) in options(user) {

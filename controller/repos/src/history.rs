@@ -17,6 +17,9 @@ use straas_schemas::configuration::{BlamedValue, CommitView, EffectiveValue, SEC
 /// Most commits looked at in one call: some tens of ms.
 pub(crate) const WALK_MAX: usize = 4_096;
 
+/// Commits looked at, newest first, for a good one after a restart.
+const GOOD_MAX: usize = 256;
+
 /// A commit as people see it.
 pub(crate) fn picture(commit: &Commit<'_>) -> CommitView {
     let author = commit.author();
@@ -158,6 +161,26 @@ impl ConfigRepo {
     }
 }
 
+/// The newest commit before `head` of which something good can be read, and that; `None` if there is
+/// none among the last [`GOOD_MAX`].
+pub(crate) fn last_good<T>(
+    repo: &Repository,
+    head: &CommitId,
+    read: impl Fn(&CommitId) -> Result<T>,
+) -> Result<Option<(CommitId, T)>> {
+    let mut commit = find(repo, head.oid()?)?;
+    for _ in 0..GOOD_MAX {
+        let Ok(parent) = commit.parent(0) else { return Ok(None) };
+        let id = CommitId::from(parent.id());
+        match read(&id) {
+            Ok(good) => return Ok(Some((id, good))),
+            Err(Error::Invalid { .. }) => commit = parent,
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(None)
+}
+
 /// Nothing, where a file is absent.
 pub(crate) fn empty() -> ConfigFile {
     ConfigFile { kind: straas_schemas::config::ConfigKind::Ini, content: Vec::new() }
@@ -171,10 +194,11 @@ pub(crate) fn options(file: &ConfigFile) -> BTreeMap<(&str, &str), &ConfigOption
     each.collect()
 }
 
-type Since<'f> = BTreeMap<(&'f str, &'f str), CommitView>;
+/// For each (section, key) the commit that set it.
+pub(crate) type Since<'f> = BTreeMap<(&'f str, &'f str), CommitView>;
 
 /// For each value of a file as it is at `from`: the commit since which it is so.
-fn since<'f>(repo: &Repository, from: Oid, path: &str, now: &'f ConfigFile) -> Result<Since<'f>> {
+pub(crate) fn since<'f>(repo: &Repository, from: Oid, path: &str, now: &'f ConfigFile) -> Result<Since<'f>> {
     let mut open = options(now);
     let mut found = Since::new();
     let mut commit = find(repo, from)?;

@@ -25,7 +25,8 @@ pub(crate) fn is_config(path: &str) -> bool {
 
 /// What is secret in a folder of configuration files, and in a file that stands in it.
 pub(crate) fn secrets(repo: &Repository, top: &Tree<'_>, path: &str, file: Option<&ConfigFile>) -> Result<Secrets> {
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    // the settings of zones stand below, and are declared with the others
+    let folder = if path.starts_with("service/") { "service" } else { path.rsplit_once('/').map_or("", |(at, _)| at) };
     let default = read_in(repo, top, &format!("{folder}/default.json")).ok().flatten();
     let default: Option<ConfigFile> = default.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let mut found = Secrets::new();

@@ -17,6 +17,7 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use straas_schemas::config::ConfigFile;
 
 /// Time of the first commit, 2017-01-01T00:00:00Z: the same everywhere.
 const SEED_TIME_S: i64 = 1_483_228_800;
@@ -59,6 +60,13 @@ pub(crate) fn configs() -> Payload {
     let mut files = Payload::new();
     add::<Defaults>(&mut files, "", |_| true);
     files
+}
+
+/// The built-in declarations of the service's settings.
+pub(crate) fn service_default() -> ConfigFile {
+    let file = Defaults::get("service/default.json").and_then(|file| serde_json::from_slice(&file.data).ok());
+    // a test reads what is built in
+    file.unwrap_or_else(crate::history::empty)
 }
 
 fn add<E: RustEmbed>(files: &mut Payload, below: &str, wanted: impl Fn(&str) -> bool) {

@@ -68,7 +68,8 @@ pub async fn renew(
 }
 
 fn certificate(app: &App, csr_pem: &str, node: NodeId, incarnation: u64) -> Result<Certificate, ApiError> {
-    let signed = app.ca.sign_node(csr_pem, &node, incarnation, app.config.agents.certificate_days)?;
+    let days = app.settings.common().agents.certificate_days;
+    let signed = app.ca.sign_node(csr_pem, &node, incarnation, days)?;
     Ok(Certificate {
         node,
         incarnation,

@@ -13,8 +13,6 @@ const FOLDER: &str = "guestcmds";
 const NO_GROUPS: [&str; 2] = ["lib", "schema"];
 /// Section of the service configuration that says who may run which group.
 const SECTION: &str = "guestcmd";
-/// Groups that a node's tenant may run where the service configuration has no such section.
-const OF_TENANTS: [&str; 4] = ["zk-cmd", "kafka-cmd", "storm-cmd", "assist-cmd"];
 /// Most faults told of one request.
 const FAULTS_MAX: usize = 100;
 
@@ -83,17 +81,15 @@ pub fn faults(meta: &CommandMeta, args: &Value) -> Vec<Fault> {
 
 /// Who may run the commands of a group.
 ///
-/// # Errors
-/// The config repo cannot be read.
-pub async fn allowed(app: &App, group: &str) -> Result<Allowed, ApiError> {
-    let configs = app.configs.clone();
-    let service = blocking(move || configs.service(&configs.head()?)).await?;
-    Ok(match service.get(SECTION) {
-        // a group that nobody thought of is not for everybody
-        Some(section) if section.get(group).and_then(Value::as_str) == Some("tenant") => Allowed::Tenant,
-        None if OF_TENANTS.contains(&group) => Allowed::Tenant,
+/// A group that nobody thought of is not for everybody; while no settings of the config repo are in force,
+/// none is.
+pub fn allowed(app: &App, group: &str) -> Allowed {
+    let view = app.settings.view();
+    let section = view.service.of(None).values.get(SECTION);
+    match section.and_then(|section| section.get(group)).and_then(Value::as_str) {
+        Some("tenant") if view.commit.is_some() => Allowed::Tenant,
         _ => Allowed::Admin,
-    })
+    }
 }
 
 /// Which commands there are at a commit, the newest if none is given; with a role, those it can run.
@@ -116,7 +112,7 @@ pub async fn all(app: &App, commit: Option<String>, roles: Option<&[String]>) ->
             commands.retain(|command| command.meta.role.as_ref().is_none_or(|role| roles.contains(role)));
         }
         if !commands.is_empty() {
-            groups.push(CommandGroup { allowed: allowed(app, &name).await?, name, commands });
+            groups.push(CommandGroup { allowed: allowed(app, &name), name, commands });
         }
     }
     Ok(CommandsOffered { commit: commit.as_str().to_owned(), groups })

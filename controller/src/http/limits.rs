@@ -9,14 +9,14 @@ use super::access::Rank;
 use super::auth::Caller;
 use super::problem::ApiError;
 use crate::app::App;
-use crate::config::ApiConfig;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use straas_schemas::settings::LimitSettings;
 
 /// Requests that wait, at once: each holds a connection and a few kB.
 const WAITING_MAX: usize = 2048;
@@ -28,15 +28,14 @@ const BUCKETS_MAX: usize = 4096;
 /// a hundred times that.
 const TOKENS_OF_TENANT: f64 = 4.0;
 
-/// What is going on.
+/// What is going on. How much of it there may be is told anew with each request, since it can change.
+#[derive(Default)]
 pub struct Limits {
-    at_once: Semaphore,
-    waiting: Semaphore,
+    /// Requests that are at work, and that wait.
+    at_work: AtomicUsize,
+    waiting: AtomicUsize,
     /// Requests of a tenant that are at work, and that wait.
     tenants: Mutex<HashMap<(String, bool), usize>>,
-    at_once_of_tenant: usize,
-    rate: f64,
-    burst: f64,
     buckets: Mutex<HashMap<String, Bucket>>,
 }
 
@@ -65,19 +64,12 @@ impl Bucket {
 }
 
 impl Limits {
-    /// As configured.
-    #[must_use]
-    pub fn new(config: &ApiConfig) -> Self {
-        let at_once = config.at_once.max(SHARE);
-        Self {
-            at_once: Semaphore::new(at_once),
-            waiting: Semaphore::new(WAITING_MAX),
-            tenants: Mutex::default(),
-            at_once_of_tenant: at_once / SHARE,
-            rate: f64::from(config.rate.max(1)),
-            burst: f64::from(config.burst.max(1)),
-            buckets: Mutex::default(),
-        }
+    /// Room for one more request, until it is dropped.
+    fn room(&self, limits: &LimitSettings, waits: bool) -> Option<Slot<'_>> {
+        let (count, most) = if waits { (&self.waiting, WAITING_MAX) } else { (&self.at_work, limits.at_once as usize) };
+        // a number that nothing else hangs on
+        let more = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| (now < most).then_some(now + 1));
+        more.is_ok().then(|| Slot(count))
     }
 
     fn tenants(&self) -> MutexGuard<'_, HashMap<(String, bool), usize>> {
@@ -86,8 +78,8 @@ impl Limits {
     }
 
     /// A place for one more request of a tenant, until it is dropped.
-    fn enter(&self, tenant: &str, waits: bool) -> Option<Place<'_>> {
-        let most = if waits { WAITING_MAX / SHARE } else { self.at_once_of_tenant };
+    fn enter(&self, limits: &LimitSettings, tenant: &str, waits: bool) -> Option<Place<'_>> {
+        let most = if waits { WAITING_MAX } else { limits.at_once as usize } / SHARE;
         let key = (tenant.to_owned(), waits);
         let mut tenants = self.tenants();
         let count = tenants.entry(key.clone()).or_default();
@@ -99,12 +91,13 @@ impl Limits {
     }
 
     /// Counts a request of a token and its tenant; or how long it is until there may be one.
-    fn count(&self, token: &str, tenant: &str, now: Instant) -> Result<(), Duration> {
+    fn count(&self, limits: &LimitSettings, token: &str, tenant: &str, now: Instant) -> Result<(), Duration> {
+        let of_token = (f64::from(limits.rate), f64::from(limits.burst));
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, times) in [(format!("token {token}"), 1.0), (format!("tenant {tenant}"), TOKENS_OF_TENANT)] {
-            let (rate, burst) = (self.rate * times, self.burst * times);
+            let (rate, burst) = (of_token.0 * times, of_token.1 * times);
             if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&key) {
-                buckets.retain(|_, bucket| !bucket.is_full(self.rate, self.burst, now));
+                buckets.retain(|_, bucket| !bucket.is_full(of_token.0, of_token.1, now));
             }
             // with so many about, newcomers share what one has
             let key = if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&key) { String::new() } else { key };
@@ -114,7 +107,16 @@ impl Limits {
     }
 }
 
-/// A request that is at work.
+/// One of the requests there may be.
+struct Slot<'a>(&'a AtomicUsize);
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A request of a tenant that is at work.
 struct Place<'a> {
     limits: &'a Limits,
     key: (String, bool),
@@ -145,8 +147,7 @@ pub async fn at_once(
     request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let room = if waits { &app.limits.waiting } else { &app.limits.at_once };
-    let _slot = room.try_acquire().map_err(|_| busy())?;
+    let _slot = app.limits.room(&app.settings.common().limits, waits).ok_or_else(busy)?;
     Ok(next.run(request).await)
 }
 
@@ -162,11 +163,12 @@ pub async fn fair(
     let Some(caller) = request.extensions().get::<Caller>().filter(|caller| caller.rank != Rank::Admin) else {
         return Ok(next.run(request).await);
     };
-    if let Err(wait) = app.limits.count(&caller.token.id, &caller.tenant, Instant::now()) {
+    let limits = app.settings.common().limits;
+    if let Err(wait) = app.limits.count(&limits, &caller.token.id, &caller.tenant, Instant::now()) {
         let text = "this token, or its tenant, asks more often than it may";
         return Err(ApiError::too_many_for(text, wait));
     }
-    let Some(place) = app.limits.enter(&caller.tenant, waits) else {
+    let Some(place) = app.limits.enter(&limits, &caller.tenant, waits) else {
         let text = "this tenant has as many requests at once as it may; wait for some to be answered";
         return Err(ApiError::too_many_for(text, Duration::from_secs(1)));
     };
@@ -179,8 +181,8 @@ pub async fn fair(
 mod tests {
     use super::*;
 
-    fn limits(rate: u32, burst: u32, at_once: usize) -> Limits {
-        Limits::new(&ApiConfig { rate, burst, at_once, ..ApiConfig::default() })
+    fn limits(rate: u32, burst: u32, at_once: u32) -> (Limits, LimitSettings) {
+        (Limits::default(), LimitSettings { at_once, rate, burst })
     }
 
     #[test]
@@ -196,8 +198,8 @@ mod tests {
 
     #[test]
     fn one_token_and_one_tenant_take_nothing_from_the_others() {
-        let (limits, now) = (limits(1, 2, 8), Instant::now());
-        let ask = |token: &str, tenant: &str| limits.count(token, tenant, now).is_ok();
+        let ((limits, most), now) = (limits(1, 2, 8), Instant::now());
+        let ask = |token: &str, tenant: &str| limits.count(&most, token, tenant, now).is_ok();
         assert_eq!([ask("a", "red"), ask("a", "red"), ask("a", "red")], [true, true, false]);
         assert_eq!([ask("b", "red"), ask("x", "blue")], [true, true]);
         // with many tokens a tenant has four times what one has
@@ -207,28 +209,46 @@ mod tests {
 
     #[test]
     fn so_many_buckets_and_no_more() {
-        let (limits, now) = (limits(1, 2, 8), Instant::now());
-        let given =
-            (0..BUCKETS_MAX + 100).filter(|number| limits.count(&number.to_string(), "one", now).is_ok()).count();
+        let ((limits, most), now) = (limits(1, 2, 8), Instant::now());
+        let given = (0..BUCKETS_MAX + 100)
+            .filter(|number| limits.count(&most, &number.to_string(), "one", now).is_ok())
+            .count();
         assert!(given <= 8 + 4, "{given}");
         for number in 0..2 * BUCKETS_MAX {
-            let _ = limits.count(&format!("n{number}"), &format!("tenant {number}"), now);
+            let _ = limits.count(&most, &format!("n{number}"), &format!("tenant {number}"), now);
         }
         assert!(limits.buckets.lock().expect("whole").len() <= BUCKETS_MAX + 1);
         // those who asked for nothing for a while are forgotten
         let later = now + Duration::from_secs(10);
-        limits.count("late", "late", later).expect("room");
+        limits.count(&most, "late", "late", later).expect("room");
         assert!(limits.buckets.lock().expect("whole").len() < 10);
     }
 
     #[test]
     fn a_tenant_has_its_share_at_once() {
-        let limits = limits(1, 1, 8);
-        let held: Vec<_> = (0..2).map(|_| limits.enter("red", false).expect("room")).collect();
-        assert!(limits.enter("red", false).is_none());
-        assert!(limits.enter("red", true).is_some() && limits.enter("blue", false).is_some());
+        let (limits, most) = limits(1, 1, 8);
+        let held: Vec<_> = (0..2).map(|_| limits.enter(&most, "red", false).expect("room")).collect();
+        assert!(limits.enter(&most, "red", false).is_none());
+        assert!(limits.enter(&most, "red", true).is_some() && limits.enter(&most, "blue", false).is_some());
         drop(held);
-        assert!(limits.enter("red", false).is_some());
+        assert!(limits.enter(&most, "red", false).is_some());
         assert!(limits.tenants().is_empty(), "nobody is at work");
+    }
+
+    #[test]
+    fn other_limits_count_for_the_next_request() {
+        let ((limits, most), now) = (limits(1, 2, 8), Instant::now());
+        let ask = |most: &LimitSettings, at| limits.count(most, "a", "red", at).is_ok();
+        assert_eq!([ask(&most, now), ask(&most, now), ask(&most, now)], [true, true, false]);
+        let faster = LimitSettings { rate: 10, ..most };
+        assert!(ask(&faster, now + Duration::from_millis(100)));
+        let held: Vec<_> = (0..8).map(|_| limits.room(&most, false).expect("room")).collect();
+        assert!(limits.room(&most, false).is_none() && limits.room(&most, true).is_some());
+        let more = LimitSettings { at_once: 9, ..most };
+        let last = limits.room(&more, false).expect("room");
+        // fewer: those that are at work end in peace
+        assert!(limits.room(&most, false).is_none());
+        drop((last, held));
+        assert!(limits.room(&most, false).is_some());
     }
 }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use straas_repos::CommitId;
 
 /// A database that does not answer within this time does not answer.
 const PING: Duration = Duration::from_secs(2);
@@ -27,6 +28,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
     };
     let hosts = app.boot.borrow().is_some();
     let ready = database.is_ok() && !app.stopping.is_requested();
+    let settings = app.settings.view();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": ready,
@@ -34,6 +36,12 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
         "database": database.err().unwrap_or_else(|| "ok".to_owned()),
         "hosts": if hosts { "ok" } else { "image and packages are being made" },
         "isolation": app.hosts.kind(),
+        // how many only: whoever may know more asks with a token
+        "settings": match settings.faults.len() {
+            0 => "ok".to_owned(),
+            faults => format!("those of {} are in force; commit {} has {faults} faults: straas config settings",
+                settings.commit.as_ref().map_or("the controller's own configuration", CommitId::as_str), settings.head),
+        },
     });
     (status, Json(body)).into_response()
 }
@@ -41,5 +49,6 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
 /// `GET /metrics`
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, kind)], app.metrics.text(app.fleet.counts())).into_response()
+    ([(header::CONTENT_TYPE, kind)], app.metrics.text(app.fleet.counts(), app.settings.view().faults.len()))
+        .into_response()
 }

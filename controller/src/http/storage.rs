@@ -72,7 +72,7 @@ pub async fn upload(
     if query.offset > 0 && said.is_none() {
         return Err(ApiError::unreadable("offset needs sha256, the hash of the whole file"));
     }
-    let limits = &app.storage.limits;
+    let limits = app.settings.common().storage;
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|size: u64| size.saturating_add(query.offset) > limits.file_bytes_max()) {
         return Err(ApiError::too_large());

@@ -127,7 +127,7 @@ async fn write(app: &App, batch: &[(NodeId, i64, Heartbeat)], last: &mut Last) {
         return;
     }
     app.metrics.beats_written(batch.len());
-    let silence = i64::from(app.config.timing.suspect_after_ms);
+    let silence = i64::from(app.settings.suspect_after_ms_min());
     for (node, at, beat) in batch {
         let Some(slot) = app.fleet.get(node) else {
             last.remove(node);

@@ -14,7 +14,6 @@ pub use sweep::run;
 
 use crate::app::App;
 use crate::clock::now_ms;
-use crate::config::TimingConfig;
 use crate::error::Error;
 use crate::secrets;
 use crate::snapshot;
@@ -23,6 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use straas_drivers::{AgentBoot, Flavor, HostPhase as Phase, HostSpec, HostStatus, Secret};
+use straas_schemas::settings::TimingSettings;
 use straas_schemas::{NodeId, TopologyId};
 use straas_store::{HostPhase, HostRecord, NewEvent, NodeSnapshot, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -110,6 +110,10 @@ async fn work(app: &App, node: &NodeId, topology: &TopologyId, task: Task, unwan
         () = unwanted.cancelled() => return,
         () = stopping.requested() => return,
     };
+    let timing = match &task {
+        Task::Make(wish) => app.settings.timing(&wish.zone),
+        Task::Remove(_) => app.settings.common().timing,
+    };
     let done = match task {
         Task::Make(wish) => make(app, &wish, unwanted).await,
         Task::Remove(number) => remove(app, topology, node, number).await,
@@ -120,9 +124,9 @@ async fn work(app: &App, node: &NodeId, topology: &TopologyId, task: Task, unwan
         Err(error) => error,
     };
     tracing::warn!(%node, error = error.chain(), "work on a host failed; it is tried again");
-    let wait = failed(app, node, error.chain()).await.unwrap_or_else(|error| {
+    let wait = failed(app, node, &timing, error.chain()).await.unwrap_or_else(|error| {
         tracing::debug!(%node, error = error.chain(), "cannot record that");
-        Duration::from_millis(app.config.timing.retry_ms.into())
+        Duration::from_millis(timing.retry_ms.into())
     });
     app.wake.touch(topology);
     tokio::select! {
@@ -133,10 +137,10 @@ async fn work(app: &App, node: &NodeId, topology: &TopologyId, task: Task, unwan
 }
 
 /// Records why there is no host, or still one; how long to wait before the next try.
-async fn failed(app: &App, node: &NodeId, error: String) -> Result<Duration, Error> {
+async fn failed(app: &App, node: &NodeId, timing: &TimingSettings, error: String) -> Result<Duration, Error> {
     let Some(snapshot) = app.store.node(node).await? else { return Ok(Duration::ZERO) };
     let attempt = snapshot.host.attempt.saturating_add(1);
-    let (wait, now) = (pause(&app.config.timing, attempt), now_ms());
+    let (wait, now) = (pause(timing, attempt), now_ms());
     let failed = HostRecord {
         phase: HostPhase::Failed,
         error: Some(error),
@@ -151,7 +155,7 @@ async fn failed(app: &App, node: &NodeId, error: String) -> Result<Duration, Err
 }
 
 /// Wait after so many failures in a row, in ms: as nodes wait after a stage that failed.
-fn pause(timing: &TimingConfig, failures: u32) -> u32 {
+fn pause(timing: &TimingSettings, failures: u32) -> u32 {
     let doubled = timing.retry_ms.saturating_mul(1 << failures.saturating_sub(1).min(20));
     doubled.min(timing.retry_max_ms.max(timing.retry_ms))
 }

@@ -86,6 +86,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("GET", "/configurations/blame/mine@z1/app/zookeeper/3.8.0/user.json", "", "ynyfyfu"),
     ("GET", "/configurations/updates/{component}", "", "ynyfyfu"),
     ("POST", "/configurations/updates/{component}?dry_run=true", "", "ynyfyfu"),
+    ("GET", "/configurations/settings", "", "ffyfyfu"),
     ("PUT", "/nodes/scripts", "{", "yyyfyfu"),
     ("GET", "/storage/local/regions/z1", "", "yyyfyfu"),
     ("GET", "/storage/local/regions/z1/c", "", "yyyfyfu"),

@@ -191,6 +191,11 @@ impl Agent {
         })
     }
 
+    /// The stages that it ran last, with what they were run for and what came of it.
+    pub fn ran(&self) -> BTreeMap<Stage, (Digest, Option<Digest>)> {
+        self.done.clone()
+    }
+
     /// Does what may be done, each stage with success, and reports it; whether all is done.
     pub async fn work(&mut self) -> bool {
         while let Some((stage, digest, gate)) = self.next() {

@@ -288,6 +288,9 @@ async fn the_configuration_from_the_command_line() {
     cli.run("config diff demo&before demo").await.says(0, &["zoo_cfg.tickTime: 2000 → 2500"]);
     cli.run(&format!("config log demo {file}")).await.says(0, &["zk: set zoo_cfg.tickTime", "admin"]);
     cli.run("config effective demo zk").await.says(0, &["zoo_cfg.tickTime", "newer commits"]);
+    cli.run("config settings").await.says(0, &["in force everywhere", "timing.heartbeat_ms", "controller.toml"]);
+    cli.run("config settings --zone z1 --doc").await.says(0, &["in force in z1", "between two heartbeats"]);
+    cli.run("config settings --zone ?").await.says(4, &["availability zone"]);
     cli.run("config tag list demo").await.says(0, &["before"]);
     cli.run("config tag delete demo before").await.says(0, &["is deleted"]);
     cli.run("config cat nobody x").await.says(3, &["branch nobody"]);

@@ -36,6 +36,7 @@ mod reports;
 mod rig;
 mod secrets;
 mod services;
+mod settings;
 mod sizes;
 mod speed;
 mod storage;

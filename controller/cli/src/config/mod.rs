@@ -16,7 +16,8 @@ use crate::{find, routes};
 use clap::Subcommand;
 use std::path::PathBuf;
 use straas_schemas::configuration::{
-    Blame, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, UpdatesView,
+    Blame, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, SettingsView,
+    UpdatesView,
 };
 use straas_schemas::view::Page;
 
@@ -140,6 +141,15 @@ pub enum Verb {
         #[arg(long)]
         doc: bool,
     },
+    /// Every setting of the service itself, who set it, and whether the newest commit is in force.
+    Settings {
+        /// As they count for the nodes of an availability zone.
+        #[arg(long)]
+        zone: Option<String>,
+        /// With what each does.
+        #[arg(long)]
+        doc: bool,
+    },
 }
 
 /// Carries out a verb.
@@ -217,6 +227,14 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             let id = find::component(&client, &topology, &component).await?.1.id;
             let view: EffectiveView = client.get(routes::EFFECTIVE, &[id.as_str()]).await?;
             print(global.format(), &view, |view| show::effective(view, doc))
+        }
+        Verb::Settings { zone, doc } => {
+            let mut ask = Ask::new(routes::SETTINGS, &[]);
+            if let Some(zone) = zone {
+                ask = ask.with("zone", zone);
+            }
+            let view: SettingsView = client.call(ask).await?;
+            print(global.format(), &view, |view| show::settings(view, doc))
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::output::{table, time, word};
 use straas_schemas::configuration::{
-    Blame, BlamedValue, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWritten, EffectiveView, EntryKind,
-    FileChange, MovedValue, UpdatesView,
+    Blame, BlamedValue, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWritten, EffectiveValue,
+    EffectiveView, EntryKind, FileChange, MovedValue, SettingsView, UpdatesView,
 };
 
 /// Digits of a commit that a person compares.
@@ -77,29 +77,59 @@ pub fn effective(view: &EffectiveView, doc: bool) -> String {
     if view.head.as_ref().is_some_and(|head| *head != view.commit) {
         out.push_str(&format!("{} has newer commits; apply them with: straas component configure\n", view.branch));
     }
+    out.push_str(&values(&view.values, doc, true));
+    out
+}
+
+/// The settings of the service with who set them.
+pub fn settings(view: &SettingsView, doc: bool) -> String {
+    let place = view.zone.as_ref().map_or_else(|| "everywhere".to_owned(), |zone| format!("in {zone}"));
+    let mut out = match &view.commit {
+        Some(commit) => format!("in force {place}: commit {commit}\n"),
+        None => format!("in force {place}: what is built in, and the controller's own configuration\n"),
+    };
+    if !view.faults.is_empty() {
+        out.push_str(&format!("the newest commit {} is not in force:\n", view.head));
+        let each = view.faults.iter().map(|fault| format!("  {}: {}\n", fault.pointer, fault.message));
+        out.extend(each);
+    }
+    out.push_str(&values(&view.values, doc, false));
+    out
+}
+
+fn values(values: &[EffectiveValue], doc: bool, settable: bool) -> String {
     let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let rows = view.values.iter().map(|v| {
+    let rows = values.iter().map(|v| {
         let who = v.set_by.as_ref();
         let mut row = vec![
             format!("{}.{}", v.section, v.key),
             text(&v.value),
             if v.value == v.default { "-".to_owned() } else { text(&v.default) },
             word(&v.kind),
-            if v.settable { "yes" } else { "no" }.to_owned(),
-            v.file.rsplit('/').next().unwrap_or_default().to_owned(),
+            file(&v.file).to_owned(),
             who.map_or_else(|| "-".to_owned(), |c| format!("{} {}", short(&c.commit), c.author)),
         ];
+        if settable {
+            row.insert(4, if v.settable { "yes" } else { "no" }.to_owned());
+        }
         if doc {
             row.push(v.doc.clone());
         }
         row
     });
-    let mut header = vec!["key", "value", "default", "type", "settable", "from", "set by"];
+    let mut header = vec!["key", "value", "default", "type", "from", "set by"];
+    if settable {
+        header.insert(4, "settable");
+    }
     if doc {
         header.push("what it does");
     }
-    out.push_str(&table(&header, rows));
-    out
+    table(&header, rows)
+}
+
+/// A file by its name in its folder; of a zone by the zone's as well.
+fn file(path: &str) -> &str {
+    path.strip_prefix("service/").unwrap_or_else(|| path.rsplit('/').next().unwrap_or_default())
 }
 
 /// Who set every value of a file.

@@ -10,6 +10,7 @@ mod moved;
 mod packs;
 mod scripts;
 mod seeding;
+mod service;
 mod users;
 mod versions;
 

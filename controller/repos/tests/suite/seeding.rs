@@ -45,7 +45,10 @@ fn the_real_payload_is_there_with_modes_and_a_fixed_author() {
     git(&home.path().join("config.git"), &["fsck", "--full", "--strict"]);
     let (_, catalog) = repo.catalog().expect("the defaults are good");
     assert!(catalog.contains_key("zookeeper"));
-    assert!(!repo.service(&repo.head().unwrap()).unwrap().is_empty());
+    assert_eq!(
+        repo.service(&repo.head().unwrap()).unwrap().of(None).settings,
+        straas_schemas::settings::ServiceSettings::default()
+    );
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::http::body;
 use crate::http::etag::IfMatch;
 use crate::http::extract::{Body, Path};
 use crate::http::problem::ApiError;
+use crate::settings;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
@@ -96,6 +97,9 @@ pub async fn write(
     tracing::info!(%branch, path, %commit, changed, "a configuration file was written");
     if !branch.contains('@') && changed {
         // metadata and service settings are read from master by everything that plans
+        if let Err(error) = settings::look(&app).await {
+            tracing::warn!(error = error.chain(), "cannot look at the settings that were written; trying again");
+        }
         app.wake_all().await?;
     }
     let answer = ConfigWritten { branch, path, commit: commit.into(), changed };

@@ -10,11 +10,13 @@
 
 mod effective;
 mod files;
+mod settings;
 mod tags;
 mod updates;
 
 pub use effective::{diff, effective, log, log_top};
 pub use files::{read, read_top, write};
+pub use settings::{SettingsQuery, settings};
 pub use tags::{create as create_tag, delete as delete_tag, list as list_tags};
 pub use updates::{blame, show as updates, take_up};
 

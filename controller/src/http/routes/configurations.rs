@@ -7,8 +7,8 @@ use crate::http::route::Route;
 use crate::http::route::on::{read, remove, send, set};
 use crate::http::topologies::Mutation;
 use straas_schemas::configuration::{
-    Blame, CommitView, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, TagRequest, TagView,
-    UpdatesView,
+    Blame, CommitView, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, SettingsView, TagRequest,
+    TagView, UpdatesView,
 };
 use straas_schemas::view::Page;
 
@@ -75,5 +75,10 @@ pub fn routes() -> Vec<Route> {
             .says("Tells what every key comes to for a component, and which file and commit set it.")
             .may(Own, All, Never)
             .answers::<EffectiveView>(200, "The values."),
+        read("/configurations/settings", of::settings)
+            .says("Tells what every setting of the service itself comes to, which file and commit set it, and what is in force.")
+            .may(Never, All, Never)
+            .query::<of::SettingsQuery>()
+            .answers::<SettingsView>(200, "The values."),
     ]
 }
