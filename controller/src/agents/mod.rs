@@ -11,11 +11,13 @@ mod report;
 
 use crate::app::App;
 use crate::clock::now_ms;
+use crate::http::finish;
 use crate::http::problem::ApiError;
 use crate::tls::{Identity, Peer};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
 use axum::http::request::Parts;
+use axum::middleware::from_fn;
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use std::collections::HashMap;
@@ -34,18 +36,21 @@ const REPORT_BYTES_MAX: usize = REPORTS_MAX * (OUTPUT_TAIL_BYTES_MAX + FACTS_BYT
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
     let small = DefaultBodyLimit::max(SMALL_BYTES_MAX);
-    Router::new()
+    let written = Router::new()
         .route("/agent/v1/enrol", post(enrol::enrol).layer(small))
         .route("/agent/v1/nodes/{id}/renew", post(enrol::renew).layer(small))
-        .route("/agent/v1/nodes/{id}/poll", post(poll::poll).layer(small))
         .route("/agent/v1/nodes/{id}/reports", post(report::reports).layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
-        .route(
-            "/agent/v1/nodes/{id}/heartbeat",
-            post(report::heartbeat).layer(DefaultBodyLimit::max(HEARTBEAT_BYTES_MAX)),
-        )
         .route(
             "/agent/v1/nodes/{id}/commands/{command}/output",
             post(commands::output).layer(DefaultBodyLimit::max(COMMAND_PIECE_BYTES_MAX)),
+        )
+        .route_layer(from_fn(finish::begun));
+    Router::new()
+        .merge(written)
+        .route("/agent/v1/nodes/{id}/poll", post(poll::poll).layer(small))
+        .route(
+            "/agent/v1/nodes/{id}/heartbeat",
+            post(report::heartbeat).layer(DefaultBodyLimit::max(HEARTBEAT_BYTES_MAX)),
         )
         .route("/agent/v1/nodes/{id}/packs/{want}", get(packs::pack))
         .route("/agent/v1/nodes/{id}/files/{sha256}", get(packs::file))

@@ -20,6 +20,7 @@ mod etag;
 mod events;
 pub mod extract;
 mod files;
+pub mod finish;
 mod flavors;
 mod flex;
 mod identity;

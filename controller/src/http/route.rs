@@ -4,7 +4,7 @@
 //! (`routes/`), so that none can know a route that the others do not.
 
 use super::access::{Access, Reach};
-use super::{audit, auth, etag, limits, once};
+use super::{audit, auth, etag, finish, limits, once};
 use crate::app::App;
 use axum::Router;
 use axum::handler::Handler;
@@ -228,6 +228,10 @@ pub fn router(routes: Vec<Route>, app: &Arc<App>) -> Router<Arc<App>> {
         }
         let fair = axum::middleware::from_fn_with_state((app.clone(), route.waits), limits::fair);
         let at_once = axum::middleware::from_fn_with_state((app.clone(), route.waits), limits::at_once);
-        router.route(&route.path, handler.route_layer(fair).route_layer(check).route_layer(at_once))
+        handler = handler.route_layer(fair).route_layer(check).route_layer(at_once);
+        if !route.waits {
+            handler = handler.route_layer(axum::middleware::from_fn(finish::begun));
+        }
+        router.route(&route.path, handler)
     })
 }
