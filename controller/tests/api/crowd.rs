@@ -107,9 +107,10 @@ impl Crowd {
         let one = |number: usize| (Method::GET, format!("{TOPOLOGIES}/{}", topology(number)), vec![]);
         let page = |_: usize| (Method::GET, format!("{TOPOLOGIES}?limit=100"), vec![]);
         let nodes = |number: usize| (Method::GET, format!("{API}/nodes?topology={}", topology(number)), vec![]);
-        let flex = |number: usize| {
-            let path = format!("{API}/components/{}", self.ids[number % COUNT].1);
-            (Method::POST, path, json!({ "count": 1 }).to_string().into_bytes())
+        let health = |number: usize| {
+            let path = format!("{API}/components/{}/status", self.ids[number % COUNT].1);
+            let status = if number % 2 == 0 { "ACTIVE" } else { "INACTIVE" };
+            (Method::POST, path, json!({ format!("crowd-{}-zk-1", number % COUNT): status }).to_string().into_bytes())
         };
         let commit = |number: usize| {
             let path = format!("{API}/configurations/tree/crowd-{}@z1/{USER}", number % COUNT);
@@ -120,7 +121,7 @@ impl Crowd {
             ("read a topology", &one),
             ("read a page of 100", &page),
             ("read a topology's nodes", &nodes),
-            ("write: a node more", &flex),
+            ("write: a node's health", &health),
             ("write: a configuration", &commit),
         ];
         for (name, make) in kinds {
