@@ -17,6 +17,7 @@ from straas_cmd import EX_USAGE, Refused, progress, result, run  # noqa: E402, F
 
 ANSWER_S_MAX = 30
 MOVES_PER_REQUEST = 200  # keeps a request, and the controller's work for it, short
+HEARD_S = 0.1  # brokers hear of a change within a few of these
 POLL_S = 1.0  # Kafka announces no end of a move; it has to be asked
 SAY_S = 15.0  # a sign of life at least so often
 TOPIC, BROKER = 2, 4  # what a configuration belongs to
@@ -99,6 +100,17 @@ class Cluster:
         seen = self.ask(self.home, "Metadata", topics=topics, create=False)
         seen["places"] = {it["id"]: (it["host"], it["port"]) for it in seen["brokers"]}
         return seen
+
+    def known_topic(self, name):
+        """A topic that the controller knows; brokers hear of a new one a moment later, and nothing tells when."""
+        end = time.monotonic() + ANSWER_S_MAX
+        while True:
+            (topic,) = self.metadata(topics=[name])["topics"]
+            if topic["partitions"]:
+                return topic
+            if time.monotonic() > end:
+                raise refused(f"what partitions {name} has", topic["error"])
+            time.sleep(HEARD_S)  # waits for: this broker to hear from the controller
 
     def controller(self, api, **request):
         """Asks the controller; a second time if it has just become another broker."""
