@@ -109,7 +109,7 @@ impl Crowd {
         let nodes = |number: usize| (Method::GET, format!("{API}/nodes?topology={}", topology(number)), vec![]);
         let health = |number: usize| {
             let path = format!("{API}/components/{}/status", self.ids[number % COUNT].1);
-            let status = if number % 2 == 0 { "ACTIVE" } else { "INACTIVE" };
+            let status = if number.is_multiple_of(2) { "ACTIVE" } else { "INACTIVE" };
             (Method::POST, path, json!({ format!("crowd-{}-zk-1", number % COUNT): status }).to_string().into_bytes())
         };
         let commit = |number: usize| {
