@@ -11,7 +11,7 @@ use crate::refs::{CommitId, check_path};
 use crate::secret;
 use git2::{Commit, Oid, Repository, Tree};
 use std::collections::BTreeMap;
-use straas_schemas::config::{ConfigFile, ConfigOption};
+use straas_schemas::config::{ConfigFile, ConfigOption, Effective};
 use straas_schemas::configuration::{BlamedValue, CommitView, EffectiveValue, SECRET};
 
 /// Most commits looked at in one call: some tens of ms.
@@ -139,25 +139,37 @@ impl ConfigRepo {
             for (name, option) in options(&default) {
                 let (section, key) = name;
                 let theirs = settable.contains_key(&name);
-                let value = effective.get(section).and_then(|keys| keys.get(key)).cloned().unwrap_or_default();
-                let hidden = secrets.contains(&(section.to_owned(), key.to_owned()));
-                let show = |value: serde_json::Value| if hidden { SECRET.into() } else { value };
+                let secret = secrets.contains(&(section.to_owned(), key.to_owned()));
                 let set_by = if theirs { since_user.get(&name) } else { since_default.get(&name) };
-                out.push(EffectiveValue {
-                    section: section.to_owned(),
-                    key: key.to_owned(),
-                    value: show(value),
-                    default: show(option.typed().unwrap_or_default()),
-                    kind: option.kind,
-                    settable: theirs,
-                    secret: hidden,
-                    file: if theirs { user_path.clone() } else { default_path.clone() },
-                    set_by: set_by.cloned(),
-                    doc: option.doc.clone(),
-                });
+                let origin = (if theirs { user_path.as_str() } else { &default_path }, set_by.cloned());
+                out.push(EffectiveValue { settable: theirs, ..shown(name, option, &effective, secret, origin) });
             }
             Ok(out)
         })
+    }
+}
+
+/// A value in force, of an option as it is declared; not settable. `origin` is the file and the commit that set it.
+pub(crate) fn shown(
+    (section, key): (&str, &str),
+    option: &ConfigOption,
+    values: &Effective,
+    secret: bool,
+    (file, set_by): (&str, Option<CommitView>),
+) -> EffectiveValue {
+    let value = values.get(section).and_then(|keys| keys.get(key)).cloned().unwrap_or_default();
+    let show = |value: serde_json::Value| if secret { SECRET.into() } else { value };
+    EffectiveValue {
+        section: section.to_owned(),
+        key: key.to_owned(),
+        value: show(value),
+        default: show(option.typed().unwrap_or_default()),
+        kind: option.kind,
+        settable: false,
+        secret,
+        file: file.to_owned(),
+        set_by,
+        doc: option.doc.clone(),
     }
 }
 

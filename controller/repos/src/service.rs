@@ -16,14 +16,14 @@ use crate::bare::tree_of;
 use crate::cache::locked;
 use crate::config::ConfigRepo;
 use crate::error::{Error, FileFault, Result};
-use crate::history::{last_good, options, since};
+use crate::history::{last_good, options, shown, since};
 use crate::refs::CommitId;
 use files::{DEFAULT, Files};
 use git2::{Repository, Tree};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use straas_schemas::config::Effective;
-use straas_schemas::configuration::{EffectiveValue, SECRET};
+use straas_schemas::configuration::EffectiveValue;
 use straas_schemas::settings::ServiceSettings;
 
 /// What a value's file is called that no commit sets.
@@ -164,20 +164,7 @@ impl ConfigRepo {
                     _ if by_own => (OWN, None),
                     _ => (BUILT_IN, None),
                 };
-                let value = values.get(section).and_then(|keys| keys.get(key)).cloned().unwrap_or_default();
-                let show = |value: serde_json::Value| if option.secret { SECRET.into() } else { value };
-                out.push(EffectiveValue {
-                    section: section.to_owned(),
-                    key: key.to_owned(),
-                    value: show(value),
-                    default: show(option.typed().unwrap_or_default()),
-                    kind: option.kind,
-                    settable: false,
-                    secret: option.secret,
-                    file: file.to_owned(),
-                    set_by,
-                    doc: option.doc.clone(),
-                });
+                out.push(shown(name, option, values, option.secret, (file, set_by)));
             }
             Ok(out)
         })

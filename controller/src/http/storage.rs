@@ -211,9 +211,9 @@ fn checked_place(region: &str, path: &str) -> Result<(), ApiError> {
 }
 
 fn digest(text: &str) -> Result<Digest, ApiError> {
-    let hex = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    let digest = Digest(text.to_owned());
     let wrong = || ApiError::unreadable("sha256 is 64 lower-case hex digits");
-    hex.then(|| Digest(text.to_owned())).ok_or_else(wrong)
+    digest.is_well_formed().then_some(digest).ok_or_else(wrong)
 }
 
 /// Where an upload is on its way: one that can be gone on with has a name of its own for its tenant,
