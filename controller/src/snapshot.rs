@@ -14,7 +14,7 @@ use library::Library;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use straas_planner::{
-    Component, Host, Neighbour, Node, OpenJob, OperationRun, Plan, PlanInput, Settings, Topology, plan, predict,
+    Component, Host, Neighbour, Node, OpenJob, OperationRun, Plan, PlanInput, Topology, plan, predict,
 };
 use straas_schemas::config::Effective;
 use straas_schemas::view::{DryRun, HostFailure, TopologyView};
@@ -189,14 +189,7 @@ fn input(app: &App, snapshot: Snapshot, components: Vec<Component>, neighbours: 
             .collect(),
         operations: snapshot.operations.into_iter().filter_map(operation).collect(),
         files: app.files.clone(),
-        settings: Settings {
-            heartbeat_ms: timing.heartbeat_ms,
-            suspect_after_ms: timing.suspect_after_ms,
-            unreachable_after_ms: timing.unreachable_after_ms,
-            retry_ms: timing.retry_ms,
-            retry_max_ms: timing.retry_max_ms,
-            waiting_ms: timing.waiting_ms,
-        },
+        settings: timing,
     }
 }
 

@@ -5,6 +5,7 @@
 //! Decides nothing about files: which of them wins is told by whoever merges them.
 
 use crate::config::Effective;
+use serde::Serialize;
 use std::ops::RangeInclusive;
 
 /// Requests at once below which a tenant, who has a quarter of them, could ask for nothing.
@@ -63,7 +64,7 @@ pub struct ServiceSettings {
 }
 
 /// `[timing]`, all in ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TimingSettings {
     /// Between two heartbeats of a node.
     pub heartbeat_ms: u32,

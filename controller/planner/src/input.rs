@@ -11,6 +11,7 @@ use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::job::JobKind;
 use straas_schemas::metadata::ComponentMeta;
 use straas_schemas::report::StageResult;
+use straas_schemas::settings::TimingSettings;
 use straas_schemas::view::HostFailure;
 use straas_schemas::{
     Assignment, CommandId, ComponentId, Digest, FileRef, JobId, Lifecycle, NodeId, Stage, TopologyId,
@@ -37,7 +38,7 @@ pub struct PlanInput {
     /// Files every host should have.
     pub files: Vec<FileRef>,
     /// Intervals.
-    pub settings: Settings,
+    pub settings: TimingSettings,
 }
 
 /// A topology as wanted.
@@ -286,21 +287,4 @@ pub struct OpenJob {
     pub detail: String,
     /// When, Unix ms.
     pub created_ms: i64,
-}
-
-/// Intervals, in ms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Settings {
-    /// Between two heartbeats of a node.
-    pub heartbeat_ms: u32,
-    /// Silence after which a node is suspect.
-    pub suspect_after_ms: u32,
-    /// Silence after which a node counts as unreachable.
-    pub unreachable_after_ms: u32,
-    /// First wait after a failed stage.
-    pub retry_ms: u32,
-    /// Longest wait after a failed stage.
-    pub retry_max_ms: u32,
-    /// Longest wait after a stage that said "not yet".
-    pub waiting_ms: u32,
 }

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 use std::collections::BTreeMap;
-use straas_planner::{Component, Group, Knowledge, PlanInput, Settings, Target, Topology};
+use straas_planner::{Component, Group, Knowledge, PlanInput, Target, Topology};
 use straas_schemas::metadata::ComponentMeta;
+use straas_schemas::settings::TimingSettings;
 use straas_schemas::{Digest, Stage};
 
 /// Versions that exist; installing the second fails on every node.
@@ -90,7 +91,7 @@ pub fn input(components: Vec<Component>) -> PlanInput {
         operations: Vec::new(),
         neighbours: Vec::new(),
         files: Vec::new(),
-        settings: Settings {
+        settings: TimingSettings {
             heartbeat_ms: 5_000,
             suspect_after_ms: 15_000,
             unreachable_after_ms: 60_000,
