@@ -23,6 +23,7 @@ SAY_S = 15.0  # a sign of life at least so often
 TOPIC, BROKER = 2, 4  # what a configuration belongs to
 SET, DELETE = 0, 1
 NOT_CONTROLLER = 41
+GONE = -1  # the leader of a partition that nobody leads
 NAME = re.compile(r"[A-Za-z0-9._-]{1,249}$")
 THROTTLE_BROKER = ("leader.replication.throttled.rate", "follower.replication.throttled.rate")
 THROTTLE_TOPIC = ("leader.replication.throttled.replicas", "follower.replication.throttled.replicas")
@@ -101,16 +102,22 @@ class Cluster:
         seen["places"] = {it["id"]: (it["host"], it["port"]) for it in seen["brokers"]}
         return seen
 
-    def known_topic(self, name):
-        """A topic that the controller knows; brokers hear of a new one a moment later, and nothing tells when."""
+    def heard(self, topics, enough):
+        """These topics, as soon as this node's broker has heard enough of them from the controller; brokers hear of every
+        change a moment late, and nothing tells when. Who never hears it is shown what it knows at the end."""
         end = time.monotonic() + ANSWER_S_MAX
         while True:
-            (topic,) = self.metadata(topics=[name])["topics"]
-            if topic["partitions"]:
-                return topic
-            if time.monotonic() > end:
-                raise refused(f"what partitions {name} has", topic["error"])
+            seen = self.metadata(topics=sorted(topics))["topics"]
+            if enough(seen) or time.monotonic() > end:
+                return seen
             time.sleep(HEARD_S)  # waits for: this broker to hear from the controller
+
+    def known_topic(self, name):
+        """A topic that the controller knows."""
+        (topic,) = self.heard([name], lambda seen: seen[0]["partitions"])
+        if topic["partitions"]:
+            return topic
+        raise refused(f"what partitions {name} has", topic["error"])
 
     def controller(self, api, **request):
         """Asks the controller; a second time if it has just become another broker."""
@@ -158,6 +165,11 @@ class Cluster:
         answer = self.controller("ElectLeaders", unclean=0, topics=None, timeout=ANSWER_S_MAX * 1000)
         if answer["error"]:
             raise refused("elect leaders", answer["error"])
+        elected = {(topic["topic"], it["partition"]) for topic in answer["topics"] for it in topic["partitions"]
+                   if not it["error"]}
+        self.heard({topic for topic, _ in elected}, lambda seen: all(
+            it["leader"] in (it["replicas"][0], GONE) for topic in seen for it in topic["partitions"]
+            if (topic["topic"], it["partition"]) in elected))
 
     def throttle(self, places, topics, rate):
         """Limits what copies cost; rate None lifts the limit."""
@@ -183,6 +195,10 @@ class Cluster:
         for at in range(0, len(begin), MOVES_PER_REQUEST):
             self.begin(begin[at:at + MOVES_PER_REQUEST])
         self.wait()
+        wanted = {(it["topic"], it["partition"]): it["replicas"] for it in plan}
+        self.heard({topic for topic, _ in wanted}, lambda seen: all(
+            wanted.get((topic["topic"], it["partition"]), it["replicas"]) == it["replicas"]
+            for topic in seen for it in topic["partitions"]))
         if rate is not None:
             self.unthrottle()
         return len(begin)

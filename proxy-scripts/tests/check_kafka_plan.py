@@ -1,4 +1,5 @@
-"""What: the pure parts of the Kafka payload: plans for draining and evening out, and the codec of the protocol.
+"""What: the pure parts of the Kafka payload: plans for draining and evening out, the codec of the protocol, and that
+       a move is over only once this node's broker has heard of its end.
 
 Why:   a plan that loses a copy is found here in milliseconds, over thousands of clusters that nobody would build.
 
@@ -13,7 +14,9 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path[:0] = [os.path.join(sys.argv[1], "guestcmds", "lib"), os.path.join(sys.argv[1], "proxy-scripts", "cmd", "lib")]
+os.environ["STRAAS_SCRIPTS"] = os.path.join(sys.argv[1], "proxy-scripts")
 from kafka_client import APIS, KafkaError, Reader, encode  # noqa: E402
+from kafka_cmd import Cluster  # noqa: E402
 from kafka_plan import Impossible, drain, load, name, raised, rebalance  # noqa: E402
 
 CASES = 2000
@@ -110,10 +113,46 @@ def codec(dice):
                 pass
 
 
+class Late(Cluster):
+    """A cluster whose controller is at once done with what it is told, while this broker hears of it three looks later."""
+
+    def __init__(self):
+        self.brokers = [{"id": broker, "host": "b", "port": broker} for broker in (1, 2, 3, 4)]
+        self.heard_of = {"topic": "t", "error": 0, "internal": False, "partitions": [
+            {"partition": 0, "replicas": [4, 1], "isr": [1, 4], "leader": 4, "error": 0}]}
+        self.true, self.looks, self.home, self.id = self.heard_of, 0, ("b", 1), 1
+
+    def change(self, **new):
+        self.true, self.looks = {**self.true, "partitions": [{**self.true["partitions"][0], **new}]}, 0
+
+    def ask(self, place, api, **request):
+        if api == "Metadata":
+            self.looks += request["topics"] != []
+            if self.looks > 3:
+                self.heard_of = self.true
+            return {"brokers": self.brokers, "controller": 2, "topics": [] if request["topics"] == [] else [self.heard_of]}
+        if api == "AlterPartitionReassignments":
+            replicas = request["topics"][0]["partitions"][0]["replicas"]
+            self.change(replicas=replicas, isr=sorted(replicas), leader=replicas[1])
+        elif api == "ElectLeaders":
+            self.change(leader=self.true["partitions"][0]["replicas"][0])
+        done = {"partition": 0, "error": 0, "message": None}
+        return {"error": 0, "message": None, "topics": [] if api.startswith("List") else [{"topic": "t", "partitions": [done]}]}
+
+
+def late():
+    here = Late()
+    assert here.move([{"topic": "t", "partition": 0, "replicas": [2, 1]}]) == 1
+    assert here.partitions()[0]["replicas"] == [2, 1], "a move ended before this broker had heard of its end"
+    here.settle_leaders()
+    assert here.partitions()[0]["leader"] == 2, "an election ended before this broker had heard of its end"
+
+
 dice = random.Random(20261123)
 for _ in range(CASES):
     for case in (draining, evening, raising):
         case(dice)
 for _ in range(50):
     codec(dice)
+late()
 print(f"kafka: {CASES} clusters drained, evened out and raised; the codec reads what it writes")
