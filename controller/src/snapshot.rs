@@ -40,29 +40,49 @@ pub async fn take(app: &App, id: &TopologyId) -> Result<Option<PlanInput>, Error
 
 /// A snapshot of which everything that is offered is of the same moment.
 async fn moment(app: &App, id: &TopologyId) -> Result<Option<Snapshot>, Error> {
+    Ok(moments(app, std::slice::from_ref(id)).await?.pop())
+}
+
+/// As [`moment`], of several topologies, by id; those that are gone are left out.
+async fn moments(app: &App, ids: &[TopologyId]) -> Result<Vec<Snapshot>, Error> {
+    let (mut whole, mut open) = (Vec::new(), ids.to_vec());
     for _ in 0..MOMENTS_MAX {
-        let Some(snapshot) = app.store.snapshot(id).await? else { return Ok(None) };
-        // What is offered is a copy of what is stored. One that is behind would hide a granted permit;
-        // one that is ahead was written since the snapshot, which then is of no one moment.
-        let mut ahead = false;
-        for node in snapshot.nodes.iter().chain(snapshot.neighbours.iter().flat_map(|other| &other.nodes)) {
-            let key = &node.record.id;
-            if app.fleet.incarnation(key).is_none() {
-                // recorded by another controller, or removed since the snapshot
-                app.sync_node(key).await?;
+        let mut again = Vec::new();
+        for snapshot in app.store.snapshots(&open).await? {
+            if of_one_moment(app, &snapshot).await? {
+                whole.push(snapshot);
+            } else {
+                again.push(snapshot.topology.id);
             }
-            app.fleet.enrolled(key, node.incarnation);
-            let assigned = node.assigned.as_ref().map(|(generation, _)| *generation);
-            if assigned > app.fleet.generation(key) {
-                app.sync_assignment(key).await?;
-            }
-            ahead |= app.fleet.generation(key) > assigned;
         }
-        if !ahead {
-            return Ok(Some(snapshot));
+        if again.is_empty() {
+            whole.sort_by(|a, b| a.topology.id.cmp(&b.topology.id));
+            return Ok(whole);
         }
+        open = again;
     }
-    Err(StoreError::Conflict { what: "topology", id: id.to_string() }.into())
+    Err(StoreError::Conflict { what: "topology", id: open[0].to_string() }.into())
+}
+
+/// Whether nothing is offered that a snapshot does not know. What is offered is a copy of what is stored. One that is
+/// behind would hide a granted permit, and is brought up to date; one that is ahead was written since the snapshot,
+/// which then is of no one moment.
+async fn of_one_moment(app: &App, snapshot: &Snapshot) -> Result<bool, Error> {
+    let mut ahead = false;
+    for node in snapshot.nodes.iter().chain(snapshot.neighbours.iter().flat_map(|other| &other.nodes)) {
+        let key = &node.record.id;
+        if app.fleet.incarnation(key).is_none() {
+            // recorded by another controller, or removed since the snapshot
+            app.sync_node(key).await?;
+        }
+        app.fleet.enrolled(key, node.incarnation);
+        let assigned = node.assigned.as_ref().map(|(generation, _)| *generation);
+        if assigned > app.fleet.generation(key) {
+            app.sync_assignment(key).await?;
+        }
+        ahead |= app.fleet.generation(key) > assigned;
+    }
+    Ok(!ahead)
 }
 
 /// The planner's input for a snapshot, which may be of a topology that is only asked for.
@@ -77,22 +97,32 @@ pub async fn imagine(app: &App, snapshot: Snapshot) -> Result<PlanInput, Error> 
 pub type Given = BTreeMap<ComponentId, Arc<Effective>>;
 
 /// As [`imagine`], with some components configured as no commit says yet.
-///
-/// # Errors
-/// A repo cannot be read.
 async fn imagine_given(app: &App, snapshot: Snapshot, given: Given) -> Result<PlanInput, Error> {
+    let mut inputs = imagine_all(app, vec![snapshot], given).await?;
+    Ok(inputs.remove(0))
+}
+
+/// As [`imagine`], of several snapshots, in their order: what they have in common is read from the repos once.
+async fn imagine_all(app: &App, snapshots: Vec<Snapshot>, given: Given) -> Result<Vec<PlanInput>, Error> {
     let (configs, scripts) = (app.configs.clone(), app.scripts.clone());
-    let components = snapshot.components.clone();
-    let neighbours: Vec<_> = snapshot.neighbours.iter().map(|other| other.component.clone()).collect();
-    let (components, neighbours) = blocking(move || {
+    let of = |one: &Snapshot| {
+        let neighbours: Vec<_> = one.neighbours.iter().map(|other| other.component.clone()).collect();
+        (one.components.clone(), neighbours)
+    };
+    let records: Vec<_> = snapshots.iter().map(of).collect();
+    let read = blocking(move || {
         let catalog = configs.catalog_view()?.catalog;
         let mut library = Library { configs, scripts, catalog, given, known: BTreeMap::new(), brief: false };
-        let components: Vec<_> = components.into_iter().map(|record| library.component(record)).collect();
-        let neighbours: Vec<_> = neighbours.into_iter().map(|record| library.neighbour(record)).collect();
-        Ok((components, neighbours))
+        let mut of = |(components, neighbours): (Vec<ComponentRecord>, Vec<ComponentRecord>)| {
+            let components: Vec<_> = components.into_iter().map(|record| library.component(record)).collect();
+            let neighbours: Vec<_> = neighbours.into_iter().map(|record| library.neighbour(record)).collect();
+            (components, neighbours)
+        };
+        Ok(records.into_iter().map(&mut of).collect::<Vec<_>>())
     })
     .await?;
-    Ok(input(app, snapshot, components, neighbours))
+    let each = snapshots.into_iter().zip(read);
+    Ok(each.map(|(snapshot, (components, neighbours))| input(app, snapshot, components, neighbours)).collect())
 }
 
 /// What would follow, were a topology as wished; some components may be configured as no commit
@@ -113,13 +143,21 @@ pub async fn planned(app: &App, id: &TopologyId) -> Result<Option<Plan>, Error> 
     Ok(take(app, id).await?.map(|input| plan(&input)))
 }
 
+/// Topologies as people see them, by id; those that are gone are left out.
+///
+/// # Errors
+/// As [`take`].
+pub async fn views(app: &App, ids: &[TopologyId]) -> Result<Vec<TopologyView>, Error> {
+    let inputs = imagine_all(app, moments(app, ids).await?, Given::default()).await?;
+    pictures(app, &inputs).await
+}
+
 /// A topology as people see it; `None` if there is none of this id.
 ///
 /// # Errors
 /// As [`take`].
 pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, Error> {
-    let Some(input) = take(app, id).await? else { return Ok(None) };
-    picture(app, &input).await.map(Some)
+    Ok(views(app, std::slice::from_ref(id)).await?.pop())
 }
 
 /// A topology as people see it, with the records that it was made from.
@@ -142,14 +180,14 @@ pub async fn seen(app: &App, id: &TopologyId) -> Result<Option<Seen>, Error> {
     let Some(snapshot) = moment(app, id).await? else { return Ok(None) };
     let (topology, components) = (snapshot.topology.clone(), snapshot.components.clone());
     let nodes = snapshot.nodes.iter().map(|node| node.record.clone()).collect();
-    let view = picture(app, &imagine(app, snapshot).await?).await?;
-    Ok(Some(Seen { view, topology, components, nodes }))
+    let view = pictures(app, &[imagine(app, snapshot).await?]).await?.pop();
+    Ok(view.map(|view| Seen { view, topology, components, nodes }))
 }
 
-async fn picture(app: &App, input: &PlanInput) -> Result<TopologyView, Error> {
-    let mut view = straas_planner::view(input);
-    health::complete(&*app.store, &mut view).await?;
-    Ok(view)
+async fn pictures(app: &App, inputs: &[PlanInput]) -> Result<Vec<TopologyView>, Error> {
+    let mut views: Vec<_> = inputs.iter().map(straas_planner::view).collect();
+    health::complete(&*app.store, &mut views).await?;
+    Ok(views)
 }
 
 /// The plan of a topology that is only asked for.

@@ -39,17 +39,19 @@ pub async fn reports(
         return Err(ApiError::invalid("/reports", "at least one report"));
     };
     let now = now_ms();
-    let fresh = app.store.record_reports(&identity.node, identity.incarnation, &request.reports, now).await?;
+    let slot = app.fleet.get(&identity.node);
+    let tells = |report: &Report| {
+        let slot = slot.as_ref()?;
+        let name = slot.offer.as_ref().map_or_else(|| identity.node.as_str(), |offer| &offer.assignment.name);
+        Some(event(&slot.topology, &identity.node, name, report, now))
+    };
+    let fresh = app.store.record_reports(&identity.node, identity.incarnation, &request.reports, &tells, now).await?;
     app.metrics.reports_recorded(fresh.len());
-    if let Some(slot) = app.fleet.get(&identity.node).filter(|_| !fresh.is_empty()) {
-        let name = slot.offer.as_ref().map_or_else(|| identity.node.0.clone(), |o| o.assignment.name.clone());
-        let events: Vec<_> = fresh.iter().map(|r| event(&slot.topology, &identity.node, &name, r, now)).collect();
-        // the reports are durable: what they change must be looked at even if the events are lost
+    if let Some(slot) = slot.as_ref().filter(|_| !fresh.is_empty()) {
         commands(&app, &identity.node, &fresh).await;
         if fresh.iter().any(|report| !matches!(report.body, ReportBody::Command(_))) {
             app.wake.wake(&slot.topology);
         }
-        app.tell(&events).await;
         app.wake.touch(&slot.topology);
     }
     Ok(Json(ReportAnswer { acknowledged }))

@@ -43,7 +43,7 @@ pub async fn say(app: &App, topology: &TopologyId, plan: &Plan) -> Result<(), Er
     let before = match app.health.get(topology) {
         Some(said) => said,
         None => {
-            let recorded = app.store.health(topology).await?;
+            let recorded = app.store.health(std::slice::from_ref(topology)).await?;
             recorded.into_iter().filter(|r| r.built_in).map(|r| (r.node, r.status)).collect()
         }
     };

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::job::JobKind;
-use straas_schemas::view::{NodeView, Page, Why};
+use straas_schemas::view::{NodeView, Page, TopologyView, Why};
 use straas_schemas::{ComponentId, NodeId};
 use straas_store::{ComponentSpec, HostPhase, NodeSnapshot, PageRequest, TopologyFilter};
 
@@ -81,6 +81,8 @@ pub async fn why(
 
 /// Topologies read at once.
 const TOPOLOGIES_A_READ: u32 = 50;
+/// Of them so many are planned at once: a page is often full before the last of them.
+const TOPOLOGIES_LOOKED_AT: usize = 10;
 /// Behind every node of a topology: names begin with a letter.
 const BEHIND: &str = "~";
 
@@ -114,7 +116,7 @@ pub async fn list(
     while let Some(page) = sieve.wants() {
         let marker = page.after.unwrap_or_default();
         let (from, after) = marker.split_once('/').unwrap_or((&marker, BEHIND));
-        let topologies = match &only {
+        let topologies: Vec<_> = match &only {
             Some(only) => {
                 sieve.read(0);
                 vec![only.clone()]
@@ -129,19 +131,20 @@ pub async fn list(
                 begun.into_iter().chain(found).map(|topology| topology.id).collect()
             }
         };
-        'page: for topology in topologies {
-            let found = view(&app, &topology).await?.map(|found| found.components).unwrap_or_default();
-            let mut nodes: Vec<_> = found.into_iter().flat_map(|component| component.nodes).collect();
-            nodes.sort_by_key(place);
-            let seen = |node: &NodeView| topology.as_str() == from && after != BEHIND && place(node).as_str() <= after;
-            for node in nodes.into_iter().filter(|node| !seen(node)) {
-                let marker = format!("{topology}/{}", place(&node));
-                if !sieve.put(marker, Some(node).filter(wanted)) {
+        'page: for topologies in topologies.chunks(TOPOLOGIES_LOOKED_AT) {
+            for TopologyView { id: topology, components, .. } in snapshot::views(&app, topologies).await? {
+                let mut nodes: Vec<_> = components.into_iter().flat_map(|component| component.nodes).collect();
+                nodes.sort_by_key(place);
+                let begun = topology.as_str() == from && after != BEHIND;
+                for node in nodes.into_iter().filter(|node| !begun || place(node).as_str() > after) {
+                    let marker = format!("{topology}/{}", place(&node));
+                    if !sieve.put(marker, Some(node).filter(wanted)) {
+                        break 'page;
+                    }
+                }
+                if !sieve.put(format!("{topology}/{BEHIND}"), None) {
                     break 'page;
                 }
-            }
-            if !sieve.put(format!("{topology}/{BEHIND}"), None) {
-                break;
             }
         }
     }

@@ -18,6 +18,7 @@ use axum::{Extension, Json};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use straas_schemas::TopologyId;
 use straas_schemas::job::{Job, JobKind};
@@ -93,6 +94,9 @@ pub struct TopologiesQuery {
     status: Option<Standing>,
 }
 
+/// Topologies are read so many at once: few questions to the database, and not everything in memory twice.
+const LOOKED_AT_ONCE: usize = 128;
+
 /// `GET /v1.0/topologies`
 pub async fn list(
     State(app): State<Arc<App>>,
@@ -105,10 +109,16 @@ pub async fn list(
     while let Some(page) = sieve.wants() {
         let records = app.store.topologies(&filter, &page).await?;
         sieve.read(records.len());
-        for record in records {
-            let found = view(&app, &record.id).await?;
-            let found = found.filter(|found| query.status.is_none_or(|status| found.status == status));
-            if !sieve.put(record.id.0, found) {
+        for records in records.chunks(LOOKED_AT_ONCE) {
+            let ids: Vec<_> = records.iter().map(|record| record.id.clone()).collect();
+            let views = snapshot::views(&app, &ids).await?;
+            let mut views: BTreeMap<_, _> = views.into_iter().map(|view| (view.id.clone(), view)).collect();
+            let mut put = |id: TopologyId| {
+                let found = views.remove(&id);
+                let found = found.filter(|found| query.status.is_none_or(|status| found.status == status));
+                sieve.put(id.0, found)
+            };
+            if !ids.into_iter().all(&mut put) {
                 break;
             }
         }

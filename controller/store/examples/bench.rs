@@ -12,7 +12,7 @@ mod temp_pg;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use straas_schemas::Stage;
-use straas_store::conformance::{World, heartbeat, stage_report};
+use straas_store::conformance::{World, heartbeat, silent, stage_report};
 use straas_store::{HEARTBEAT_BATCH_MAX, MemoryStore, SqlStore, Store};
 
 const NODES: usize = 1_000;
@@ -59,7 +59,7 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
 
     let start = Instant::now();
     for seq in 1..=REPORTS {
-        store.record_reports(world.id(0), 1, &[report(seq)], 20).await.unwrap();
+        store.record_reports(world.id(0), 1, &[report(seq)], &silent, 20).await.unwrap();
     }
     println!(
         "{name}: {} reports/s one after the other",
@@ -72,7 +72,7 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
             let (store, id) = (store.clone(), world.id(at).clone());
             tokio::spawn(async move {
                 for seq in 1..=REPORTS {
-                    store.record_reports(&id, 1, &[report(seq)], 20).await.unwrap();
+                    store.record_reports(&id, 1, &[report(seq)], &silent, 20).await.unwrap();
                 }
             })
         })
@@ -85,7 +85,7 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
 
     for at in 0..NODES {
         for (seq, stage) in (2_001..).zip(Stage::ALL) {
-            store.record_reports(world.id(at), 1, &[stage_report(seq, 1, stage, "")], 20).await.unwrap();
+            store.record_reports(world.id(at), 1, &[stage_report(seq, 1, stage, "")], &silent, 20).await.unwrap();
         }
     }
     let start = Instant::now();

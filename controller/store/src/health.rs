@@ -42,8 +42,8 @@ pub trait HealthStore: Send + Sync {
     /// Records what was found, over what the same kind of check found before; a node that is gone is
     /// left out, and so is what is older than what is recorded.
     async fn put_health(&self, found: &[HealthRecord]) -> Result<()>;
-    /// What was found of the nodes of a topology, by node, what is built in first.
-    async fn health(&self, topology: &TopologyId) -> Result<Vec<HealthRecord>>;
+    /// What was found of the nodes of topologies, by node, what is built in first.
+    async fn health(&self, topologies: &[TopologyId]) -> Result<Vec<HealthRecord>>;
 }
 
 /// What the store promises of models.

@@ -50,6 +50,9 @@ pub const RESULTS_PER_NODE_MAX: u32 = 200;
 /// Most events kept per topology; older ones are pruned.
 pub const EVENTS_PER_TOPOLOGY_MAX: u32 = 5000;
 
+/// What is told people of a report, if anything.
+pub type Tells<'a> = &'a (dyn Fn(&Report) -> Option<NewEvent> + Sync);
+
 /// What can go wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -180,8 +183,12 @@ pub trait Store:
     async fn neighbours(&self, ids: &[ComponentId]) -> Result<Vec<Neighbour>>;
     /// Whether `from` is `to`, or components of it depend on `to`, over however many other topologies.
     async fn leads_to(&self, from: &TopologyId, to: &TopologyId) -> Result<bool>;
+    /// Everything the planner needs of these topologies, as of one moment, by id; those that are gone are left out.
+    async fn snapshots(&self, ids: &[TopologyId]) -> Result<Vec<Snapshot>>;
     /// Everything the planner needs of one topology, as of one moment.
-    async fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>>;
+    async fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>> {
+        Ok(self.snapshots(std::slice::from_ref(id)).await?.pop())
+    }
 
     // --- nodes ------------------------------------------------------------------------------
 
@@ -225,11 +232,13 @@ pub trait Store:
     /// A stage result becomes the newest of its stage unless one of a higher generation or a
     /// higher sequence is there; `Converged` raises `converged_generation`, never lowers it.
     /// A number above `i64::MAX` refuses the whole call with `Broken`: the API checks that before.
+    /// What `tells` says of each new one becomes an event in the same transaction: who dies after it has lost neither.
     async fn record_reports(
         &self,
         node: &NodeId,
         incarnation: u64,
         reports: &[Report],
+        tells: Tells<'_>,
         now_ms: i64,
     ) -> Result<Vec<Report>>;
     /// Records heartbeats, at most [`HEARTBEAT_BATCH_MAX`]; one of an incarnation that is not the

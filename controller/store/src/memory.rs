@@ -17,9 +17,9 @@ mod topologies;
 
 use crate::input::{broken, check_generation, clean};
 use crate::{
-    ComponentRecord, EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostPhase, HostRecord, JobEnd, JobFilter, JobRecord,
-    Neighbour, NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, RequestClaim,
-    Result, Snapshot, Store, StoreError, StoredAssignment, Target, TopologyFilter, TopologyRecord,
+    ComponentRecord, EnrolOutcome, HostPhase, HostRecord, JobEnd, JobFilter, JobRecord, Neighbour, NewEvent, NodeIndex,
+    NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, RequestClaim, Result, Snapshot, Store,
+    StoreError, StoredAssignment, Target, Tells, TopologyFilter, TopologyRecord,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -249,8 +249,10 @@ impl Store for MemoryStore {
         Ok(self.tables().leads_to(from, to))
     }
 
-    async fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>> {
-        self.tables().snapshot(id)
+    async fn snapshots(&self, ids: &[TopologyId]) -> Result<Vec<Snapshot>> {
+        let tables = self.tables();
+        let ids: BTreeSet<_> = ids.iter().collect();
+        Ok(ids.into_iter().filter_map(|id| tables.snapshot(id)).collect())
     }
 
     async fn add_nodes(&self, nodes: &[NodeRecord]) -> Result<()> {
@@ -332,9 +334,15 @@ impl Store for MemoryStore {
         node: &NodeId,
         incarnation: u64,
         reports: &[Report],
+        tells: Tells<'_>,
         now_ms: i64,
     ) -> Result<Vec<Report>> {
-        self.write(|tables| tables.record_reports(node, incarnation, reports, now_ms))
+        self.write(|tables| {
+            let fresh = tables.record_reports(node, incarnation, reports, now_ms)?;
+            let events: Vec<_> = fresh.iter().filter_map(tells).collect();
+            tables.add_events(&events);
+            Ok(fresh)
+        })
     }
 
     async fn record_heartbeats(&self, beats: &[(NodeId, i64, Heartbeat)]) -> Result<()> {
@@ -372,22 +380,7 @@ impl Store for MemoryStore {
     }
 
     async fn add_events(&self, events: &[NewEvent]) -> Result<Vec<Event>> {
-        let mut tables = self.tables();
-        let mut written = Vec::with_capacity(events.len());
-        for event in events {
-            tables.event_seq += 1;
-            let (topology, node) = (event.topology.clone(), event.node.clone());
-            let text = clean(&event.text).into_owned();
-            let event =
-                Event { seq: tables.event_seq, at_ms: event.at_ms, topology, node, kind: event.kind.to_owned(), text };
-            let kept = tables.events.entry(event.topology.clone()).or_default();
-            kept.insert(event.seq, event.clone());
-            if kept.len() > EVENTS_PER_TOPOLOGY_MAX as usize {
-                kept.pop_first();
-            }
-            written.push(event);
-        }
-        Ok(written)
+        Ok(self.tables().add_events(events))
     }
 
     async fn events(&self, topology: &TopologyId, after: i64, limit: u32) -> Result<Vec<Event>> {

@@ -206,6 +206,15 @@ pub struct Snapshot {
     pub neighbours: Vec<Neighbour>,
 }
 
+impl Snapshot {
+    /// Of a topology with nothing in it.
+    #[must_use]
+    pub fn of(topology: TopologyRecord) -> Self {
+        let (components, nodes, jobs) = (Vec::new(), Vec::new(), Vec::new());
+        Self { topology, components, nodes, jobs, operations: Vec::new(), neighbours: Vec::new() }
+    }
+}
+
 /// A component of another topology.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Neighbour {

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock};
 use straas_schemas::Stage;
-use straas_store::conformance::{World, heartbeat, stage_report};
+use straas_store::conformance::{World, heartbeat, silent, stage_report};
 use straas_store::{NewEvent, SqlStore, Store, StoreError};
 use temp_pg::TempPg;
 
@@ -80,7 +80,10 @@ async fn controllers_share_a_database() {
                 let (store, node, topology) = (store.clone(), world.id(at).clone(), world.topology.id.clone());
                 tokio::spawn(async move {
                     for seq in 1..=50 {
-                        store.record_reports(&node, 1, &[stage_report(seq, 1, Stage::Config, "")], 20).await.unwrap();
+                        store
+                            .record_reports(&node, 1, &[stage_report(seq, 1, Stage::Config, "")], &silent, 20)
+                            .await
+                            .unwrap();
                         store
                             .record_heartbeats(&[(node.clone(), seq.cast_signed(), heartbeat(1, "r", seq))])
                             .await

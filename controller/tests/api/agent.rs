@@ -28,7 +28,7 @@ pub struct Agent {
     pub key_pem: String,
     agents: SocketAddr,
     tls: Arc<ClientConfig>,
-    seq: u64,
+    pub seq: u64,
     beat: u64,
     assignment: Option<Assignment>,
     done: BTreeMap<Stage, (Digest, Option<Digest>)>,

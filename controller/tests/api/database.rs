@@ -17,15 +17,27 @@ async fn open(rig: &Rig) -> SqliteConnection {
 }
 
 #[tokio::test]
-async fn a_history_that_cannot_be_written_costs_nothing_else() {
+async fn a_history_that_cannot_be_written_loses_no_report_and_costs_nothing_else() {
     let rig = Rig::start().await;
     let id = rig.create("demo", 1).await;
     rig.nodes(&id, 1).await;
     let mut behind = open(&rig).await;
     behind.execute("alter table event rename to event_away").await.expect("renamed");
-    // the token is spent on a certificate, reports wake the planner, the job ends
+    // the token is spent on a certificate; a report is recorded with what is told of it, or not at all
     let mut agents = rig.enrolled(&id, 1).await;
+    assert!(agents[0].poll(60_000).await);
+    let (stage, digest) = agents[0].wants().expect("a stage");
+    let body = ReportBody::Stage(agents[0].result(stage, digest, Outcome::Failed));
+    let request = ReportRequest { incarnation: 1, reports: vec![Report { seq: 1, at_ms: 0, body }] };
+    agents[0].seq = 1;
+    agents[0].post("reports", &request).await.problem(500);
+    behind.execute("alter table event_away rename to event").await.expect("renamed");
+    assert_eq!(agents[0].post("reports", &request).await.status, 200, "sent again it is recorded");
+    let told = rig.store_events(&id).await;
+    assert_eq!(told.iter().filter(|event| event.text.contains("failed after")).count(), 1, "{told:?}");
     live(&rig, &mut agents, &id, "ACTIVE").await;
+
+    behind.execute("alter table event rename to event_away").await.expect("renamed");
     let jobs = rig.until("/straas/v1.0/jobs", |answer| answer.json()["items"][0]["state"] == "succeeded").await;
     assert_eq!(jobs.json()["items"][0]["kind"], "create");
     rig.delete(&id).await;

@@ -1,6 +1,6 @@
 //! Guest commands: queued in bounds, ended once, by report or by assumption.
 
-use super::fixture::{World, is_missing, report};
+use super::fixture::{World, is_missing, report, silent};
 use crate::commands::{COMMAND_AGE_MS_MAX, Cancelled, CommandFilter, CommandRecord, Queued};
 use crate::{PageRequest, Store};
 use serde_json::json;
@@ -51,7 +51,7 @@ impl World {
 
     pub(super) async fn ended(&self, at: usize, incarnation: u64, seq: u64, end: &CommandEnd, now_ms: i64) {
         let report = report(seq, ReportBody::Command(end.clone()));
-        self.store.record_reports(self.id(at), incarnation, &[report], now_ms).await.unwrap();
+        self.store.record_reports(self.id(at), incarnation, &[report], &silent, now_ms).await.unwrap();
     }
 }
 
@@ -268,7 +268,7 @@ pub(super) async fn what_a_lost_agent_may_have_run_is_unknown(store: Arc<dyn Sto
     world.queue(&[more.clone(), running.clone()]).await;
     store.start_commands(&[(world.id(0).clone(), running.id.clone())], 40).await.unwrap();
     let lost = report(1, ReportBody::LedgerLost { reason: "torn".to_owned() });
-    store.record_reports(world.id(0), 2, &[lost], 50).await.unwrap();
+    store.record_reports(world.id(0), 2, &[lost], &silent, 50).await.unwrap();
     assert_eq!((world.standing(&more.id).await, world.standing(&running.id).await), (U, U));
     standings([U, S, U, U, Q, Q]).await;
 }

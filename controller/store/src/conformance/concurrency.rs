@@ -1,6 +1,8 @@
 //! What holds when several writers come at once.
 
-use super::fixture::{World, assignment, heartbeat, is_conflict, is_duplicate, job, report, stage_report, topology};
+use super::fixture::{
+    World, assignment, heartbeat, is_conflict, is_duplicate, job, report, silent, stage_report, topology,
+};
 use crate::{EnrolOutcome, NewEvent, Store};
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -66,7 +68,7 @@ pub(super) async fn no_report_is_lost(store: Arc<dyn Store>) {
                 let seq = 1 + (writer / 2) * EACH + step;
                 let stage = Stage::ALL[usize::try_from(seq % 4).unwrap()];
                 let reports = [stage_report(seq, 1, stage, &seq.to_string())];
-                fresh.extend(store.record_reports(&node, incarnation, &reports, 20).await.unwrap());
+                fresh.extend(store.record_reports(&node, incarnation, &reports, &silent, 20).await.unwrap());
             }
             fresh
         }
@@ -91,7 +93,7 @@ pub(super) async fn converged_rises_for_all(store: Arc<dyn Store>) {
             async move {
                 let number = round * WRITERS + writer;
                 let converged = report(number, ReportBody::Converged { generation: number });
-                store.record_reports(&node, incarnation, &[converged], 20).await.unwrap();
+                store.record_reports(&node, incarnation, &[converged], &silent, 20).await.unwrap();
             }
         })
         .await;
@@ -118,7 +120,7 @@ pub(super) async fn nothing_observed_outlives_an_enrolment(store: Arc<dyn Store>
                         stage_report(seq, 1, Stage::Install, "old"),
                         report(seq + 5, ReportBody::Converged { generation: seq }),
                     ];
-                    let answer = store.record_reports(&node, incarnation, &reports, 20).await;
+                    let answer = store.record_reports(&node, incarnation, &reports, &silent, 20).await;
                     assert!(answer.is_ok() || is_conflict(&answer), "{answer:?}");
                     store.record_heartbeats(&[(node.clone(), 20, heartbeat(incarnation, "old", seq))]).await.unwrap();
                 }
@@ -210,7 +212,7 @@ pub(super) async fn snapshots_are_of_one_moment(store: Arc<dyn Store>) {
                 // One report moves a stage and the converged generation together.
                 let converged = report(seq * 2, ReportBody::Converged { generation: seq });
                 let reports = [stage_report(seq * 2 - 1, seq, Stage::Validate, ""), converged];
-                store.record_reports(&id, 1, &reports, 20).await.unwrap();
+                store.record_reports(&id, 1, &reports, &silent, 20).await.unwrap();
             }
         }
     });

@@ -1,7 +1,7 @@
 //! Small worlds for the cases: a topology with one component and some nodes, and what agents send.
 
 use crate::{
-    ComponentRecord, ComponentSpec, EnrolOutcome, GroupSpec, JobFilter, JobRecord, NodeRecord, NodeSnapshot,
+    ComponentRecord, ComponentSpec, EnrolOutcome, GroupSpec, JobFilter, JobRecord, NewEvent, NodeRecord, NodeSnapshot,
     PageRequest, Store, StoreError, TopologyRecord, Want,
 };
 use std::collections::BTreeMap;
@@ -158,6 +158,11 @@ pub fn heartbeat(incarnation: u64, run: &str, beat: u64) -> Heartbeat {
         outbox: 0,
         vitals: Vitals { boot_id: "b".to_owned(), cpu_percent: 12.5, load: [0.5, 0.25, 0.125], ..Vitals::default() },
     }
+}
+
+/// Nothing is told of any report.
+pub fn silent(_: &Report) -> Option<NewEvent> {
+    None
 }
 
 /// The report of a stage that ended.

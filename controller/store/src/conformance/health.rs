@@ -14,7 +14,7 @@ fn found(node: &NodeId, status: HealthStatus, at_ms: i64) -> HealthRecord {
 pub(super) async fn the_newest_word_counts(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "hea", 3).await;
     let (a, b, gone) = (world.id(0), world.id(1), NodeId::from("hea-nobody"));
-    let of = || async { store.health(&world.topology.id).await.unwrap() };
+    let of = || async { store.health(std::slice::from_ref(&world.topology.id)).await.unwrap() };
     assert_eq!(of().await, []);
     store.put_health(&[found(b, Active, 10), found(a, Skipped, 10), found(&gone, Active, 10)]).await.unwrap();
     assert_eq!(of().await, [found(a, Skipped, 10), found(b, Active, 10)]);

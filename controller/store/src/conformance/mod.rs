@@ -24,7 +24,7 @@ mod storage;
 mod topologies;
 mod workflows;
 
-pub use fixture::{World, heartbeat, stage_report};
+pub use fixture::{World, heartbeat, silent, stage_report};
 
 use crate::Store;
 use std::future::Future;
@@ -65,6 +65,7 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         nodes::assignments_swap_by_generation,
         nodes::large_assignments,
         nodes::listed_in_bytewise_order,
+        agents::what_a_report_tells_is_recorded_with_it,
         agents::tokens_are_spent_once,
         agents::a_lost_answer_to_an_enrolment_is_given_again,
         agents::a_new_token_ends_the_earlier,

@@ -60,6 +60,15 @@ pub(super) async fn both_ends_are_seen(store: Arc<dyn Store>) {
     let leads = async |from: &World, to: &World| store.leads_to(&from.topology.id, &to.topology.id).await.unwrap();
     assert!(leads(&top, &lower).await && leads(&lower, &lower).await && !leads(&lower, &top).await);
 
+    // asked for together, each is as it is alone
+    let many = [upper.topology.id.clone(), "t-nobody".into(), top.topology.id.clone(), lower.topology.id.clone()];
+    let mut alone = Vec::new();
+    for id in &many {
+        alone.extend(store.snapshot(id).await.unwrap());
+    }
+    alone.sort_by(|a, b| a.topology.id.cmp(&b.topology.id));
+    assert_eq!((store.snapshots(&many).await.unwrap(), alone.len()), (alone, 3));
+
     // what a change no longer names is no longer there
     let free =
         ComponentRecord { spec: crate::ComponentSpec { foreign: vec![], ..kafka.spec.clone() }, ..kafka.clone() };

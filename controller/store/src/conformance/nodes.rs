@@ -1,6 +1,8 @@
 //! Nodes, hosts and assignments.
 
-use super::fixture::{World, assignment, heartbeat, is_broken, is_conflict, is_missing, node, report, stage_report};
+use super::fixture::{
+    World, assignment, heartbeat, is_broken, is_conflict, is_missing, node, report, silent, stage_report,
+};
 use crate::{HostPhase, HostRecord, Store, Target};
 use std::sync::Arc;
 use straas_schemas::Stage;
@@ -79,7 +81,7 @@ pub(super) async fn another_host_is_another_incarnation(store: Arc<dyn Store>) {
     assert_eq!(world.seen(1).await.incarnation, 0, "nobody had enrolled");
     let first = world.enrol(0, 10).await;
     let reports = [stage_report(1, 1, Stage::Install, "old"), report(2, ReportBody::Converged { generation: 3 })];
-    store.record_reports(world.id(0), first, &reports, 20).await.unwrap();
+    store.record_reports(world.id(0), first, &reports, &silent, 20).await.unwrap();
     store.record_heartbeats(&[(world.id(0).clone(), 30, heartbeat(first, "r", 1))]).await.unwrap();
     store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
     store.set_host(world.id(0), &up(0)).await.unwrap();
@@ -88,9 +90,12 @@ pub(super) async fn another_host_is_another_incarnation(store: Arc<dyn Store>) {
     let seen = world.seen(0).await;
     assert_eq!((seen.incarnation, seen.enrolled_ms, seen.converged_generation), (first + 1, None, 0));
     assert!(seen.stages.is_empty() && seen.heartbeat.is_none() && seen.assigned.is_some());
-    assert!(is_conflict(&store.record_reports(world.id(0), first, &reports, 40).await), "the earlier agent is out");
+    assert!(
+        is_conflict(&store.record_reports(world.id(0), first, &reports, &silent, 40).await),
+        "the earlier agent is out"
+    );
     assert_eq!(world.enrol(0, 50).await, first + 2);
-    assert_eq!(store.record_reports(world.id(0), first + 2, &reports, 60).await.unwrap().len(), 2);
+    assert_eq!(store.record_reports(world.id(0), first + 2, &reports, &silent, 60).await.unwrap().len(), 2);
 }
 
 pub(super) async fn of_a_host_that_is_gone_nothing_comes_back(store: Arc<dyn Store>) {
@@ -99,7 +104,7 @@ pub(super) async fn of_a_host_that_is_gone_nothing_comes_back(store: Arc<dyn Sto
     store.set_host(world.id(0), &up).await.unwrap();
     let first = world.enrol(0, 10).await;
     let reports = [stage_report(1, 1, Stage::Install, "old"), report(2, ReportBody::Converged { generation: 3 })];
-    store.record_reports(world.id(0), first, &reports, 20).await.unwrap();
+    store.record_reports(world.id(0), first, &reports, &silent, 20).await.unwrap();
     store.record_heartbeats(&[(world.id(0).clone(), 30, heartbeat(first, "r", 1))]).await.unwrap();
     let down = HostRecord { phase: HostPhase::Absent, ..up.clone() };
     let stuck = HostRecord { phase: HostPhase::Failed, error: Some("no".to_owned()), ..up.clone() };
@@ -122,7 +127,10 @@ pub(super) async fn of_a_host_that_is_gone_nothing_comes_back(store: Arc<dyn Sto
     store.set_host(world.id(0), &up).await.unwrap();
     let seen = world.seen(0).await;
     assert_eq!((seen.incarnation, seen.enrolled_ms, seen.converged_generation), (first + 1, None, 0));
-    assert!(is_conflict(&store.record_reports(world.id(0), first, &reports, 40).await), "the earlier agent is out");
+    assert!(
+        is_conflict(&store.record_reports(world.id(0), first, &reports, &silent, 40).await),
+        "the earlier agent is out"
+    );
     assert_eq!(world.enrol(0, 50).await, first + 2);
     // of a node whose agent never enrolled there is nothing to clear
     store.set_host(world.id(1), &up).await.unwrap();

@@ -1,7 +1,7 @@
 //! Topologies and components: created whole, found, paged, changed by revision, deleted, forgotten.
 
 use super::fixture::{
-    World, assignment, component, heartbeat, is_conflict, is_duplicate, is_missing, job, stage_report, topology,
+    World, assignment, component, heartbeat, is_conflict, is_duplicate, is_missing, job, silent, stage_report, topology,
 };
 use crate::{EnrolOutcome, NewEvent, PageRequest, Store, StoreError, TopologyFilter};
 use std::sync::Arc;
@@ -133,7 +133,10 @@ pub(super) async fn forgotten_with_all_that_is_theirs(store: Arc<dyn Store>) {
     for world in [&world, &bystander] {
         let incarnation = world.enrol(0, 50).await;
         store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
-        store.record_reports(world.id(0), incarnation, &[stage_report(1, 1, Stage::Install, "r")], 60).await.unwrap();
+        store
+            .record_reports(world.id(0), incarnation, &[stage_report(1, 1, Stage::Install, "r")], &silent, 60)
+            .await
+            .unwrap();
         store.record_heartbeats(&[(world.id(0).clone(), 61, heartbeat(incarnation, "r", 1))]).await.unwrap();
     }
     store.add_join_token("hash-forgotten", world.id(1), 1_000).await.unwrap();
@@ -152,7 +155,7 @@ pub(super) async fn forgotten_with_all_that_is_theirs(store: Arc<dyn Store>) {
     assert!(store.node(world.id(0)).await.unwrap().is_none());
     assert_eq!(store.assignment(world.id(0)).await.unwrap(), None);
     assert_eq!(store.enrol("hash-forgotten", "key", 2).await.unwrap(), EnrolOutcome::Unknown);
-    assert!(is_missing(&store.record_reports(world.id(0), 1, &[], 1).await));
+    assert!(is_missing(&store.record_reports(world.id(0), 1, &[], &silent, 1).await));
     assert!(store.node_index().await.unwrap().iter().all(|node| node.topology != world.topology.id));
     assert!(store.assignments().await.unwrap().iter().all(|assignment| assignment.node != *world.id(0)));
     let ended = store.job(&removal.id).await.unwrap().unwrap().ended.unwrap();
@@ -208,7 +211,7 @@ pub(super) async fn snapshot_has_everything(store: Arc<dyn Store>) {
     let incarnation = world.enrol(2, 50).await;
     store.put_assignment(&assignment(world.id(2), 1, ""), 0, 1).await.unwrap();
     let reports = [stage_report(1, 1, Stage::Install, "r"), stage_report(2, 1, Stage::Validate, "r")];
-    store.record_reports(world.id(2), incarnation, &reports, 60).await.unwrap();
+    store.record_reports(world.id(2), incarnation, &reports, &silent, 60).await.unwrap();
     store.record_heartbeats(&[(world.id(2).clone(), 61, heartbeat(incarnation, "r", 1))]).await.unwrap();
 
     let seen = store.snapshot(&new.id).await.unwrap().unwrap();

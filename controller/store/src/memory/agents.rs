@@ -3,11 +3,14 @@
 use super::{Node, Tables, Token, conflict, duplicate, missing};
 use crate::commands::because;
 use crate::input::{TOKENS_PER_NODE_MAX, batch, check_reports, clean, supersedes};
-use crate::{EnrolOutcome, HostRecord, NodeRecord, NodeSnapshot, RESULTS_PER_NODE_MAX, Result};
+use crate::{
+    EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostRecord, NewEvent, NodeRecord, NodeSnapshot, RESULTS_PER_NODE_MAX, Result,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::NodeId;
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::report::{Report, ReportBody};
+use straas_schemas::view::Event;
 
 impl Node {
     /// Another incarnation begins, of which nothing is observed yet; its number.
@@ -126,6 +129,24 @@ impl Tables {
         let id = node.seen.record.id.clone();
         self.guest.reported(&id, &fresh, now_ms);
         Ok(fresh)
+    }
+
+    pub(super) fn add_events(&mut self, events: &[NewEvent]) -> Vec<Event> {
+        let mut written = Vec::with_capacity(events.len());
+        for event in events {
+            self.event_seq += 1;
+            let (topology, node) = (event.topology.clone(), event.node.clone());
+            let text = clean(&event.text).into_owned();
+            let event =
+                Event { seq: self.event_seq, at_ms: event.at_ms, topology, node, kind: event.kind.to_owned(), text };
+            let kept = self.events.entry(event.topology.clone()).or_default();
+            kept.insert(event.seq, event.clone());
+            if kept.len() > EVENTS_PER_TOPOLOGY_MAX as usize {
+                kept.pop_first();
+            }
+            written.push(event);
+        }
+        written
     }
 
     pub(super) fn record_heartbeats(&mut self, beats: &[(NodeId, i64, Heartbeat)]) -> Result<()> {

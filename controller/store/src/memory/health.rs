@@ -18,10 +18,10 @@ impl HealthStore for MemoryStore {
         Ok(())
     }
 
-    async fn health(&self, topology: &TopologyId) -> Result<Vec<HealthRecord>> {
+    async fn health(&self, topologies: &[TopologyId]) -> Result<Vec<HealthRecord>> {
         let tables = self.tables();
         let of = |record: &&HealthRecord| {
-            tables.nodes.get(&record.node).is_some_and(|node| node.seen.record.topology == *topology)
+            tables.nodes.get(&record.node).is_some_and(|node| topologies.contains(&node.seen.record.topology))
         };
         Ok(tables.health.values().filter(of).cloned().collect())
     }

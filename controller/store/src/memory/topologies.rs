@@ -120,8 +120,8 @@ impl Tables {
         Ok(())
     }
 
-    pub(super) fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>> {
-        let Some(topology) = self.topologies.get(id).cloned() else { return Ok(None) };
+    pub(super) fn snapshot(&self, id: &TopologyId) -> Option<Snapshot> {
+        let topology = self.topologies.get(id).cloned()?;
         let mut components: Vec<_> =
             self.components.values().filter(|component| component.topology == *id).cloned().collect();
         components.sort_by_key(|component| component.position);
@@ -129,7 +129,7 @@ impl Tables {
             self.nodes.values().map(|node| &node.seen).filter(|node| node.record.topology == *id).cloned().collect();
         let jobs = self.jobs.values().filter(|job| job.topology == *id && job.ended.is_none()).cloned().collect();
         let (operations, neighbours) = (self.guest.operations(id), self.near(id));
-        Ok(Some(Snapshot { topology, components, nodes, jobs, operations, neighbours }))
+        Some(Snapshot { topology, components, nodes, jobs, operations, neighbours })
     }
 
     pub(super) fn check_job(&self, job: &JobRecord) -> Result<()> {

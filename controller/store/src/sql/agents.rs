@@ -9,7 +9,7 @@ use super::rows::{int, key, to_text};
 use super::{Fail, SqlStore};
 use crate::commands::because;
 use crate::input::{TOKENS_PER_NODE_MAX, batch, check_reports, clean};
-use crate::{EnrolOutcome, RESULTS_PER_NODE_MAX, Result, StoreError};
+use crate::{EnrolOutcome, RESULTS_PER_NODE_MAX, Result, StoreError, Tells};
 use serde::Serialize;
 use sqlx::{query, query_as, query_scalar};
 use std::borrow::Cow;
@@ -44,7 +44,7 @@ statements! {
             refused_seq = $4, refused_generation = $5, refused_reason = $6
         where id = $1";
     @ NODE_LOCK = sqlite "select incarnation, report_seq, converged_generation, refused_seq, refused_generation, refused_reason
-            from node where id = $1"
+            from node where id = $1",
         postgres "select incarnation, report_seq, converged_generation, refused_seq, refused_generation, refused_reason
             from node where id = $1 for no key update";
     @ HEARTBEATS_PUT = sqlite "insert into heartbeat (node, incarnation, run, beat, received_ms, document)
@@ -55,7 +55,7 @@ statements! {
                 received_ms = excluded.received_ms, document = excluded.document
             where excluded.incarnation > heartbeat.incarnation
                 or (excluded.incarnation = heartbeat.incarnation and excluded.received_ms >= heartbeat.received_ms
-                    and not (excluded.run = heartbeat.run and excluded.beat < heartbeat.beat))"
+                    and not (excluded.run = heartbeat.run and excluded.beat < heartbeat.beat))",
         postgres "insert into heartbeat (node, incarnation, run, beat, received_ms, document)
             select n.id, n.incarnation, b.run, b.beat, b.received_ms, b.document
             from json_to_recordset($1::json)
@@ -130,6 +130,7 @@ pub(super) async fn record_reports(
     node: &NodeId,
     incarnation: u64,
     reports: &[Report],
+    tells: Tells<'_>,
     now_ms: i64,
 ) -> Result<Vec<Report>> {
     check_reports(reports)?;
@@ -191,6 +192,10 @@ pub(super) async fn record_reports(
             let pruned = observed.report_seq - i64::from(RESULTS_PER_NODE_MAX);
             if pruned > 0 {
                 query(on(&REPORTS_PRUNE)).bind(&*id).bind(incarnation).bind(pruned).execute(&mut *tx).await?;
+            }
+            let events: Vec<_> = fresh.iter().filter_map(tells).collect();
+            if !events.is_empty() {
+                add_events!(tx, on, &events);
             }
         }
         fresh

@@ -7,8 +7,8 @@
 use super::SqlStore;
 use super::rows::key;
 use crate::input::clean;
-use crate::{EVENTS_PER_TOPOLOGY_MAX, NewEvent, PAGE_MAX, Result};
-use sqlx::{query, query_as, query_scalar};
+use crate::{NewEvent, PAGE_MAX, Result};
+use sqlx::query_as;
 use std::collections::BTreeMap;
 use straas_schemas::TopologyId;
 use straas_schemas::view::Event;
@@ -23,51 +23,70 @@ statements! {
     LIST = "select seq, at_ms, topology, node, kind, text from event where topology = $1 and seq > $2 order by seq limit $3";
 }
 
-/// See [`crate::Store::add_events`].
-pub(super) async fn add(store: &SqlStore, events: &[NewEvent]) -> Result<Vec<Event>> {
-    if events.is_empty() {
-        return Ok(Vec::new());
-    }
-    let many = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    writing!(store, "appending events", |tx, on| {
-        let last: i64 = query_scalar(on(&NUMBERS)).bind(many).fetch_one(&mut *tx).await?;
-        let mut written = Vec::with_capacity(events.len());
-        let mut tally: BTreeMap<&str, i64> = BTreeMap::new();
-        for (seq, event) in (last - many + 1..).zip(events) {
-            let event = Event {
-                seq,
-                at_ms: event.at_ms,
-                topology: event.topology.clone(),
-                node: event.node.clone(),
-                kind: event.kind.to_owned(),
-                text: clean(&event.text).into_owned(),
-            };
-            query(on(&ADD))
-                .bind(seq)
+/// Appends events inside a transaction, as the last thing that it locks: whoever has the counter waits for nobody.
+macro_rules! add_events {
+    ($tx:ident, $on:ident, $events:expr) => {{
+        let events: &[$crate::NewEvent] = $events;
+        let many = i64::try_from(events.len()).unwrap_or(i64::MAX);
+        let last: i64 = sqlx::query_scalar($on(&$crate::sql::events::NUMBERS)).bind(many).fetch_one(&mut *$tx).await?;
+        let written = $crate::sql::events::numbered(last - many, events);
+        for event in &written {
+            sqlx::query($on(&$crate::sql::events::ADD))
+                .bind(event.seq)
                 .bind(event.at_ms)
                 .bind(event.topology.as_str())
                 .bind(event.node.as_ref().map(|node| node.as_str()))
                 .bind(&event.kind)
                 .bind(&event.text)
-                .execute(&mut *tx)
+                .execute(&mut *$tx)
                 .await?;
-            written.push(event);
         }
-        for event in events {
-            *tally.entry(event.topology.as_str()).or_default() += 1;
-        }
-        for (topology, added) in tally {
-            let kept: i64 = query_scalar(on(&TALLY)).bind(topology).bind(added).fetch_one(&mut *tx).await?;
-            let most = i64::from(EVENTS_PER_TOPOLOGY_MAX);
+        for (topology, added) in $crate::sql::events::tally(events) {
+            let kept: i64 = sqlx::query_scalar($on(&$crate::sql::events::TALLY))
+                .bind(topology)
+                .bind(added)
+                .fetch_one(&mut *$tx)
+                .await?;
+            let most = i64::from($crate::EVENTS_PER_TOPOLOGY_MAX);
             if kept > most {
-                query(on(&PRUNE)).bind(topology).bind(kept - most).execute(&mut *tx).await?;
-                query(on(&PRUNED)).bind(topology).bind(most).execute(&mut *tx).await?;
+                let more = kept - most;
+                sqlx::query($on(&$crate::sql::events::PRUNE)).bind(topology).bind(more).execute(&mut *$tx).await?;
+                sqlx::query($on(&$crate::sql::events::PRUNED)).bind(topology).bind(most).execute(&mut *$tx).await?;
             }
         }
         written
-    })
+    }};
 }
 
+/// Events with the numbers after `last`.
+pub(super) fn numbered(last: i64, events: &[NewEvent]) -> Vec<Event> {
+    let event = |(seq, event): (i64, &NewEvent)| Event {
+        seq,
+        at_ms: event.at_ms,
+        topology: event.topology.clone(),
+        node: event.node.clone(),
+        kind: event.kind.to_owned(),
+        text: clean(&event.text).into_owned(),
+    };
+    (last + 1..).zip(events).map(event).collect()
+}
+
+/// How many of them are of each topology.
+pub(super) fn tally(events: &[NewEvent]) -> BTreeMap<&str, i64> {
+    let mut tally = BTreeMap::new();
+    for event in events {
+        *tally.entry(event.topology.as_str()).or_default() += 1;
+    }
+    tally
+}
+
+/// See [`crate::Store::add_events`].
+pub(super) async fn add(store: &SqlStore, events: &[NewEvent]) -> Result<Vec<Event>> {
+    if events.is_empty() {
+        return Ok(Vec::new());
+    }
+    writing!(store, "appending events", |tx, on| { add_events!(tx, on, events) })
+}
 type EventRow = (i64, i64, String, Option<String>, String, String);
 
 /// See [`crate::Store::events`].

@@ -2,7 +2,7 @@
 
 use super::SqlStore;
 use super::error::Fail;
-use super::rows::{from_text, key, to_text, word};
+use super::rows::{from_text, ids, key, to_text, word};
 use crate::input::clean;
 use crate::{CmsRecord, CmsStore, HealthRecord, HealthStore, Result, StoreError};
 use async_trait::async_trait;
@@ -15,12 +15,15 @@ statements! {
         select id, $5, $2, $3, $4 from node where id = $1
         on conflict (node, built_in) do update set status = excluded.status, source = excluded.source, at_ms = excluded.at_ms
             where health.at_ms <= excluded.at_ms";
-    OF_TOPOLOGY = "select h.node, h.built_in, h.status, h.source, h.at_ms from node n join health h on h.node = n.id
-        where n.topology = $1";
     CMS_ADD = "insert into cms_model (topology, document, written_ms, author) values ($1, $2, $3, $4)";
     CMS_SYNC = "update cms_model set document = $2, written_ms = $3, author = $4 where topology = $1";
     CMS_GET = "select topology, document, written_ms, author from cms_model where topology = $1";
     CMS_REMOVE = "delete from cms_model where topology = $1";
+    @ OF_TOPOLOGIES = sqlite "select h.node, h.built_in, h.status, h.source, h.at_ms
+            from node n join health h on h.node = n.id where n.topology in (select value from json_each($1))",
+        postgres "select h.node, h.built_in, h.status, h.source, h.at_ms
+            from node n join health h on h.node = n.id
+            where n.topology = any(array(select json_array_elements_text($1::json)))";
 }
 
 #[derive(FromRow)]
@@ -80,10 +83,10 @@ impl HealthStore for SqlStore {
         })
     }
 
-    async fn health(&self, topology: &TopologyId) -> Result<Vec<HealthRecord>> {
-        let found: Vec<HealthRow> = asking!(self, "reading health", |pool, on| query_as(on(&OF_TOPOLOGY))
-            .bind(key(topology.as_str()))
-            .fetch_all(pool))?;
+    async fn health(&self, topologies: &[TopologyId]) -> Result<Vec<HealthRecord>> {
+        let ids = ids(topologies).map_err(|fail: Fail| fail.into_error("reading health"))?;
+        let found: Vec<HealthRow> =
+            asking!(self, "reading health", |pool, on| query_as(on(&OF_TOPOLOGIES)).bind(&ids).fetch_all(pool))?;
         let mut found: Vec<HealthRecord> =
             super::rows::all(found).map_err(|fail: Fail| fail.into_error("reading health"))?;
         found.sort_by(|a, b| (&a.node, !a.built_in).cmp(&(&b.node, !b.built_in)));

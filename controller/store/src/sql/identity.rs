@@ -58,9 +58,9 @@ statements! {
     TOKENS_END_OTHER_ROLE = "delete from token where account = $1 and tenant = $2 and role <> $3";
     TOKEN_REMOVE = "delete from token where id = $1";
     TOKEN_REMOVE_OF_TENANT = "delete from token where id = $1 and tenant = $2";
-    @ USER_LOCK = sqlite "select name from account where name = $1"
+    @ USER_LOCK = sqlite "select name from account where name = $1",
         postgres "select name from account where name = $1 for no key update";
-    @ TENANT_LOCK = sqlite "select id from tenant where id = $1"
+    @ TENANT_LOCK = sqlite "select id from tenant where id = $1",
         postgres "select id from tenant where id = $1 for no key update";
 }
 

@@ -47,7 +47,6 @@ statements! {
     LIST_OF_TENANT_OPEN = sifted!("tenant = $3 and ended_ms is null and");
     LIST_OF_TOPOLOGY = sifted!("topology = $4 and");
     LIST_OF_TOPOLOGY_OPEN = sifted!("topology = $4 and ended_ms is null and");
-    OPEN_OF_TOPOLOGY = job_columns!("where topology = $1 and ended_ms is null order by id");
     SUPERSEDE = "update job set standing = 'superseded', ended_ms = $3, document = null
         where topology = $1 and kind = $2 and ended_ms is null";
     SUPERSEDE_OF_COMPONENT = "update job set standing = 'superseded', ended_ms = $3, document = null
@@ -57,6 +56,8 @@ statements! {
     FINISH = "update job set standing = $2, ended_ms = $3, document = $4 where id = $1 and ended_ms is null";
     CANCEL = "update job set standing = 'cancelled', ended_ms = $2 where id = $1 and ended_ms is null";
     THERE = "select count(*) from job where id = $1";
+    @ OPEN_OF_TOPOLOGIES = sqlite job_columns!("where topology in (select value from json_each($1)) and ended_ms is null"),
+        postgres job_columns!("where topology = any(array(select json_array_elements_text($1::json))) and ended_ms is null");
 }
 
 /// Records a job inside a transaction.

@@ -17,16 +17,18 @@ mod jobs;
 mod commands;
 #[macro_use]
 mod neighbours;
+#[macro_use]
+mod events;
 mod agents;
 mod audit;
 mod connect;
 mod error;
-mod events;
 mod health;
 mod identity;
 mod nodes;
 mod quarantine;
 mod rows;
+mod snapshots;
 mod storage;
 mod store;
 mod topologies;

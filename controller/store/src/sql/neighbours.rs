@@ -21,6 +21,11 @@ statements! {
     DOWN = "select on_topology, on_component from dependency where topology = $1";
     UP = "select topology from dependency where on_topology = $1";
     ONE_AT_A_TIME = "update counter set value = value + 1 where name = 'dependency'";
+    @ LINKED = sqlite "select topology from dependency where topology in (select value from json_each($1))
+            union all select on_topology from dependency where on_topology in (select value from json_each($1))",
+        postgres "select topology from dependency where topology = any(array(select json_array_elements_text($1::json)))
+            union all select on_topology from dependency
+            where on_topology = any(array(select json_array_elements_text($1::json)))";
 }
 
 /// What is said of a dependency that cannot be.

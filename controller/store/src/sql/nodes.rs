@@ -45,11 +45,8 @@ statements! {
     HOST_OF_TOPOLOGY = "select id from node where topology = $1 and host_phase <> 'absent' limit 1";
     HOST_OF_COMPONENT = "select id from node where component = $1 and host_phase <> 'absent' limit 1";
     GET = node_columns!("where n.id = $1");
-    OF_TOPOLOGY = node_columns!("where n.topology = $1 order by n.id");
     OF_COMPONENT = node_columns!("where n.component = $1");
     STAGES_OF = "select node, stage, received_ms, document from stage_result where node = $1";
-    STAGES_OF_TOPOLOGY = "select s.node, s.stage, s.received_ms, s.document
-        from node n join stage_result s on s.node = n.id where n.topology = $1";
     STAGES_OF_COMPONENT = "select s.node, s.stage, s.received_ms, s.document
         from node n join stage_result s on s.node = n.id where n.component = $1";
     INDEX = "select id, topology, incarnation from node order by id";
@@ -64,8 +61,15 @@ statements! {
     TARGETS = target_columns!("order by n.id");
     TARGETS_OF = target_columns!("and t.tenant = $1 order by n.id");
     ASSIGNMENTS = "select node, generation, digest, document from assignment order by node";
-    @ HOST_NUMBER = sqlite "select host_number, incarnation, enrolled_ms from node where id = $1"
+    @ HOST_NUMBER = sqlite "select host_number, incarnation, enrolled_ms from node where id = $1",
         postgres "select host_number, incarnation, enrolled_ms from node where id = $1 for no key update";
+    @ OF_TOPOLOGIES = sqlite node_columns!("where n.topology in (select value from json_each($1))"),
+        postgres node_columns!("where n.topology = any(array(select json_array_elements_text($1::json)))");
+    @ STAGES_OF_TOPOLOGIES = sqlite "select s.node, s.stage, s.received_ms, s.document
+            from node n join stage_result s on s.node = n.id where n.topology in (select value from json_each($1))",
+        postgres "select s.node, s.stage, s.received_ms, s.document
+            from node n join stage_result s on s.node = n.id
+            where n.topology = any(array(select json_array_elements_text($1::json)))";
 }
 
 #[derive(FromRow)]

@@ -27,7 +27,7 @@ statements! {
     PRUNE_THIS = "delete from request where tenant = $1 and request_key = $2 and created_ms < $3";
     PRUNE = "delete from request where (tenant, request_key) in
         (select tenant, request_key from request where created_ms < $1 order by created_ms limit $2)";
-    @ LOCK = sqlite "select digest, until_ms, made, answer from request where tenant = $1 and request_key = $2"
+    @ LOCK = sqlite "select digest, until_ms, made, answer from request where tenant = $1 and request_key = $2",
         postgres "select digest, until_ms, made, answer from request where tenant = $1 and request_key = $2 for no key update";
 }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use sqlx::FromRow;
 use std::borrow::Cow;
 use straas_schemas::job::{JobKind, JobStanding};
-use straas_schemas::{Digest, Stage};
+use straas_schemas::{Digest, Stage, TopologyId};
 
 /// A counter for a BIGINT.
 pub(super) fn int(number: u64) -> Result<i64, Fail> {
@@ -274,6 +274,12 @@ impl From<QuarantineRow> for QuarantineRecord {
     fn from(row: QuarantineRow) -> Self {
         Self { what: row.what, key: row.name, reason: row.reason, topology: row.topology.into(), at_ms: row.at_ms }
     }
+}
+
+/// Ids of topologies as the statements that take many of them do: a JSON list.
+pub(super) fn ids(topologies: &[TopologyId]) -> Result<String, Fail> {
+    let ids: Vec<_> = topologies.iter().map(|id| key(id.as_str())).collect();
+    to_text("ids", &ids)
 }
 
 /// Turns all rows of an answer.

@@ -37,7 +37,7 @@ impl Statement {
 
 /// Declares statements as constants, and `ALL` of a file.
 macro_rules! statements {
-    ($($name:ident = $both:expr;)* $(@ $pair:ident = sqlite $sqlite:literal postgres $postgres:literal;)*) => {
+    ($($name:ident = $both:expr;)* $(@ $pair:ident = sqlite $sqlite:expr, postgres $postgres:expr;)*) => {
         $(pub(in crate::sql) const $name: $crate::sql::run::Statement =
             $crate::sql::run::Statement { name: stringify!($name), sqlite: $both, postgres: $both };)*
         $(pub(in crate::sql) const $pair: $crate::sql::run::Statement =

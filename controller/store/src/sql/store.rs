@@ -1,10 +1,10 @@
 //! The trait, method by method, handed to the file of its noun.
 
-use super::{SqlStore, agents, events, jobs, neighbours, nodes, quarantine, topologies};
+use super::{SqlStore, agents, events, jobs, neighbours, nodes, quarantine, snapshots, topologies};
 use crate::{
     ComponentRecord, EnrolOutcome, HostRecord, JobFilter, JobRecord, Neighbour, NewEvent, NodeIndex, NodeRecord,
-    NodeSnapshot, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, Target, TopologyFilter,
-    TopologyRecord,
+    NodeSnapshot, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, Target, Tells,
+    TopologyFilter, TopologyRecord,
 };
 use async_trait::async_trait;
 use straas_schemas::heartbeat::Heartbeat;
@@ -103,8 +103,8 @@ impl Store for SqlStore {
     async fn leads_to(&self, from: &TopologyId, to: &TopologyId) -> Result<bool> {
         neighbours::leads_to(self, from, to).await
     }
-    async fn snapshot(&self, id: &TopologyId) -> Result<Option<Snapshot>> {
-        topologies::snapshot(self, id).await
+    async fn snapshots(&self, ids: &[TopologyId]) -> Result<Vec<Snapshot>> {
+        snapshots::get(self, ids).await
     }
 
     async fn add_nodes(&self, nodes: &[NodeRecord]) -> Result<()> {
@@ -146,9 +146,10 @@ impl Store for SqlStore {
         node: &NodeId,
         incarnation: u64,
         reports: &[Report],
+        tells: Tells<'_>,
         now_ms: i64,
     ) -> Result<Vec<Report>> {
-        agents::record_reports(self, node, incarnation, reports, now_ms).await
+        agents::record_reports(self, node, incarnation, reports, tells, now_ms).await
     }
     async fn record_heartbeats(&self, beats: &[(NodeId, i64, Heartbeat)]) -> Result<()> {
         agents::record_heartbeats(self, beats).await

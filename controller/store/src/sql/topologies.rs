@@ -3,13 +3,9 @@
 //! Whoever changes what is wanted of a topology locks its row first: so a change and a deletion
 //! come one after the other, and the second sees the first.
 
-use super::commands::{CommandRow, OPERATIONS_OF, newest_tries};
-use super::rows::{self, ComponentRow, JobRow, NodeRow, TopologyRow, int, key, to_text};
+use super::rows::{ComponentRow, TopologyRow, int, key, to_text};
 use super::{Fail, SqlStore, jobs, neighbours, nodes};
-use crate::{
-    ComponentRecord, JobRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Snapshot, StoreError, TopologyFilter,
-    TopologyRecord,
-};
+use crate::{ComponentRecord, JobRecord, PAGE_MAX, PageRequest, Result, StoreError, TopologyFilter, TopologyRecord};
 use sqlx::{query, query_as, query_scalar};
 use straas_schemas::job::JobKind;
 use straas_schemas::{ComponentId, JobId, TopologyId};
@@ -45,8 +41,12 @@ statements! {
         where id = $1 and topology = $2 and revision = $3";
     COMPONENT_REMOVE = "delete from component where id = $1";
     COMPONENT_THERE = "select count(*) from component where id = $1 and topology = $2";
-    @ LOCK = sqlite "select deleting from topology where id = $1"
+    @ LOCK = sqlite "select deleting from topology where id = $1",
         postgres "select deleting from topology where id = $1 for no key update";
+    @ GET_MANY = sqlite topology_columns!("where id in (select value from json_each($1))"),
+        postgres topology_columns!("where id = any(array(select json_array_elements_text($1::json)))");
+    @ COMPONENTS_OF_MANY = sqlite component_columns!("where topology in (select value from json_each($1))"),
+        postgres component_columns!("where topology = any(array(select json_array_elements_text($1::json)))");
 }
 
 /// Records a component inside a transaction.
@@ -279,32 +279,5 @@ pub(super) async fn component(store: &SqlStore, id: &ComponentId) -> Result<Opti
         let row: Option<ComponentRow> =
             query_as(on(&COMPONENT_GET)).bind(key(id.as_str())).fetch_optional(&mut *tx).await?;
         row.map(ComponentRecord::try_from).transpose()?
-    })
-}
-
-/// See [`crate::Store::snapshot`]: eight statements, however many nodes there are, and some more
-/// for each component of another topology that it has to do with.
-pub(super) async fn snapshot(store: &SqlStore, id: &TopologyId) -> Result<Option<Snapshot>> {
-    let id = key(id.as_str());
-    reading!(store, "reading a topology with everything in it", |tx, on| {
-        let topology: Option<TopologyRow> = query_as(on(&GET)).bind(&*id).fetch_optional(&mut *tx).await?;
-        let Some(topology) = topology else { return Ok(None) };
-        let components: Vec<ComponentRow> = query_as(on(&COMPONENTS_OF)).bind(&*id).fetch_all(&mut *tx).await?;
-        let found: Vec<NodeRow> = query_as(on(&nodes::OF_TOPOLOGY)).bind(&*id).fetch_all(&mut *tx).await?;
-        let stages: Vec<nodes::StageRow> =
-            query_as(on(&nodes::STAGES_OF_TOPOLOGY)).bind(&*id).fetch_all(&mut *tx).await?;
-        let jobs: Vec<JobRow> = query_as(on(&jobs::OPEN_OF_TOPOLOGY)).bind(&*id).fetch_all(&mut *tx).await?;
-        let operations: Vec<CommandRow> = query_as(on(&OPERATIONS_OF)).bind(&*id).fetch_all(&mut *tx).await?;
-        let mut nodes: Vec<NodeSnapshot> = rows::all(found)?;
-        nodes::attach(&mut nodes, stages)?;
-        let components: Vec<ComponentRecord> = rows::all(components)?;
-        Some(Snapshot {
-            neighbours: near!(tx, on, id, &components),
-            topology: topology.into(),
-            components,
-            nodes,
-            jobs: rows::all(jobs)?,
-            operations: newest_tries(operations)?,
-        })
     })
 }

@@ -22,7 +22,7 @@ statements! {
     GET = "select id, tenant, topology, component, command, concurrency, max_errors, author, created_ms, ended_ms
         from command_batch where id = $1";
     @ LOCK = sqlite "select id, tenant, topology, component, command, concurrency, max_errors, author, created_ms, ended_ms
-            from command_batch where id = $1"
+            from command_batch where id = $1",
         postgres "select id, tenant, topology, component, command, concurrency, max_errors, author, created_ms, ended_ms
             from command_batch where id = $1 for no key update";
 }

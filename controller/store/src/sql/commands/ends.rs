@@ -29,7 +29,7 @@ statements! {
     DEADLINE = "select min(deadline_ms) from command where standing = 'queued'";
     @ LOCK = sqlite "select id, batch, operation_key, operation_attempt, tenant, topology, component, node, node_name, command,
                 args, files, timeout_s, idempotent, author, created_ms, deadline_ms, standing, held, cancelling,
-                started_ms, ended_ms, document, assumed, output_bytes from command where id = $1"
+                started_ms, ended_ms, document, assumed, output_bytes from command where id = $1",
         postgres "select id, batch, operation_key, operation_attempt, tenant, topology, component, node, node_name, command,
                 args, files, timeout_s, idempotent, author, created_ms, deadline_ms, standing, held, cancelling,
                 started_ms, ended_ms, document, assumed, output_bytes from command where id = $1 for no key update";

@@ -14,7 +14,7 @@ mod output;
 mod queue;
 
 pub(super) use ends::{ENDED, LOST};
-pub(super) use row::{CommandRow, NUMBER, OPERATIONS_OF, newest_tries};
+pub(super) use row::{CommandRow, NUMBER, OPERATIONS_OF_TOPOLOGIES, newest_tries};
 
 use super::SqlStore;
 use super::run::Statement;

@@ -18,7 +18,7 @@ statements! {
     OUTPUTS = "select id, output_bytes from command where node = $1 and output_bytes > 0 and ended_ms is not null
         order by created_ms desc, id desc";
     DROP = "delete from command_output where command = $1";
-    @ LOCK = sqlite "select output_bytes from command where id = $1 and node = $2"
+    @ LOCK = sqlite "select output_bytes from command where id = $1 and node = $2",
         postgres "select output_bytes from command where id = $1 and node = $2 for no key update";
 }
 

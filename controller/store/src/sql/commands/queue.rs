@@ -16,10 +16,10 @@ statements! {
     BATCH_ADD = "insert into command_batch (id, tenant, topology, component, command, concurrency, max_errors, author, created_ms)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     TRIES_PRUNE = "delete from command where topology = $1 and operation_key = $2 and operation_attempt <= $3 and ended_ms is not null";
-    @ NODES_THERE = sqlite "select id from node where id in (select value from json_each($1))"
+    @ NODES_THERE = sqlite "select id from node where id in (select value from json_each($1))",
         postgres "select id from node where id in (select json_array_elements_text($1::json))";
     @ WAITING = sqlite "select node, count(*) from command
-            where ended_ms is null and operation_key is null and node in (select value from json_each($1)) group by node"
+            where ended_ms is null and operation_key is null and node in (select value from json_each($1)) group by node",
         postgres "select node, count(*) from command
             where ended_ms is null and operation_key is null and node in (select json_array_elements_text($1::json)) group by node";
     @ ADD = sqlite "insert into command (id, batch, operation_key, operation_attempt, tenant, topology, component, node, node_name,
@@ -29,7 +29,7 @@ statements! {
                 b.value ->> 'tenant', b.value ->> 'topology', b.value ->> 'component', b.value ->> 'node', b.value ->> 'node_name',
                 b.value ->> 'command', b.value ->> 'args', b.value ->> 'files', b.value ->> 'timeout_s', b.value ->> 'idempotent',
                 b.value ->> 'author', b.value ->> 'created_ms', b.value ->> 'deadline_ms', 'queued', b.value ->> 'held', 0, 0, $2
-            from json_each($1) b where true on conflict (id) do nothing"
+            from json_each($1) b where true on conflict (id) do nothing",
         postgres "insert into command (id, batch, operation_key, operation_attempt, tenant, topology, component, node, node_name,
                 command, args, files, timeout_s, idempotent, author, created_ms, deadline_ms, standing, held, cancelling,
                 output_bytes, changed)
@@ -44,7 +44,7 @@ statements! {
             from (select b.value ->> 'id' as id, b.value ->> 'node' as node from json_each($1) b) as named
             where command.id = named.id and command.node = named.node
                 and (command.standing = 'queued' or (command.assumed is not null and command.document is null))
-            returning command.id"
+            returning command.id",
         postgres "update command set standing = 'running', held = 0, started_ms = coalesce(started_ms, $2), ended_ms = null,
                 document = null, assumed = null, changed = $3
             from json_to_recordset($1::json) as named(id text, node text)

@@ -4,6 +4,7 @@ use super::super::Fail;
 use super::super::rows::{count, from_text};
 use crate::commands::{CommandRecord, assumption};
 use sqlx::FromRow;
+use std::collections::BTreeMap;
 use straas_schemas::command::CommandStanding;
 
 macro_rules! command_columns {
@@ -20,15 +21,10 @@ macro_rules! command_columns {
 
 statements! {
     NUMBER = "update counter set value = value + 1 where name = 'command' returning value";
-    OPERATIONS_OF = command_columns!("where topology = $1 and operation_key is not null order by operation_key, operation_attempt");
-    @ BY_IDS = sqlite "select id, batch, operation_key, operation_attempt, tenant, topology, component, node, node_name, command,
-                args, files, timeout_s, idempotent, author, created_ms, deadline_ms, standing, held, cancelling,
-                started_ms, ended_ms, document, assumed, output_bytes
-            from command where id in (select value from json_each($1))"
-        postgres "select id, batch, operation_key, operation_attempt, tenant, topology, component, node, node_name, command,
-                args, files, timeout_s, idempotent, author, created_ms, deadline_ms, standing, held, cancelling,
-                started_ms, ended_ms, document, assumed, output_bytes
-            from command where id in (select json_array_elements_text($1::json))";
+    @ BY_IDS = sqlite command_columns!("where id in (select value from json_each($1))"),
+        postgres command_columns!("where id in (select json_array_elements_text($1::json))");
+    @ OPERATIONS_OF_TOPOLOGIES = sqlite command_columns!("where topology in (select value from json_each($1)) and operation_key is not null"),
+        postgres command_columns!("where topology = any(array(select json_array_elements_text($1::json))) and operation_key is not null");
 }
 
 /// A new number for what is changed in this transaction; taken before any command's row is locked.
@@ -137,18 +133,17 @@ impl TryFrom<CommandRow> for CommandRecord {
     }
 }
 
-/// Of operations in the order of key and try, the newest of each.
+/// The newest try of each operation, by topology and key.
 pub(in crate::sql) fn newest_tries(rows: Vec<CommandRow>) -> Result<Vec<CommandRecord>, Fail> {
-    let mut newest: Vec<CommandRecord> = Vec::new();
+    let mut newest: BTreeMap<(String, String), CommandRecord> = BTreeMap::new();
     for row in rows {
         let record = CommandRecord::try_from(row)?;
-        let same = |last: &CommandRecord| {
-            last.operation.as_ref().map(|(key, _)| key) == record.operation.as_ref().map(|(key, _)| key)
-        };
-        if newest.last().is_some_and(same) {
-            newest.pop();
+        let Some((key, attempt)) = record.operation.clone() else { continue };
+        let newer = |last: &CommandRecord| last.operation.as_ref().is_some_and(|(_, other)| *other > attempt);
+        let place = (record.topology.to_string(), key);
+        if !newest.get(&place).is_some_and(newer) {
+            newest.insert(place, record);
         }
-        newest.push(record);
     }
-    Ok(newest)
+    Ok(newest.into_values().collect())
 }
