@@ -10,7 +10,8 @@ build=(gcc libc6-dev make pkg-config dpkg-dev ca-certificates)
 demo=("${build[@]}" maven mmdebstrap debian-archive-keyring apt-utils gnupg iproute2 util-linux procps)
 # without namespaces nodes are processes of this machine, which then needs what a host image has
 unshare --mount --net --pid --fork true 2>/dev/null || demo+=(puppet-agent python3 default-jre)
-tests=("${demo[@]}" git openssl postgresql puppet-agent python3 python3-venv shellcheck ethtool kcat python3-kazoo python3-confluent-kafka)
+# g++: the fuzzing engine
+tests=("${demo[@]}" g++ git openssl postgresql puppet-agent python3 python3-venv shellcheck ethtool kcat python3-kazoo python3-confluent-kafka)
 case ${1:-} in
   demo) wanted=("${demo[@]}") ;;
   test) wanted=("${tests[@]}") ;;

@@ -30,6 +30,7 @@ pub mod report;
 pub mod settings;
 pub mod stage;
 pub mod storage;
+pub mod strict;
 pub mod topology;
 pub mod view;
 

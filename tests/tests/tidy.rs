@@ -26,6 +26,7 @@ const ALL: &[&str] = &[
     "straas-controller",
     "straas-agent",
     "straas-cli",
+    "straas-fuzz",
 ];
 
 /// Crates by folder, with the crates of ours that each may use. Whoever is not listed is a fault.
@@ -41,6 +42,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("nodeagent", "straas-agent", MIDDLE),
     ("controller/cli", "straas-cli", MIDDLE),
     ("tests", "straas-tests", ALL),
+    ("tests/fuzz", "straas-fuzz", ALL),
 ];
 
 /// The only files that may know both the planner and the store, each with the folder of its parts.

@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use straas_schemas::command::CommandMeta;
 use straas_schemas::config::ConfigFile;
 use straas_schemas::metadata::ComponentMeta;
+use straas_schemas::strict;
 
 /// Most faults told of one file: nobody mends more in one go.
 const FAULTS_MAX: usize = 100;
@@ -42,8 +43,8 @@ pub fn shape_faults(path: &str, content: &[u8]) -> Vec<FileFault> {
         message,
     };
     let Ok(text) = std::str::from_utf8(content) else { return vec![fault(None, "", "is not text in UTF-8".into())] };
-    let value: Value = match serde_json::from_str(text) {
-        Ok(value) => value,
+    let (value, twice) = match strict::parse(content) {
+        Ok(read) => read,
         Err(error) => {
             let why = error.to_string();
             let why = why.split(" at line ").next().unwrap_or(&why);
@@ -59,6 +60,10 @@ pub fn shape_faults(path: &str, content: &[u8]) -> Vec<FileFault> {
             fault(line_of(text, pointer), pointer, short(&error.to_string()))
         })
         .collect();
+    // what is read later refuses such a file as a whole
+    found.extend(
+        twice.into_iter().take(FAULTS_MAX).map(|it| fault(line_of(text, &it.pointer), &it.pointer, it.message)),
+    );
     if found.is_empty() && path.starts_with("guestcmds/") {
         found.extend(argument_faults(&value).map(|why| fault(line_of(text, "/arguments"), "/arguments", why)));
     }
@@ -207,6 +212,9 @@ mod tests {
         assert!(told.iter().any(|t| t.starts_with("app/x/1/user.json:2 /content/0/section:")), "{told:?}");
         assert!(told.iter().any(|t| t.starts_with("app/x/1/user.json:3 /content/0/options/0/value:")), "{told:?}");
         assert!(shape_faults("README.md", b"{").is_empty());
+        let twice = shape_faults("app/x/1/user.json", b"{\"type\": \"ini\",\n\"content\": [],\n\"type\": \"ini\"}");
+        assert_eq!(twice.iter().map(ToString::to_string).collect::<Vec<_>>().len(), 1, "{twice:?}");
+        assert!(twice[0].message.contains("given twice"), "{twice:?}");
         assert_eq!(shape_faults("service/x.json", b"{\n").len(), 1);
         let command = br#"{"description":"d","arguments":{"type":"objekt"},"timeout_s":1,"idempotent":true}"#;
         assert!(shape_faults("guestcmds/a/b.json", command)[0].message.contains("is not a JSON Schema"));

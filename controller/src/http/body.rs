@@ -1,7 +1,6 @@
 //! Request bodies, checked so that every fault is named at once.
 
 use super::problem::ApiError;
-use super::strict;
 use jsonschema::Validator;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -11,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use straas_schemas::Fault;
 use straas_schemas::metadata::Catalog;
+use straas_schemas::strict;
 use straas_schemas::topology::{ComponentRequest, Elsewhere, TopologyRequest, elsewhere, faults};
 
 /// Most faults reported of one body: nobody mends more in one go.

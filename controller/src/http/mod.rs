@@ -47,7 +47,6 @@ mod services;
 mod status;
 mod steer;
 mod storage;
-mod strict;
 mod topologies;
 
 use crate::app::App;

@@ -9,7 +9,7 @@
 //!
 //! Never here: when and whether a command runs (the converger), and sending (`live.rs`).
 
-mod arguments;
+pub mod arguments;
 mod find;
 pub mod live;
 mod spool;

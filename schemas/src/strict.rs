@@ -1,9 +1,9 @@
 //! JSON read so that a key given twice is a fault and not a silent loss of the first value.
 
+use crate::Fault;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::fmt;
-use straas_schemas::Fault;
 
 /// Reads one JSON document; the faults are the keys that were given twice.
 ///
