@@ -20,6 +20,7 @@ pub mod enrol;
 pub mod fault;
 pub mod health;
 pub mod heartbeat;
+pub mod history;
 pub mod identity;
 pub mod ids;
 pub mod job;

@@ -8,7 +8,10 @@ use crate::mutation::{self, How};
 use crate::output::{duration, print, table, time, word};
 use crate::routes::{self, Route};
 use clap::Subcommand;
+use jiff::Timestamp;
 use serde_json::Value;
+use straas_schemas::history::NodeAsOf;
+use straas_schemas::report::ReportBody;
 use straas_schemas::view::{NodeView, Why};
 
 /// What to do with nodes.
@@ -29,6 +32,17 @@ pub enum Verb {
     Why {
         /// Name or id.
         node: String,
+    },
+    /// Show what a node was told, had run and had reported at a time.
+    History {
+        /// Name or id.
+        node: String,
+        /// The time, like 2026-01-31T08:00:00Z; now if absent.
+        #[arg(long, value_name = "TIME")]
+        at: Option<Timestamp>,
+        /// Most reports to show.
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..=200))]
+        limit: Option<u32>,
     },
     /// List where agents show their metrics; -o json is what Prometheus reads.
     Targets,
@@ -77,6 +91,17 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
         }
         Verb::Show { node } => print(global.format(), &find::node(&client, &node).await?, show),
         Verb::Why { node } => print(global.format(), &find::node(&client, &node).await?.why, why),
+        Verb::History { node, at, limit } => {
+            let node = find::node(&client, &node).await?;
+            let mut ask = Ask::new(routes::NODE_HISTORY, &[node.id.as_str()]);
+            if let Some(at) = at {
+                ask = ask.with("at_ms", at.as_millisecond().to_string());
+            }
+            if let Some(limit) = limit {
+                ask = ask.with("limit", limit.to_string());
+            }
+            print(global.format(), &client.call::<NodeAsOf>(ask).await?, as_of)
+        }
         Verb::Targets => targets(&client, global).await,
         Verb::Replace(change) => apply(&client, routes::REPLACE, change, global).await,
         Verb::Start(change) => apply(&client, routes::NODE_START, change, global).await,
@@ -112,6 +137,48 @@ async fn targets(client: &Client, global: &Global) -> Result<(), CliError> {
 async fn apply(client: &Client, route: Route, change: Change, global: &Global) -> Result<(), CliError> {
     let node = find::node(client, &change.node).await?;
     mutation::send(client, Ask::new(route, &[node.id.as_str()]), change.how, global).await
+}
+
+fn as_of(then: &NodeAsOf) -> String {
+    let mut text = format!("at {}\n", time(then.at_ms));
+    match &then.told {
+        None => text.push_str("it was told nothing that is kept\n"),
+        Some(told) => text.push_str(&format!(
+            "told generation {} at {}: version {}, configuration {:.10}, scripts {:.10}, services {}; it had confirmed {}\n",
+            told.generation,
+            time(told.written_ms),
+            told.version,
+            told.config,
+            told.scripts,
+            word(&told.lifecycle),
+            then.converged_generation,
+        )),
+    }
+    let stages = then.stages.iter().map(|run| {
+        let result = &run.result;
+        let (stage, outcome) = (result.stage.to_string(), word(&result.outcome));
+        vec![time(run.received_ms), stage, result.generation.to_string(), outcome, result.reason.clone()]
+    });
+    text.push_str(&table(&["last run", "stage", "generation", "outcome", "reason"], stages));
+    let reports = then.reports.iter().map(|kept| {
+        let of = format!("{}/{}", kept.incarnation, kept.report.seq);
+        vec![time(kept.received_ms), of, said(&kept.report.body)]
+    });
+    text.push('\n');
+    text.push_str(&table(&["received", "incarnation/report", "what"], reports));
+    text
+}
+
+/// A report in one line.
+fn said(body: &ReportBody) -> String {
+    match body {
+        ReportBody::Stage(result) => format!("{} {}", result.stage, word(&result.outcome)),
+        ReportBody::Converged { generation } => format!("holds generation {generation}"),
+        ReportBody::Refused { offered, reason, .. } => format!("refused generation {offered}: {reason}"),
+        ReportBody::Command(end) => format!("command {} {}", end.id, word(&end.outcome)),
+        ReportBody::Drift(found) => format!("{} resources are not as configured", found.total),
+        ReportBody::LedgerLost { reason } => format!("its ledger was damaged: {reason}"),
+    }
 }
 
 fn list(items: &[NodeView]) -> String {

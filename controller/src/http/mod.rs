@@ -23,6 +23,7 @@ mod files;
 pub mod finish;
 mod flavors;
 mod flex;
+mod history;
 mod identity;
 mod jobs;
 pub mod limits;

@@ -14,6 +14,7 @@
 mod audit;
 mod commands;
 mod health;
+mod history;
 mod identity;
 mod input;
 mod memory;
@@ -27,6 +28,7 @@ pub mod conformance;
 pub use audit::*;
 pub use commands::*;
 pub use health::*;
+pub use history::*;
 pub use identity::*;
 pub use memory::MemoryStore;
 pub use records::*;
@@ -100,7 +102,7 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// Everything the controller keeps in a database.
 #[async_trait]
 pub trait Store:
-    CommandStore + IdentityStore + AuditStore + RequestStore + StorageStore + HealthStore + CmsStore
+    CommandStore + IdentityStore + AuditStore + RequestStore + StorageStore + HealthStore + CmsStore + HistoryStore
 {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;
@@ -207,7 +209,7 @@ pub trait Store:
     /// the agent of the earlier one is in standing no more, and all that was observed of that is cleared.
     async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()>;
     /// Writes an assignment if the newest generation is still `expected` (0 for none), else
-    /// `Conflict`. The assignment's generation must be `expected + 1`.
+    /// `Conflict`. The assignment's generation must be `expected + 1`. It is history at once, too ([`HistoryStore`]).
     async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()>;
     /// The newest assignment of a node, as the JSON text that was written.
     async fn assignment(&self, node: &NodeId) -> Result<Option<StoredAssignment>>;

@@ -9,6 +9,7 @@ mod agents;
 mod audit;
 mod commands;
 mod health;
+mod history;
 mod identity;
 mod neighbours;
 mod requests;
@@ -17,9 +18,10 @@ mod topologies;
 
 use crate::input::{broken, check_generation, clean};
 use crate::{
-    ComponentRecord, EnrolOutcome, HostPhase, HostRecord, JobEnd, JobFilter, JobRecord, Neighbour, NewEvent, NodeIndex,
-    NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, RequestClaim, Result, Snapshot, Store,
-    StoreError, StoredAssignment, Target, Tells, TopologyFilter, TopologyRecord,
+    ASSIGNMENTS_PER_NODE_MAX, ComponentRecord, EnrolOutcome, HostPhase, HostRecord, JobEnd, JobFilter, JobRecord,
+    Neighbour, NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, Reported,
+    RequestClaim, Result, Snapshot, Store, StoreError, StoredAssignment, Target, Tells, Told, TopologyFilter,
+    TopologyRecord,
 };
 use async_trait::async_trait;
 use serde_json::Value;
@@ -67,6 +69,10 @@ struct Node {
     /// Generation and sequence of each stage's newest result.
     stage_keys: BTreeMap<Stage, (u64, u64)>,
     refused_seq: u64,
+    /// What it was told, oldest first.
+    told: Vec<Told>,
+    /// What it reported, by incarnation and sequence.
+    reported: BTreeMap<(u64, i64), Reported>,
 }
 
 #[derive(Debug, Clone)]
@@ -279,7 +285,7 @@ impl Store for MemoryStore {
         self.write(|tables| tables.set_host(node, host))
     }
 
-    async fn put_assignment(&self, assignment: &Assignment, expected: u64, _now_ms: i64) -> Result<()> {
+    async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
         check_generation(assignment.generation, expected)?;
         let document = serde_json::to_string(assignment).map_err(|cause| broken("writing an assignment", cause))?;
         let mut tables = self.tables();
@@ -289,7 +295,11 @@ impl Store for MemoryStore {
         }
         let (generation, digest) = (assignment.generation, assignment.content_digest());
         node.seen.assigned = Some((generation, digest.clone()));
-        node.assignment = Some(StoredAssignment { node: assignment.node.clone(), generation, digest, document });
+        let stored = StoredAssignment { node: assignment.node.clone(), generation, digest, document };
+        node.assignment = Some(stored.clone());
+        node.told.push(Told { assignment: stored, written_ms: now_ms });
+        let many = node.told.len().saturating_sub(ASSIGNMENTS_PER_NODE_MAX as usize);
+        node.told.drain(..many);
         Ok(())
     }
 

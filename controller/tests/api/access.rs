@@ -53,6 +53,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("GET", "/nodes?topology={topology}", "", "ynyyyfu"),
     ("GET", "/nodes/{node}", "", "ynyyyfu"),
     ("GET", "/nodes/{node}/why", "", "ynyfyfu"),
+    ("GET", "/nodes/{node}/history", "", "ynyfyfu"),
     ("PUT", "/nodes/{node}?dry_run=true", "", "ynnfyfu"),
     ("DELETE", "/nodes/{node}?dry_run=true", "", "ynnfyfu"),
     ("POST", "/nodes/{node}/services?dry_run=true", "", "ynnfyfu"),

@@ -21,6 +21,7 @@ mod etags;
 mod filters;
 mod fuzzed;
 mod gone;
+mod history;
 mod hosts;
 mod identity;
 mod keystone;

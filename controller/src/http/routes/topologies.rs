@@ -5,10 +5,11 @@ use crate::http::access::Reach::{All, Never, Own};
 use crate::http::route::on::{alter, read, remove, send, set};
 use crate::http::route::{Content, Route};
 use crate::http::{cms, flavors, status, topologies, topologies::TopologiesQuery};
-use crate::http::{commands, components, creation, dependencies, events, flex, nodes, rollouts, services};
+use crate::http::{commands, components, creation, dependencies, events, flex, history, nodes, rollouts, services};
 use straas_schemas::change::{ComponentPatch, FlexupRequest, RolloutOptions};
 use straas_schemas::cms::CmsView;
 use straas_schemas::command::{BatchView, CommandBatchRequest, CommandRequest, CommandView};
+use straas_schemas::history::NodeAsOf;
 use straas_schemas::topology::{ComponentRequest, TopologyRequest};
 use straas_schemas::view::{ComponentView, NodeView, Page, TopologyView, Why};
 
@@ -164,6 +165,11 @@ fn listed() -> Vec<Route> {
             .says("Tells the one reason why a node waits, with its evidence.")
             .may(Own, All, Never)
             .answers::<Why>(200, "The reason."),
+        read("/nodes/{id}/history", history::of_node)
+            .says("Tells what a node was told, had run and had reported at a time.")
+            .may(Own, All, Never)
+            .query::<history::AsOf>()
+            .answers::<NodeAsOf>(200, "The node as it was, as far as that is kept."),
         send("/nodes/{id}/services", services::start)
             .matches()
             .says("Starts the services of a node.")

@@ -15,6 +15,7 @@ mod events;
 mod fixture;
 mod health;
 mod heartbeats;
+mod history;
 mod identity;
 mod jobs;
 mod neighbours;
@@ -111,6 +112,8 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         identity::a_tenant_with_topologies_stays,
         identity::tokens_end,
         identity::log_ins_are_bounded,
+        history::what_a_node_was_told_is_kept,
+        history::what_a_node_reported_outlives_its_incarnation,
         neighbours::both_ends_are_seen,
         neighbours::what_others_need_stays,
         neighbours::nothing_depends_on_what_goes,

@@ -4,7 +4,8 @@ use super::{Node, Tables, Token, conflict, duplicate, missing};
 use crate::commands::because;
 use crate::input::{TOKENS_PER_NODE_MAX, batch, check_reports, clean, supersedes};
 use crate::{
-    EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostRecord, NewEvent, NodeRecord, NodeSnapshot, RESULTS_PER_NODE_MAX, Result,
+    EVENTS_PER_TOPOLOGY_MAX, EnrolOutcome, HostRecord, INCARNATIONS_REPORTED_MAX, NewEvent, NodeRecord, NodeSnapshot,
+    RESULTS_PER_NODE_MAX, Reported, Result,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::NodeId;
@@ -25,6 +26,8 @@ impl Node {
         seen.stages.clear();
         seen.refused = None;
         seen.heartbeat = None;
+        let kept = (seen.incarnation + 1).saturating_sub(INCARNATIONS_REPORTED_MAX.into());
+        self.reported = self.reported.split_off(&(kept, 0));
         seen.incarnation
     }
 }
@@ -122,10 +125,13 @@ impl Tables {
                 | ReportBody::Drift(_)
                 | ReportBody::LedgerLost { .. } => {}
             }
+            let kept = Reported { incarnation, received_ms: now_ms, report: report.clone() };
+            node.reported.insert((incarnation, seq), kept);
             fresh.push(report.clone());
         }
         let pruned = newest(&node.reports) - i64::from(RESULTS_PER_NODE_MAX);
         node.reports = node.reports.split_off(&(pruned + 1));
+        node.reported.retain(|(of, seq), _| *of != incarnation || *seq > pruned);
         let id = node.seen.record.id.clone();
         self.guest.reported(&id, &fresh, now_ms);
         Ok(fresh)
@@ -183,8 +189,15 @@ impl Tables {
                 refused: None,
                 heartbeat: None,
             };
-            let node =
-                Node { seen, assignment: None, reports: BTreeSet::new(), stage_keys: BTreeMap::new(), refused_seq: 0 };
+            let node = Node {
+                seen,
+                assignment: None,
+                reports: BTreeSet::new(),
+                stage_keys: BTreeMap::new(),
+                refused_seq: 0,
+                told: Vec::new(),
+                reported: BTreeMap::new(),
+            };
             self.nodes.entry(record.id.clone()).or_insert(node);
         }
         Ok(())

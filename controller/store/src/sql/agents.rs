@@ -32,7 +32,8 @@ statements! {
         where id = $1 returning incarnation";
     HEARTBEAT_CLEAR = "delete from heartbeat where node = $1";
     STAGES_CLEAR = "delete from stage_result where node = $1";
-    REPORTS_CLEAR = "delete from report where node = $1";
+    REPORTS_FORGET = "delete from report where node = $1
+        and incarnation <= (select incarnation - 4 from node where id = $1)";
     REPORT_ADD = "insert into report (node, incarnation, seq, received_ms, document) values ($1, $2, $3, $4, $5)
         on conflict (node, incarnation, seq) do nothing";
     REPORTS_PRUNE = "delete from report where node = $1 and incarnation = $2 and seq <= $3";
@@ -69,8 +70,9 @@ statements! {
                     and not (excluded.run = heartbeat.run and excluded.beat < heartbeat.beat))";
 }
 
-/// What clears what was observed of an earlier incarnation, beside [`ENROL`].
-pub(super) const CLEARS: [&super::run::Statement; 3] = [&HEARTBEAT_CLEAR, &STAGES_CLEAR, &REPORTS_CLEAR];
+/// What clears what was observed of an earlier incarnation, beside [`ENROL`]. Its reports are history then, of
+/// [`crate::INCARNATIONS_REPORTED_MAX`] incarnations.
+pub(super) const CLEARS: [&super::run::Statement; 3] = [&HEARTBEAT_CLEAR, &STAGES_CLEAR, &REPORTS_FORGET];
 
 /// See [`crate::Store::add_join_token`].
 pub(super) async fn add_join_token(store: &SqlStore, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()> {

@@ -24,6 +24,7 @@ mod audit;
 mod connect;
 mod error;
 mod health;
+mod history;
 mod identity;
 mod nodes;
 mod quarantine;
@@ -119,6 +120,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         audit::ALL,
         storage::ALL,
         health::ALL,
+        history::ALL,
         store::ALL,
     ];
     nouns.into_iter().chain(commands::ALL).flatten()

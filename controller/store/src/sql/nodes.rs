@@ -3,9 +3,12 @@
 //! An assignment is written by compare-and-swap in the where-clause; no lock is held meanwhile.
 
 use super::rows::{self, AssignmentRow, NodeRow, from_text, int, key, phase_name, stage, to_text};
-use super::{Fail, SqlStore, agents};
+use super::{Fail, SqlStore, agents, history};
 use crate::input::{check_generation, clean};
-use crate::{HostPhase, HostRecord, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError, StoredAssignment, Target};
+use crate::{
+    ASSIGNMENTS_PER_NODE_MAX, HostPhase, HostRecord, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError,
+    StoredAssignment, Target,
+};
 use sqlx::{FromRow, query, query_as, query_scalar};
 use straas_schemas::{Assignment, NodeId};
 
@@ -226,6 +229,19 @@ pub(super) async fn put_assignment(
             let there: i64 = query_scalar(on(&THERE)).bind(&*id).fetch_one(&mut *tx).await?;
             let conflict = || StoreError::Conflict { what: "assignment", id: id.to_string() };
             return Err(if there == 0 { no_node(&assignment.node) } else { conflict() }.into());
+        }
+        let generation = int(assignment.generation)?;
+        query(on(&history::ADD))
+            .bind(&*id)
+            .bind(generation)
+            .bind(digest.as_str())
+            .bind(&document)
+            .bind(now_ms)
+            .execute(&mut *tx)
+            .await?;
+        let old = generation - i64::from(ASSIGNMENTS_PER_NODE_MAX);
+        if old > 0 {
+            query(on(&history::PRUNE)).bind(&*id).bind(old).execute(&mut *tx).await?;
         }
     })
 }
