@@ -176,6 +176,7 @@ fn wish(wish: &HostWish) -> Wish {
         zone: wish.zone.clone(),
         flavor: Flavor { memory_mib: wish.memory_mib, vcpus: wish.vcpus },
         number: wish.number,
+        spread: wish.spread.clone(),
     }
 }
 

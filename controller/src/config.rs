@@ -223,6 +223,8 @@ pub struct LocalConfig {
     pub isolation: String,
     /// Network of the hosts.
     pub subnet: String,
+    /// As how many fault domains this one machine is taken, 1 to 100: for trying what spreading means.
+    pub fault_domains: u32,
     /// Where images and packages are cached.
     pub cache_dir: PathBuf,
     /// The agent's Debian package.
@@ -240,6 +242,7 @@ impl Default for LocalConfig {
             instance: "straas".into(),
             isolation: "auto".into(),
             subnet: "10.77.0.0/24".into(),
+            fault_domains: 1,
             cache_dir: "/var/cache/straas/microhost".into(),
             agent_deb: "/usr/share/straas/straas-agent.deb".into(),
             components: "/usr/share/straas/components".into(),

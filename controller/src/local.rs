@@ -73,6 +73,7 @@ pub async fn open(config: &Config) -> Result<LocalHosts> {
     settings.isolation = local.isolation.parse().map_err(hinted).context("[local] isolation")?;
     settings.agent_deb = local.agent_deb.clone();
     settings.agent_binary = local.agent_binary.clone();
+    settings.fault_domains = local.fault_domains;
     settings.components = Some(local.components.clone());
     LocalHosts::open(settings).await.map_err(hinted).context("open the hosts of this machine")
 }

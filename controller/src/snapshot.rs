@@ -282,6 +282,7 @@ fn node(app: &App, node: NodeSnapshot, with_assignment: bool) -> Node {
         },
         host_changed_ms: node.host.changed_ms,
         address: node.host.address,
+        fault_domain: node.host.fault_domain,
         host_number: node.host.number,
         incarnation: node.incarnation,
         enrolled: node.enrolled_ms.is_some(),

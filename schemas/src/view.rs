@@ -179,6 +179,9 @@ pub struct NodeView {
     pub ordinal: u32,
     /// The host's address once known.
     pub address: Option<String>,
+    /// What its host shares with others and fails with (a rack, a power feed), where the provider tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_domain: Option<String>,
     /// Why its host could not be made or removed, if it was tried in vain last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_failure: Option<HostFailure>,

@@ -125,7 +125,7 @@ impl Cluster {
         let text = format!(
             "data_dir = {data:?}\n[api]\nlisten = \"127.0.0.1:{port}\"\n\
              [timing]\n{timing}\n\
-             [local]\ninstance = {instance:?}\nisolation = \"microhost\"\nagent_deb = {deb:?}\nagent_binary = {agent:?}\n\
+             [local]\ninstance = {instance:?}\nisolation = \"microhost\"\nfault_domains = 4\nagent_deb = {deb:?}\nagent_binary = {agent:?}\n\
              components = {components:?}\n{more}",
             components = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/components"),
             data = self.data,

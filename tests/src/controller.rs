@@ -114,6 +114,7 @@ pub async fn open_hosts(artifacts: &Artifacts, config: &Config) -> Result<LocalH
     let mut local = LocalConfig::new(&config.local.instance, config.data_dir.join("hosts"));
     local.cache_dir = config.local.cache_dir.clone();
     local.isolation = Isolation::Microhost;
+    local.fault_domains = 4;
     local.agent_deb = artifacts.agent_deb.clone();
     local.agent_binary = artifacts.agent.clone();
     // the test's own binary has no such subcommand

@@ -202,6 +202,9 @@ fn show(node: &NodeView) -> String {
     let mut line = |name: &str, value: String| out.push_str(&format!("  {name:<12} {value}\n"));
     line("component", format!("{} ({} {})", node.component_name, node.role, node.version));
     line("address", node.address.clone().unwrap_or_else(|| "-".into()));
+    if let Some(domain) = &node.fault_domain {
+        line("fault domain", domain.clone());
+    }
     line(
         "heard",
         format!(

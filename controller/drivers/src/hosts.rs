@@ -28,6 +28,11 @@ pub trait Hosts: Send + Sync {
     /// What this kind of host cannot show compared with a VM, in one sentence; `None` if nothing.
     fn isolation_note(&self) -> Option<String>;
 
+    /// How many fault domains it can spread hosts over; 1 where it knows of none.
+    fn fault_domains(&self) -> u32 {
+        1
+    }
+
     /// Makes the host exist and run. Does nothing when it runs already, boots it when it is down.
     /// A host of that id with another name, owner or wanted address is a [`HostError::Conflict`].
     async fn ensure(&self, spec: &HostSpec) -> Result<HostStatus, HostError>;
@@ -74,6 +79,8 @@ pub struct HostSpec {
     pub zone: String,
     /// Its size.
     pub flavor: Flavor,
+    /// Hosts with the same word of the same owner are spread over the fault domains, as evenly as can be.
+    pub spread: Option<String>,
     /// A wanted address; `None` lets the driver choose. Either way it stays for the host's life.
     pub address: Option<IpAddr>,
     /// What the agent on it needs for its first start.
@@ -104,6 +111,9 @@ pub struct HostStatus {
     pub zone: String,
     /// The address it has for its whole life.
     pub address: IpAddr,
+    /// What it shares with others and fails with: a rack, a power feed. `None` where the driver knows of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_domain: Option<String>,
     /// Whether it runs.
     pub phase: HostPhase,
     /// How often it was booted, the first time included.
@@ -188,7 +198,9 @@ pub(crate) fn check_spec(spec: &HostSpec) -> Result<(), HostError> {
             reason: format!("{:?} is not a host name of 1 to {NAME_LENGTH_MAX} of a-z, 0-9 and inner -", clip(name)),
         });
     }
-    for (field, text) in [("owner", &spec.owner), ("zone", &spec.zone)] {
+    let none = String::new();
+    let spread = spec.spread.as_ref().unwrap_or(&none);
+    for (field, text) in [("owner", &spec.owner), ("zone", &spec.zone), ("spread", spread)] {
         if text.len() > LABEL_LENGTH_MAX || text.chars().any(char::is_control) {
             return Err(HostError::Invalid {
                 field,

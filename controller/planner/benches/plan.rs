@@ -67,6 +67,7 @@ fn settled(mut input: PlanInput) -> PlanInput {
                 host: Host::Up,
                 host_changed_ms: 0,
                 address: Some(format!("10.0.{}.{}", at / 250, at % 250 + 1)),
+                fault_domain: None,
                 host_number: 0,
                 incarnation: 1,
                 enrolled: true,

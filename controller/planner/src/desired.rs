@@ -228,9 +228,16 @@ pub fn hosts(known: &Known<'_>, replaced: &BTreeSet<&NodeId>) -> Vec<HostWish> {
             memory_mib: flavor.memory_mib,
             vcpus: flavor.vcpus,
             number: up.map_or(wanted.wish.replacements, |n| n.host_number),
-            fault_domains_min: wanted.group.fault_domains_min,
-            anti_affinity_group: wanted.group.anti_affinity_group.clone(),
+            spread: spread(known, wanted),
         });
     }
     out
+}
+
+/// An anti-affinity group is of the tenant, whichever topologies its hosts are in; without one, the hosts of a group
+/// are spread with each other.
+fn spread(known: &Known<'_>, wanted: &Wanted<'_>) -> Option<String> {
+    let group = wanted.group;
+    let apart = group.anti_affinity_group.as_ref().map(|name| format!("{}/{name}", known.input.topology.tenant));
+    apart.or_else(|| (group.fault_domains_min > 0).then(|| format!("{}/{}", wanted.component.id, group.name)))
 }

@@ -245,6 +245,8 @@ pub struct Node {
     pub host_changed_ms: i64,
     /// Its host's address once known.
     pub address: Option<String>,
+    /// What its host shares with others and fails with, where the provider tells.
+    pub fault_domain: Option<String>,
     /// Which replacement its host is, as in [`NodeWish::replacements`]; of no host, that of the last.
     pub host_number: u32,
     /// Counts enrolments, and hosts that an agent had enrolled on and that are gone; 0 before the first.

@@ -118,10 +118,9 @@ pub struct HostWish {
     pub vcpus: u32,
     /// Which replacement it is: what is recorded of it once it is up.
     pub number: u32,
-    /// Spread the hosts of its group over at least so many fault domains; 0 for no.
-    pub fault_domains_min: u32,
-    /// Kept apart from other hosts of this group.
-    pub anti_affinity_group: Option<String>,
+    /// Hosts with the same word fail apart, as far as the provider can: those of a group that is to be spread over
+    /// fault domains, or of an anti-affinity group of the tenant. `None` where nobody asked.
+    pub spread: Option<String>,
 }
 
 /// A guest command that has to be run, once.

@@ -106,6 +106,7 @@ fn blank(topology: &TopologyId, component: &Component) -> NodeView {
         role: String::new(),
         ordinal: 0,
         address: None,
+        fault_domain: None,
         host_failure: None,
         version: component.target.version.clone(),
         agent_version: None,
@@ -135,6 +136,7 @@ fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why)
         role: node.role.clone(),
         ordinal: node.ordinal,
         address: node.address.clone(),
+        fault_domain: node.fault_domain.clone(),
         host_failure: match &node.host {
             Host::Failed(failure) => Some(failure.clone()),
             Host::Absent | Host::Up => None,

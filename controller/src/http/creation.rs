@@ -21,6 +21,7 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use straas_drivers::Hosts;
 use straas_repos::CatalogView;
 use straas_schemas::job::JobKind;
 use straas_schemas::metadata::Catalog;
@@ -55,7 +56,7 @@ pub async fn create(
     for (index, component) in components.iter().enumerate() {
         free(&app, component, &format!("/components/{index}")).await?;
     }
-    let notes = notes(app.hosts.kind(), &components);
+    let notes = notes(&*app.hosts, &components);
     let job = new_job(JobKind::Create, &topology, None, detail(format!("create topology {}", topology.name), &notes));
     let mut snapshot = Snapshot {
         topology: topology.clone(),
@@ -131,7 +132,7 @@ pub async fn add(
     .await?;
     component.spec.want.config = adopted.commit.to_string();
     component.spec.want.files = everywhere(&now);
-    let notes = notes(app.hosts.kind(), std::slice::from_ref(&component));
+    let notes = notes(&*app.hosts, std::slice::from_ref(&component));
     let detail = detail(format!("add component {}", component.name), &notes);
     let job = new_job(JobKind::Create, &topology, Some(&component.id), detail);
     if query.dry_run {
@@ -167,19 +168,29 @@ fn everywhere(now: &Snapshot) -> Vec<DeliveredFile> {
     by_path.into_values().cloned().collect()
 }
 
-/// What is recorded and cannot be honoured: no provider that there is places hosts by fault domains.
-fn notes(provider: &str, components: &[ComponentRecord]) -> Vec<String> {
+/// What was asked of the placement of hosts and cannot be honoured by a provider with so many fault domains.
+fn notes(provider: &dyn Hosts, components: &[ComponentRecord]) -> Vec<String> {
+    let (kind, domains) = (provider.kind(), provider.fault_domains());
     let mut out = Vec::new();
     for component in components {
         for group in &component.spec.want.groups {
             let mut asked = Vec::new();
-            if group.fault_domains_min > 0 {
+            if group.fault_domains_min > domains {
                 asked.push(format!("{} fault domains", group.fault_domains_min));
             }
-            asked.extend(group.anti_affinity_group.as_ref().map(|name| format!("the anti-affinity group {name}")));
+            asked.extend(
+                group
+                    .anti_affinity_group
+                    .as_ref()
+                    .filter(|_| group.size > domains)
+                    .map(|name| format!("the anti-affinity group {name}")),
+            );
             if !asked.is_empty() {
                 let (name, asked) = (&group.name, asked.join(" and "));
-                out.push(format!("{name}: {asked} are recorded, but hosts of the provider {provider:?} have no place"));
+                let there = if domains == 1 { "one fault domain".into() } else { format!("{domains} fault domains") };
+                out.push(format!(
+                    "{name}: {asked} cannot be had in full: hosts of the provider {kind:?} are in {there}"
+                ));
             }
         }
     }

@@ -48,6 +48,8 @@ pub struct Wish {
     pub flavor: Flavor,
     /// Which replacement it is; an earlier host of the node goes first.
     pub number: u32,
+    /// Hosts with the same word fail apart, as far as the provider can.
+    pub spread: Option<String>,
 }
 
 /// A host that should not be.
@@ -204,12 +206,15 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
         }
     };
     let address = Some(status.address.to_string());
-    let same = snapshot.host.number == wish.number && snapshot.host.address == address;
+    let fault_domain = status.fault_domain;
+    let known = &snapshot.host;
+    let same = known.number == wish.number && known.address == address && known.fault_domain == fault_domain;
     if snapshot.host.phase == HostPhase::Up && same {
         return Ok(());
     }
     let number = wish.number;
-    let up = HostRecord { phase: HostPhase::Up, address, number, changed_ms: now_ms(), ..HostRecord::default() };
+    let changed_ms = now_ms();
+    let up = HostRecord { phase: HostPhase::Up, address, fault_domain, number, changed_ms, ..HostRecord::default() };
     match app.store.set_host(&wish.node, &up).await {
         Err(StoreError::NotFound { .. }) => {
             tracing::info!(node = %wish.node, host = wish.name, "its node was removed meanwhile; removing the host");
@@ -228,6 +233,7 @@ fn spec(app: &App, wish: &Wish, template: crate::BootTemplate, token: String) ->
         owner: app.config.local.instance.clone(),
         zone: wish.zone.clone(),
         flavor: wish.flavor,
+        spread: wish.spread.clone(),
         address: None,
         agent: AgentBoot {
             controllers: template.controllers,

@@ -81,6 +81,8 @@ pub struct HostRecord {
     pub phase: HostPhase,
     /// Its address once known.
     pub address: Option<String>,
+    /// What it shares with others and fails with, where the provider tells.
+    pub fault_domain: Option<String>,
     /// Why it could not be made or removed, last time.
     pub error: Option<String>,
     /// How often in a row that failed; 0 if it did not.

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 pub struct Paper {
     pub status: HostStatus,
     pub token: String,
+    pub spread: Option<String>,
 }
 
 pub struct Recorder {
@@ -51,6 +52,11 @@ impl Recorder {
         self.lock().values().cloned().collect()
     }
 
+    /// Names of hosts, with the word that each is spread by.
+    pub fn spreads(&self) -> BTreeMap<String, Option<String>> {
+        self.lock().values().map(|paper| (paper.status.name.clone(), paper.spread.clone())).collect()
+    }
+
     /// Somebody took the host away without asking.
     pub fn lose(&self, id: &str) {
         self.lock().remove(id);
@@ -59,7 +65,7 @@ impl Recorder {
     /// A host that no node asked for.
     pub fn plant(&self, id: &str, owner: &str) {
         let status = status(id, id, owner, 99);
-        self.lock().insert(id.to_owned(), Paper { status, token: String::new() });
+        self.lock().insert(id.to_owned(), Paper { status, token: String::new(), spread: None });
     }
 
     fn refusal(&self) -> Result<(), HostError> {
@@ -77,6 +83,7 @@ fn status(id: &str, name: &str, owner: &str, number: usize) -> HostStatus {
         owner: owner.to_owned(),
         zone: "z1".to_owned(),
         address: std::net::IpAddr::from([10, 9, 0, number as u8]),
+        fault_domain: Some(format!("fd-{number}")),
         phase: HostPhase::Running,
         boots: 1,
         pid: None,
@@ -95,6 +102,10 @@ impl Hosts for Recorder {
         None
     }
 
+    fn fault_domains(&self) -> u32 {
+        2
+    }
+
     async fn ensure(&self, spec: &HostSpec) -> Result<HostStatus, HostError> {
         self.waiting.send_modify(|count| *count += 1);
         let _ = self.held.subscribe().wait_for(|held| !held).await;
@@ -103,9 +114,11 @@ impl Hosts for Recorder {
         let mut hosts = self.lock();
         let number = hosts.len() + 11;
         let token = spec.agent.join_token.expose().to_owned();
-        let host = hosts
-            .entry(spec.id.clone())
-            .or_insert_with(|| Paper { status: status(&spec.id, &spec.name, &spec.owner, number), token });
+        let host = hosts.entry(spec.id.clone()).or_insert_with(|| Paper {
+            status: status(&spec.id, &spec.name, &spec.owner, number),
+            token,
+            spread: spec.spread.clone(),
+        });
         let status = host.status.clone();
         drop(hosts);
         self.changes.send_modify(|count| *count += 1);

@@ -253,7 +253,8 @@ async fn what_is_asked_for_reaches_the_records_and_what_cannot_be_had_is_said() 
     let answer = rig.post(TOPOLOGIES, &body).await;
     assert_eq!(answer.status, 202, "{}", answer.text());
     let detail = answer.json()["job"]["detail"].to_string();
-    assert!(detail.contains("4 fault domains and the anti-affinity group zk-group"), "{detail}");
+    assert!(detail.contains("zk: 4 fault domains cannot be had in full"), "{detail}");
+    assert!(detail.contains("are in 2 fault domains"), "{detail}");
     let id = answer.json()["id"].as_str().expect("an id").to_owned();
     let snapshot = rig.store().await.snapshot(&id.as_str().into()).await.expect("read").expect("a topology");
     let groups: Vec<_> = snapshot.components.iter().flat_map(|component| component.spec.want.groups.clone()).collect();
@@ -267,4 +268,18 @@ async fn what_is_asked_for_reaches_the_records_and_what_cannot_be_had_is_said() 
     assert_eq!(snapshot.components[1].spec.depends_on, ["zk"]);
     let want = &snapshot.components[0].spec.want;
     assert_eq!((want.config.len(), want.scripts.len()), (40, 40), "both are pinned");
+    // who is to be kept apart is told the provider; where it put a host is shown
+    let list = format!("/straas/v1.0/nodes?topology={id}");
+    let up = |answer: &crate::wire::Answer| {
+        answer.json()["items"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2 && all.iter().all(|node| !node["address"].is_null()))
+    };
+    let nodes = rig.until(&list, up).await.json();
+    for node in nodes["items"].as_array().expect("nodes") {
+        assert!(node["fault_domain"].as_str().is_some_and(|domain| domain.starts_with("fd-")), "{node}");
+    }
+    let asked: Vec<_> =
+        rig.hosts.spreads().into_iter().map(|(name, spread)| (name, spread.unwrap_or_default())).collect();
+    assert_eq!(asked, [("full-nx-1".into(), String::new()), ("full-zk-1".into(), "admin/zk-group".into())]);
 }

@@ -27,7 +27,8 @@ fn body() -> Value {
                 "name": "strm", "type": "storm", "version": OLDER, "size": 3, "enable_cname": false, "depends_on": "zk",
                 "submodules": [
                     { "role": "nimbus", "name": "nmbus", "size": 1, "enable_cname": true, "flavor": "large" },
-                    { "role": "supervisor", "name": "supervsr", "size": 2 },
+                    { "role": "supervisor", "name": "supervsr", "size": 2, "enable_fault_domain": true,
+                      "min_num_of_fault_domain": 3 },
                 ],
             },
         ],
@@ -50,6 +51,10 @@ fn the_designs_own_example_lives() {
         let up = json!({ "count": 1, "role": "supervisor" });
         let took = cluster.change("flexup", Method::POST, &format!("/components/{storm}"), Some(&up)).await?;
         ensure!(configured(&took) == BTreeSet::from(["test-1-supervsr-3".to_owned()]), "it touched {:?}", took.ran);
+        let topology = cluster.settled(&id).await?;
+        let supervisors = component(&topology, "strm")?.nodes.iter().filter(|node| node.role == "supervisor");
+        let domains: BTreeSet<_> = supervisors.map(|node| &node.fault_domain).collect();
+        ensure!(domains.len() == 3 && !domains.contains(&None), "three supervisors are in {domains:?}");
 
         let version = json!({ "version": NEWER });
         cluster.change("upgrade", Method::PATCH, &format!("/components/{storm}"), Some(&version)).await?;

@@ -10,6 +10,9 @@ use crate::local::subnet::Subnet;
 /// Longest instance name: with the prefix it still reads well in `ip netns`.
 const INSTANCE_LENGTH_MAX: usize = 20;
 
+/// Most fault domains: more than there are racks in any zone that one machine is to stand for.
+const FAULT_DOMAINS_MAX: u32 = 100;
+
 /// How hosts are kept apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Isolation {
@@ -54,6 +57,8 @@ pub struct LocalConfig {
     pub agent_deb: PathBuf,
     /// The agent's binary, for process mode.
     pub agent_binary: PathBuf,
+    /// As how many fault domains this one machine is taken: for trying what spreading means. Default 1.
+    pub fault_domains: u32,
     /// Our own program and the words of its hidden subcommand.
     /// Default: this executable, `microhost`.
     pub helper: Vec<OsString>,
@@ -76,6 +81,7 @@ impl LocalConfig {
             isolation: Isolation::Auto,
             agent_deb: PathBuf::from("/usr/share/straas/straas-agent.deb"),
             agent_binary: PathBuf::from("/usr/sbin/straas-agent"),
+            fault_domains: 1,
             helper: vec![program.into(), "microhost".into()],
             components: None,
             mirror: None,
@@ -93,6 +99,10 @@ impl LocalConfig {
                 field: "instance",
                 reason: format!("{name:?} is not 1 to {INSTANCE_LENGTH_MAX} of a-z, 0-9 and -"),
             });
+        }
+        if !(1..=FAULT_DOMAINS_MAX).contains(&self.fault_domains) {
+            let reason = format!("{} is not a number from 1 to {FAULT_DOMAINS_MAX}", self.fault_domains);
+            return Err(HostError::Invalid { field: "fault_domains", reason });
         }
         for path in [&self.state_dir, &self.cache_dir] {
             if !path.is_absolute() {

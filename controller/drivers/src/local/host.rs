@@ -23,6 +23,10 @@ impl Hosts for LocalHosts {
         self.inner.fabric.is_none().then(|| process::NOTE.to_owned())
     }
 
+    fn fault_domains(&self) -> u32 {
+        self.inner.config.fault_domains
+    }
+
     async fn ensure(&self, spec: &HostSpec) -> Result<HostStatus, HostError> {
         check_spec(spec)?;
         let gate = self.inner.registry.gate(&spec.id);
@@ -36,6 +40,8 @@ impl Hosts for LocalHosts {
         }
         let lower = self.image(quiet()).await?;
         let address = self.inner.registry.take_address(&spec.id, wanted_v4(spec.address)?)?;
+        let group = spec.spread.as_ref().map(|spread| (spec.owner.clone(), spread.clone()));
+        let place = self.inner.registry.places.take(&spec.id, group, self.fault_domains());
         let record = HostRecord {
             version: RECORD_VERSION,
             id: spec.id.clone(),
@@ -46,6 +52,8 @@ impl Hosts for LocalHosts {
             address,
             lower,
             cut: false,
+            spread: spec.spread.clone(),
+            fault_domain: place.map(|place| place.domain),
         };
         let made = match self.make(spec, record).await {
             Ok(known) => self.boot_held(known).await,
@@ -132,6 +140,7 @@ impl LocalHosts {
             };
             inner.registry.clear(&dir, number, inner.fabric.as_ref())?;
             inner.registry.free_address(&id);
+            inner.registry.places.free(&id);
             Ok(())
         })
         .await
@@ -153,6 +162,7 @@ pub(super) fn status(known: &Known, micro: bool) -> HostStatus {
         owner: record.owner.clone(),
         zone: record.zone.clone(),
         address: IpAddr::V4(record.address),
+        fault_domain: record.fault_domain.map(|domain| format!("fd-{domain}")),
         phase: if running.is_some() { HostPhase::Running } else { HostPhase::Down },
         boots: dir.run().map_or(0, |run| run.boots),
         pid: running.map(|process| process.pid),

@@ -19,6 +19,7 @@ mod host;
 mod image;
 mod micro;
 mod packages;
+mod places;
 mod process;
 mod prune;
 mod shared_apt;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::HostError;
 use crate::hosts::Flavor;
+use crate::local::places::Place;
 use crate::local::proc::ProcessId;
 use crate::local::tools::write_atomic;
 
@@ -40,6 +41,20 @@ pub struct HostRecord {
     pub lower: Vec<PathBuf>,
     /// Whether the link was taken down on purpose.
     pub cut: bool,
+    /// As in the spec.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spread: Option<String>,
+    /// Its fault domain, from 1; none where the machine is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_domain: Option<u32>,
+}
+
+impl HostRecord {
+    /// Where it is placed.
+    pub fn place(&self) -> Option<Place> {
+        let group = self.spread.as_ref().map(|spread| (self.owner.clone(), spread.clone()));
+        self.fault_domain.map(|domain| Place { group, domain })
+    }
 }
 
 /// The layout that this code writes.
@@ -150,6 +165,8 @@ mod tests {
             address: Ipv4Addr::new(10, 77, 0, 11),
             lower: vec!["/x/agent".into(), "/x/base".into()],
             cut: false,
+            spread: None,
+            fault_domain: None,
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::HostError;
 use crate::hosts::check_id;
 use crate::local::fabric::Fabric;
+use crate::local::places::Places;
 use crate::local::proc::{Process, ProcessId};
 use crate::local::record::{HostDir, HostRecord, read_json};
 use crate::local::subnet::Subnet;
@@ -72,6 +73,8 @@ pub struct Registry {
     trash: PathBuf,
     subnet: Subnet,
     addresses: Mutex<BTreeMap<Ipv4Addr, String>>,
+    /// In which fault domain each host is.
+    pub places: Places,
     gates: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
 
@@ -83,6 +86,7 @@ impl Registry {
             trash: state.join("trash"),
             subnet,
             addresses: Mutex::default(),
+            places: Places::default(),
             gates: Mutex::default(),
         };
         make_dirs(&registry.hosts)?;
@@ -118,6 +122,7 @@ impl Registry {
                     ports.push(format!("dr{number}"));
                 }
             }
+            registry.places.note(&id, record.place());
             registry.addresses().insert(record.address, id);
         }
         if let Some(fabric) = fabric {

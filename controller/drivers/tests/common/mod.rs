@@ -73,6 +73,7 @@ pub fn spec(id: &str, name: &str) -> HostSpec {
         owner: "demo".into(),
         zone: "az1".into(),
         flavor: Flavor { memory_mib: 512, vcpus: 1 },
+        spread: None,
         address: None,
         agent: AgentBoot {
             controllers: vec!["https://10.77.0.1:7443".into()],

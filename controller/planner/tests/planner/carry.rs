@@ -387,6 +387,7 @@ fn recorded(new: &straas_planner::NewNode) -> Node {
         host: Host::Absent,
         host_changed_ms: 0,
         address: None,
+        fault_domain: None,
         host_number: 0,
         incarnation: 0,
         enrolled: false,

@@ -153,6 +153,7 @@ fn node() -> impl Strategy<Value = (Place, Node)> {
                 host,
                 host_changed_ms: 0,
                 address,
+                fault_domain: None,
                 host_number: 0,
                 incarnation,
                 enrolled: incarnation % 2 == 1,

@@ -35,7 +35,8 @@ impl Node {
 impl Tables {
     pub(super) fn set_host(&mut self, node: &NodeId, host: &HostRecord) -> Result<()> {
         let clean = |text: &Option<String>| text.as_deref().map(|text| clean(text).into_owned());
-        let host = HostRecord { address: clean(&host.address), error: clean(&host.error), ..*host };
+        let (address, fault_domain) = (clean(&host.address), clean(&host.fault_domain));
+        let host = HostRecord { address, fault_domain, error: clean(&host.error), ..*host };
         let node = self.node(node)?;
         let another = node.seen.host.number < host.number && node.seen.incarnation > 0;
         if another || (host.is_gone() && node.seen.enrolled_ms.is_some()) {

@@ -16,7 +16,7 @@ macro_rules! node_columns {
     ($rest:literal) => {
         concat!(
             "select n.id, n.topology, n.component, n.group_name, n.role, n.name, n.ordinal,
-                n.host_phase, n.host_address, n.host_error, n.host_attempt, n.host_next_ms, n.host_number, n.host_changed_ms,
+                n.host_phase, n.host_address, n.host_domain, n.host_error, n.host_attempt, n.host_next_ms, n.host_number, n.host_changed_ms,
                 n.incarnation, n.enrolled_ms, n.converged_generation, n.refused_generation, n.refused_reason,
                 a.generation as assigned_generation, a.digest as assigned_digest,
                 h.received_ms as heartbeat_ms, h.document as heartbeat
@@ -55,7 +55,7 @@ statements! {
     INDEX = "select id, topology, incarnation from node order by id";
     THERE = "select count(*) from node where id = $1";
     SET_HOST = "update node set host_phase = $2, host_address = $3, host_error = $4, host_number = $5,
-            host_changed_ms = $6, host_attempt = $7, host_next_ms = $8 where id = $1";
+            host_changed_ms = $6, host_attempt = $7, host_next_ms = $8, host_domain = $9 where id = $1";
     ASSIGN_FIRST = "insert into assignment (node, generation, digest, document, written_ms)
         values ($1, $2, $3, $4, $5) on conflict (node) do nothing";
     ASSIGN_NEXT = "update assignment set generation = $2, digest = $3, document = $4, written_ms = $5
@@ -195,6 +195,7 @@ pub(super) async fn set_host(store: &SqlStore, node: &NodeId, host: &HostRecord)
             .bind(host.changed_ms)
             .bind(i64::from(host.attempt))
             .bind(host.next_ms)
+            .bind(host.fault_domain.as_deref().map(clean))
             .execute(&mut *tx)
             .await?
             .rows_affected();

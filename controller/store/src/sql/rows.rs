@@ -176,6 +176,7 @@ pub(super) struct NodeRow {
     ordinal: i64,
     host_phase: String,
     host_address: Option<String>,
+    host_domain: Option<String>,
     host_error: Option<String>,
     host_attempt: i64,
     host_next_ms: Option<i64>,
@@ -213,6 +214,7 @@ impl TryFrom<NodeRow> for crate::NodeSnapshot {
             host: HostRecord {
                 phase: word(&row.host_phase, &[HostPhase::Absent, HostPhase::Failed, HostPhase::Up], phase_name)?,
                 address: row.host_address,
+                fault_domain: row.host_domain,
                 error: row.host_error,
                 attempt: count(row.host_attempt)?,
                 next_ms: row.host_next_ms,
