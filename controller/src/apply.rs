@@ -66,6 +66,7 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
     let number = |id: NodeId| Unwanted { number: node(&id).map_or(0, |node| node.host_number), node: id };
     let work = HostWork {
         topology: topology.clone(),
+        zone: input.topology.zone.clone(),
         wanted: plan.hosts.iter().filter(|wish| missing(wish)).map(wish).collect(),
         unwanted: plan.no_hosts.iter().cloned().chain(busy).map(number).collect(),
     };

@@ -17,6 +17,7 @@ mod fleet;
 mod http;
 mod identity;
 mod local;
+pub mod log;
 mod metrics;
 mod port;
 mod secrets;
@@ -210,6 +211,7 @@ async fn open(
     // a repository that was made just now has taken the place of the private directory
     data_dir(&dir)?;
     let settings = settings::Settings::open(&configs).context("read the service's settings in the config repo")?;
+    log::from(settings.common().log.level);
     Ok(Arc::new(App {
         identity: who(&config, &store)?,
         store,

@@ -8,7 +8,6 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use straas_controller::config::Config;
-use tracing_subscriber::EnvFilter;
 
 /// The controller of a StraaS fleet.
 #[derive(Parser)]
@@ -61,8 +60,7 @@ fn main() -> ExitCode {
     if args.nth(1).is_some_and(|verb| verb == "microhost") {
         return straas_drivers::microhost_main(args);
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    straas_controller::log::begin();
     match run(Args::parse().verb) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

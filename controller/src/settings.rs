@@ -71,7 +71,9 @@ pub async fn look(app: &App) -> Result<(), Error> {
     if changed && let Some(commit) = &view.commit {
         tracing::info!(%commit, "other settings of the service are in force");
     }
+    let level = view.service.of(None).settings.log.level;
     app.settings.now.store(Arc::new(view));
+    crate::log::from(level);
     drop(turn);
     if other { app.wake_all().await } else { Ok(()) }
 }

@@ -43,7 +43,7 @@ impl Part {
     pub fn that_reads(section: &str) -> Option<Self> {
         match section {
             "limits" | "storage" | "guestcmd" => Some(Self::Api),
-            "agents" => Some(Self::Controller),
+            "agents" | "log" => Some(Self::Controller),
             "timing" | "packages" => Some(Self::Agent),
             _ => None,
         }
@@ -61,6 +61,8 @@ pub struct ServiceSettings {
     pub storage: StorageSettings,
     /// `[agents]`
     pub agents: AgentSettings,
+    /// `[log]`
+    pub log: LogSettings,
 }
 
 /// `[timing]`, all in ms.
@@ -154,6 +156,46 @@ impl Default for AgentSettings {
     }
 }
 
+/// `[log]` of the controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct LogSettings {
+    /// What is too small to be told.
+    pub level: LogLevel,
+}
+
+/// What a controller's log tells, from this upwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogLevel {
+    /// What needs somebody.
+    Error,
+    /// What went wrong and is tried again, too.
+    Warn,
+    /// What happens, too.
+    #[default]
+    Info,
+    /// Why it happens, too.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// Its name, as in `RUST_LOG`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
 /// Values that cannot be, or cannot be together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingFault {
@@ -181,6 +223,8 @@ impl ServiceSettings {
                 or
             })
         };
+        let named = values.get("log").and_then(|keys| keys.get("level"));
+        let level = named.map(|value| LogLevel::ALL.into_iter().find(|level| value == level.name()));
         let (t, l, s) = (built_in.timing, built_in.limits, built_in.storage);
         let some = 1..=u32::MAX;
         let settings = Self {
@@ -209,7 +253,12 @@ impl ServiceSettings {
                     built_in.agents.certificate_days,
                 ),
             },
+            log: LogSettings { level: level.flatten().unwrap_or(built_in.log.level) },
         };
+        if level == Some(None) {
+            let message = format!("level must be one of {}", LogLevel::ALL.map(LogLevel::name).join(", "));
+            faults.push(SettingFault { section: "log", keys: vec!["level"], message });
+        }
         if faults.is_empty() {
             faults.extend(settings.timing.faults());
         }
@@ -266,6 +315,8 @@ mod tests {
         check(r#"{"other":{"x":1},"timing":{"unknown":"x"}}"#, Ok(built_in));
         let timing = TimingSettings { heartbeat_ms: 7, ..built_in.timing };
         check(r#"{"timing":{"heartbeat_ms":7}}"#, Ok(ServiceSettings { timing, ..built_in }));
+        let log = LogSettings { level: LogLevel::Debug };
+        check(r#"{"log":{"level":"debug"}}"#, Ok(ServiceSettings { log, ..built_in }));
         for (values, expect) in [
             (r#"{"timing":{"heartbeat_ms":0}}"#, &[("timing", &["heartbeat_ms"][..])][..]),
             (r#"{"timing":{"heartbeat_ms":"7"}}"#, &[("timing", &["heartbeat_ms"])]),
@@ -278,6 +329,8 @@ mod tests {
             (r#"{"limits":{"rate":0,"burst":0}}"#, &[("limits", &["rate"]), ("limits", &["burst"])]),
             (r#"{"agents":{"certificate_days":3651}}"#, &[("agents", &["certificate_days"])]),
             (r#"{"storage":{"file_mib_max":-1}}"#, &[("storage", &["file_mib_max"])]),
+            (r#"{"log":{"level":"loud"}}"#, &[("log", &["level"])]),
+            (r#"{"log":{"level":3}}"#, &[("log", &["level"])]),
         ] {
             check(values, Err(expect));
         }

@@ -65,6 +65,8 @@ pub struct Unwanted {
 pub struct HostWork {
     /// The topology.
     pub topology: TopologyId,
+    /// Its zone.
+    pub zone: String,
     /// Should be.
     pub wanted: Vec<Wish>,
     /// Should not be.
@@ -80,19 +82,19 @@ enum Task {
 /// Starts what is to be done and is not being done.
 pub fn take_up(app: &Arc<App>, work: HostWork) {
     for wish in work.wanted {
-        start(app, wish.node.clone(), &work.topology, Task::Make(wish));
+        start(app, wish.node.clone(), &work.topology, &work.zone, Task::Make(wish));
     }
     for unwanted in work.unwanted {
-        start(app, unwanted.node, &work.topology, Task::Remove(unwanted.number));
+        start(app, unwanted.node, &work.topology, &work.zone, Task::Remove(unwanted.number));
     }
 }
 
-fn start(app: &Arc<App>, node: NodeId, topology: &TopologyId, task: Task) {
+fn start(app: &Arc<App>, node: NodeId, topology: &TopologyId, zone: &str, task: Task) {
     let Some(unwanted) = app.busy.begin(&node, matches!(task, Task::Remove(_))) else { return };
-    let (app, topology, stopping) = (app.clone(), topology.clone(), app.stopping.clone());
+    let (app, topology, zone, stopping) = (app.clone(), topology.clone(), zone.to_owned(), app.stopping.clone());
     app.tasks.clone().spawn(async move {
         tokio::select! {
-            () = work(&app, &node, &topology, task, &unwanted) => {}
+            () = work(&app, &node, &topology, &zone, task, &unwanted) => {}
             () = late(stopping) => tracing::warn!(%node, "work on its host is cut off"),
         }
         app.busy.end(&node);
@@ -105,17 +107,14 @@ async fn late(mut stopping: Stop) {
     tokio::time::sleep(GRACE).await;
 }
 
-async fn work(app: &App, node: &NodeId, topology: &TopologyId, task: Task, unwanted: &CancellationToken) {
+async fn work(app: &App, node: &NodeId, topology: &TopologyId, zone: &str, task: Task, unwanted: &CancellationToken) {
     let mut stopping = app.stopping.clone();
     let slot = tokio::select! {
         slot = app.busy.slots.acquire() => slot,
         () = unwanted.cancelled() => return,
         () = stopping.requested() => return,
     };
-    let timing = match &task {
-        Task::Make(wish) => app.settings.timing(&wish.zone),
-        Task::Remove(_) => app.settings.common().timing,
-    };
+    let timing = app.settings.timing(zone);
     let done = match task {
         Task::Make(wish) => make(app, &wish, unwanted).await,
         Task::Remove(number) => remove(app, topology, node, number).await,
