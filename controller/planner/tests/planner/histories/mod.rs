@@ -10,8 +10,8 @@
 //! A failure prints its seed and, with every step left out that it does not need, one line for each
 //! thing that happened.
 //!
-//! `STRAAS_SEED=n cargo test -p straas-planner histories` replays one, `STRAAS_HISTORIES=n` runs more,
-//! `STRAAS_FROM=n` begins elsewhere, `STRAAS_ALL=1` goes on after a failure and lists all,
+//! `STRAAS_SEED=7,20-29 cargo test -p straas-planner histories` replays these, `STRAAS_HISTORIES=n` runs
+//! more, `STRAAS_FROM=n` begins elsewhere, `STRAAS_ALL=1` goes on after a failure and lists all,
 //! `STRAAS_WHOLE=1` leaves out no step, `STRAAS_STORY=1` tells a history that holds, too.
 
 mod checks;
@@ -230,16 +230,30 @@ fn shrink(seed: u64, failure: &str) -> Vec<u64> {
 }
 
 #[allow(clippy::disallowed_methods)] // the planner reads no environment, its test may be told a seed
+fn words(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+    words(name)?.parse().ok()
+}
+
+/// Seeds in words: `7,20-29`.
+fn listed(text: &str) -> Vec<u64> {
+    let number = |text: &str| text.trim().parse().expect("a seed");
+    let part = |part: &str| match part.split_once('-') {
+        Some((first, last)) => number(first)..=number(last),
+        None => number(part)..=number(part),
+    };
+    text.split(',').flat_map(part).collect()
 }
 
 #[test]
 #[allow(clippy::print_stderr)]
 fn random_histories_hold_every_invariant() {
     let from = setting("STRAAS_FROM").unwrap_or(1);
-    let seeds: Vec<u64> = match (setting("STRAAS_SEED"), setting("STRAAS_HISTORIES")) {
-        (Some(seed), _) => vec![seed],
+    let seeds: Vec<u64> = match (words("STRAAS_SEED"), setting("STRAAS_HISTORIES")) {
+        (Some(seeds), _) => listed(&seeds),
         (None, Some(more)) => (from..from + more).collect(),
         (None, None) => (from..from + HISTORIES).chain(TOLD_TOO).collect(),
     };
