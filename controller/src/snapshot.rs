@@ -288,6 +288,7 @@ fn node(app: &App, node: NodeSnapshot, with_assignment: bool) -> Node {
         enrolled: node.enrolled_ms.is_some(),
         assignment: offer.filter(|o| Some(o.generation) == assigned).map(|o| (*o.assignment).clone()),
         converged_generation: node.converged_generation,
+        worked: node.worked,
         stages: node.stages,
         refused: node.refused,
         heartbeat: node.heartbeat,

@@ -135,3 +135,11 @@ pub struct StageResult {
     #[serde(default)]
     pub facts: Facts,
 }
+
+impl StageResult {
+    /// Whether the node's service was seen to work.
+    #[must_use]
+    pub fn shows_work(&self) -> bool {
+        (self.stage, self.outcome) == (Stage::Validate, Outcome::Succeeded)
+    }
+}

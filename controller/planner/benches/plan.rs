@@ -73,6 +73,7 @@ fn settled(mut input: PlanInput) -> PlanInput {
                 enrolled: true,
                 assignment: None,
                 converged_generation: 0,
+                worked: false,
                 stages: BTreeMap::new(),
                 refused: None,
                 heartbeat: None,
@@ -81,6 +82,7 @@ fn settled(mut input: PlanInput) -> PlanInput {
         for assignment in planned.assignments {
             let node = input.nodes.iter_mut().find(|n| n.id == assignment.node).unwrap();
             node.converged_generation = assignment.generation;
+            node.worked = true;
             let mut done: BTreeMap<Stage, Digest> = BTreeMap::new();
             for order in &assignment.stages {
                 let rendered = Digest::sha256(b"site.pp");

@@ -257,6 +257,10 @@ pub struct Node {
     pub assignment: Option<Assignment>,
     /// Newest generation it confirmed to hold.
     pub converged_generation: u64,
+    /// A `validate` of this incarnation succeeded once. To confirm a generation is less than that: one
+    /// whose services are stopped confirms it without; and more: one that is given another generation
+    /// right after it was seen to work confirms none before it has that.
+    pub worked: bool,
     /// Newest result of each stage and when it was received, Unix ms.
     pub stages: BTreeMap<Stage, (StageResult, i64)>,
     /// Newest refused generation and the reason.

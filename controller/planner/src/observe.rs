@@ -202,15 +202,20 @@ pub fn works(node: &Node) -> bool {
     serves(node) && validated.is_some_and(|(r, _)| r.outcome == Outcome::Succeeded)
 }
 
-/// Whether the node worked before, in this incarnation.
+/// Whether the node worked before, in this incarnation. A node may have dropped the report that says
+/// so, never the one that it confirmed its newest generation.
 pub fn serves(node: &Node) -> bool {
-    node.converged_generation > 0
+    node.worked || (confirmed(node) && !stopped(node))
 }
 
-/// Whether the node has not worked on any host yet, as far as is known. One that was stopped before
-/// it was ever configured is settled, and has not worked either.
+/// Whether the node settled while it stood still, and has not worked on this host yet.
+pub fn untried(node: &Node) -> bool {
+    node.converged_generation > 0 && !serves(node)
+}
+
+/// Whether the node has not worked on any host yet, as far as is known.
 pub fn newcomer(node: &Node) -> bool {
-    node.incarnation <= 1 && !(serves(node) && node.stages.contains_key(&Stage::Config))
+    node.incarnation <= 1 && !serves(node)
 }
 
 /// Whether the node confirmed its newest assignment: every stage of it is done.

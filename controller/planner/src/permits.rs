@@ -13,7 +13,7 @@
 
 use crate::desired::{self, Wanted};
 use crate::membership::{SMALL, joined};
-use crate::observe::{Known, Silence, confirmed, says, serves, service, stopped, unstopped, works};
+use crate::observe::{Known, Silence, confirmed, says, serves, service, stopped, unstopped, untried, works};
 use crate::roster::Rosters;
 use crate::targets::Targets;
 use crate::{Component, Node};
@@ -284,9 +284,7 @@ impl<'k, 'a> Budget<'k, 'a> {
         let out = |n: &&&Node| {
             held(n)
                 || arriving(n)
-                // settled before it was configured, and told to start since: nobody saw it work yet
-                || (serves(n) && !n.stages.contains_key(&Stage::Validate) && !all_stopped)
-                || (known.broken(n) && !(small && let_in(known, n)) && !(all_stopped && stopped(n)))
+                || ((known.broken(n) || untried(n)) && !(small && let_in(known, n)) && !(all_stopped && stopped(n)))
                 || (stopped(n) && !all_stopped)
         };
         Self {

@@ -232,7 +232,8 @@ pub trait Store:
     /// before, and those more than [`RESULTS_PER_NODE_MAX`] below the newest, are ignored.
     /// Reports of an incarnation that is not the newest are refused with `Conflict`.
     /// A stage result becomes the newest of its stage unless one of a higher generation or a
-    /// higher sequence is there; `Converged` raises `converged_generation`, never lowers it.
+    /// higher sequence is there; `Converged` raises `converged_generation`, never lowers it. A `validate`
+    /// that succeeded, whenever it is received, says of the incarnation that it `worked`.
     /// A number above `i64::MAX` refuses the whole call with `Broken`: the API checks that before.
     /// What `tells` says of each new one becomes an event in the same transaction: who dies after it has lost neither.
     async fn record_reports(

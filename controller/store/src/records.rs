@@ -137,6 +137,8 @@ pub struct NodeSnapshot {
     pub assigned: Option<(u64, Digest)>,
     /// Newest generation the node confirmed to hold.
     pub converged_generation: u64,
+    /// A `validate` of this incarnation succeeded once.
+    pub worked: bool,
     /// Newest result of each stage with the time it was received.
     pub stages: BTreeMap<Stage, (StageResult, i64)>,
     /// Newest refusal: generation offered, reason.

@@ -393,6 +393,7 @@ fn recorded(new: &straas_planner::NewNode) -> Node {
         enrolled: false,
         assignment: None,
         converged_generation: 0,
+        worked: false,
         stages: BTreeMap::new(),
         refused: None,
         heartbeat: None,

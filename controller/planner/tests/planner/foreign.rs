@@ -352,7 +352,7 @@ fn what_cannot_be_released_keeps_no_topology_for_ever() {
     two.settle();
     two.delete_logs();
     for node in &mut two.shared.store.nodes {
-        node.converged_generation = 0;
+        (node.converged_generation, node.worked) = (0, false);
     }
     let planned = two.planned();
     assert!(!planned.forget_topology && planned.operations.is_empty(), "nobody there works");

@@ -136,10 +136,11 @@ fn node() -> impl Strategy<Value = (Place, Node)> {
         prop::option::of(heartbeat()),
         prop::option::of((number(), word())),
         prop::option::of((number(), any::<bool>(), prop::option::of(digest()))),
+        any::<bool>(),
     );
     let host = prop_oneof![Just(Host::Absent), Just(Host::Up), word().prop_map(failed)];
     (place, host, prop::option::of(word()), number(), number(), observed).prop_map(
-        |(place, host, address, incarnation, converged_generation, (stages, heartbeat, refused, assigned))| {
+        |(place, host, address, incarnation, converged_generation, (stages, heartbeat, refused, assigned, worked))| {
             let id = node_id(&"T".into(), &place.0, &place.1, place.3);
             let assignment =
                 assigned.map(|(generation, stripped, permit)| assigned_to(&id, generation, stripped, permit));
@@ -159,6 +160,7 @@ fn node() -> impl Strategy<Value = (Place, Node)> {
                 enrolled: incarnation % 2 == 1,
                 assignment,
                 converged_generation,
+                worked,
                 stages,
                 refused,
                 heartbeat,

@@ -119,6 +119,7 @@ impl World {
         node.incarnation += 1;
         node.enrolled = false;
         node.converged_generation = 0;
+        node.worked = false;
         node.stages.clear();
         node.refused = None;
         node.heartbeat = None;
@@ -168,6 +169,10 @@ impl World {
             }
             match &report.body {
                 ReportBody::Stage(result) => {
+                    if result.shows_work() {
+                        node.worked = true;
+                        self.served.insert(id.clone());
+                    }
                     let key = (result.generation, report.seq);
                     let old = self.stage_keys.entry((id.clone(), result.stage)).or_default();
                     if key.0 >= old.0 && key.1 >= old.1 {
@@ -177,10 +182,6 @@ impl World {
                 }
                 ReportBody::Converged { generation } => {
                     node.converged_generation = node.converged_generation.max(*generation);
-                    // one that was stopped before it was ever configured has not worked
-                    if node.stages.contains_key(&Stage::Config) {
-                        self.served.insert(id.clone());
-                    }
                 }
                 ReportBody::Refused { offered, reason, .. } => node.refused = Some((*offered, reason.clone())),
                 ReportBody::Command(end) => {

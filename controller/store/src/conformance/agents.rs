@@ -5,8 +5,8 @@ use super::fixture::{
 };
 use crate::{EnrolOutcome, NewEvent, RESULTS_PER_NODE_MAX, Store};
 use std::sync::Arc;
-use straas_schemas::Stage;
 use straas_schemas::report::{Report, ReportBody};
+use straas_schemas::{Outcome, Stage};
 
 pub(super) async fn tokens_are_spent_once(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "tokens", 2).await;
@@ -187,6 +187,32 @@ pub(super) async fn converged_only_rises(store: Arc<dyn Store>) {
         store.record_reports(world.id(0), incarnation, &[converged], &silent, 20).await.unwrap();
         assert_eq!(world.seen(0).await.converged_generation, highest);
     }
+}
+
+pub(super) async fn that_a_node_worked_is_kept(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "worked", 1).await;
+    let incarnation = world.enrol(0, 10).await;
+    let works = |seq, stage| {
+        let mut works = stage_report(seq, 1, stage, "fine");
+        if let ReportBody::Stage(result) = &mut works.body {
+            result.outcome = Outcome::Succeeded;
+        }
+        works
+    };
+    let validate = stage_report(2, 1, Stage::Validate, "not yet");
+    let nothing = [works(1, Stage::Config), validate, report(3, ReportBody::Converged { generation: 1 })];
+    store.record_reports(world.id(0), incarnation, &nothing, &silent, 20).await.unwrap();
+    assert!(!world.seen(0).await.worked, "a generation may be confirmed without");
+    // a late one says so, too, though a newer result is there
+    store
+        .record_reports(world.id(0), incarnation, &[stage_report(5, 2, Stage::Validate, "fails")], &silent, 30)
+        .await
+        .unwrap();
+    store.record_reports(world.id(0), incarnation, &[works(4, Stage::Validate)], &silent, 40).await.unwrap();
+    let seen = world.seen(0).await;
+    assert!(seen.worked && seen.stages[&Stage::Validate].0.reason == "fails");
+    world.enrol(0, 50).await;
+    assert!(!world.seen(0).await.worked, "another host");
 }
 
 pub(super) async fn the_newest_refusal_is_kept(store: Arc<dyn Store>) {

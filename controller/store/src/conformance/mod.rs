@@ -76,6 +76,7 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         agents::reports_of_another_incarnation_are_refused,
         agents::late_results_do_not_overwrite,
         agents::converged_only_rises,
+        agents::that_a_node_worked_is_kept,
         agents::the_newest_refusal_is_kept,
         agents::old_reports_are_pruned_and_stay_known,
         agents::impossible_numbers_are_refused_whole,

@@ -23,6 +23,7 @@ impl Node {
         seen.incarnation += 1;
         seen.enrolled_ms = enrolled_ms;
         seen.converged_generation = 0;
+        seen.worked = false;
         seen.stages.clear();
         seen.refused = None;
         seen.heartbeat = None;
@@ -107,6 +108,7 @@ impl Tables {
             }
             match &report.body {
                 ReportBody::Stage(result) => {
+                    node.seen.worked |= result.shows_work();
                     let key = (result.generation, report.seq);
                     let old = node.stage_keys.get(&result.stage).copied().unwrap_or_default();
                     if key.0 >= old.0 && key.1 >= old.1 {
@@ -186,6 +188,7 @@ impl Tables {
                 enrolled_ms: None,
                 assigned: None,
                 converged_generation: 0,
+                worked: false,
                 stages: BTreeMap::new(),
                 refused: None,
                 heartbeat: None,

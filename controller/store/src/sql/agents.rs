@@ -27,7 +27,7 @@ statements! {
     TOKEN_MADE = "update join_token set incarnation = $2 where hash = $1";
     TOKEN_USED = "select n.id, n.incarnation, t.used_key, t.incarnation from join_token t join node n on n.id = t.node
         where t.hash = $1";
-    ENROL = "update node set incarnation = incarnation + 1, enrolled_ms = $2, report_seq = 0, converged_generation = 0,
+    ENROL = "update node set incarnation = incarnation + 1, enrolled_ms = $2, report_seq = 0, converged_generation = 0, worked = 0,
             refused_generation = null, refused_reason = null, refused_seq = 0
         where id = $1 returning incarnation";
     HEARTBEAT_CLEAR = "delete from heartbeat where node = $1";
@@ -42,11 +42,11 @@ statements! {
             received_ms = excluded.received_ms, document = excluded.document
         where stage_result.generation <= excluded.generation and stage_result.seq <= excluded.seq";
     NODE_REPORTED = "update node set report_seq = $2, converged_generation = $3,
-            refused_seq = $4, refused_generation = $5, refused_reason = $6
+            refused_seq = $4, refused_generation = $5, refused_reason = $6, worked = $7
         where id = $1";
-    @ NODE_LOCK = sqlite "select incarnation, report_seq, converged_generation, refused_seq, refused_generation, refused_reason
+    @ NODE_LOCK = sqlite "select incarnation, report_seq, converged_generation, refused_seq, refused_generation, refused_reason, worked
             from node where id = $1",
-        postgres "select incarnation, report_seq, converged_generation, refused_seq, refused_generation, refused_reason
+        postgres "select incarnation, report_seq, converged_generation, refused_seq, refused_generation, refused_reason, worked
             from node where id = $1 for no key update";
     @ HEARTBEATS_PUT = sqlite "insert into heartbeat (node, incarnation, run, beat, received_ms, document)
             select n.id, n.incarnation, b.value ->> 'run', b.value ->> 'beat', b.value ->> 'received_ms', b.value ->> 'document'
@@ -189,6 +189,7 @@ pub(super) async fn record_reports(
                 .bind(observed.refused_seq)
                 .bind(observed.refused_generation)
                 .bind(&observed.refused_reason)
+                .bind(observed.worked)
                 .execute(&mut *tx)
                 .await?;
             let pruned = observed.report_seq - i64::from(RESULTS_PER_NODE_MAX);
@@ -213,6 +214,7 @@ struct Observed {
     refused_seq: i64,
     refused_generation: Option<i64>,
     refused_reason: Option<String>,
+    worked: i64,
 }
 
 impl Observed {
@@ -227,6 +229,7 @@ impl Observed {
                 self.refused_generation = Some(int(*offered)?);
                 self.refused_reason = Some(clean(reason).into_owned());
             }
+            ReportBody::Stage(result) if result.shows_work() => self.worked = 1,
             ReportBody::Refused { .. }
             | ReportBody::Stage(_)
             | ReportBody::Command(_)

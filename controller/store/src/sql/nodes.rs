@@ -17,7 +17,8 @@ macro_rules! node_columns {
         concat!(
             "select n.id, n.topology, n.component, n.group_name, n.role, n.name, n.ordinal,
                 n.host_phase, n.host_address, n.host_domain, n.host_error, n.host_attempt, n.host_next_ms, n.host_number, n.host_changed_ms,
-                n.incarnation, n.enrolled_ms, n.converged_generation, n.refused_generation, n.refused_reason,
+                n.incarnation, n.enrolled_ms, n.converged_generation, n.worked, n.refused_generation,
+                n.refused_reason,
                 a.generation as assigned_generation, a.digest as assigned_digest,
                 h.received_ms as heartbeat_ms, h.document as heartbeat
             from node n

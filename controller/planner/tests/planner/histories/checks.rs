@@ -47,7 +47,7 @@ fn stopped(component: &Component, node: &NodeId) -> bool {
 }
 
 fn serves(node: &Node) -> bool {
-    node.converged_generation > 0
+    node.worked
 }
 
 fn says(node: &Node, status: ServiceStatus) -> bool {
