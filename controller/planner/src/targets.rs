@@ -48,6 +48,8 @@ pub enum Choice<'a> {
 pub struct Failing<'a> {
     /// The node.
     pub node: &'a Node,
+    /// The same as wanted.
+    wanted: &'a Wanted<'a>,
     /// The stage and the last line of its output.
     pub text: String,
 }
@@ -149,7 +151,7 @@ fn wave<'a>(known: &Known<'a>, component: &'a Component, rollout: &'a Rollout) -
     let nothing_new =
         (&before.version, &before.config, &before.scripts) == (&after.version, &after.config, &after.scripts);
     let has = |pair: &Pair<'a>| arrived(pair.1, pair.0);
-    let failing: Vec<Failing<'a>> = nodes.iter().filter(|p| has(p)).filter_map(|(_, node)| failing(node)).collect();
+    let failing: Vec<Failing<'a>> = nodes.iter().filter(|p| has(p)).filter_map(|(w, node)| failing(w, node)).collect();
     let mut wave = Wave {
         rollout,
         phase: RolloutPhase::Rolling,
@@ -232,16 +234,15 @@ fn canaries<'a>(
             picked.extend(best.map(|n| &n.id));
             continue;
         }
-        // those that had nothing to lose got it beside them: while these fail, nobody else gets a permit
-        let of_trial = |f: &&Failing<'_>| {
-            let tried = |(w, n): &Pair<'a>| n.id == f.node.id && trial_of(w, own) == trial;
-            nodes.iter().any(tried)
-                && (trying.iter().any(|n| n.id == f.node.id) || known.broken(f.node) || !serves(f.node))
-        };
-        let under_way = |n: &&Node| !failing(n) && (held(n) || !asks(n));
+        // whoever had nothing to lose got it beside them: while one fails, of whatever role, and does not
+        // work, nobody else gets a permit, not even one who holds it for something else
+        let under_way = |n: &&Node| !failing(n) && !asks(n);
         if trying.iter().all(failing) || !trying.iter().any(under_way) {
-            let first = wave.failing.iter().find(of_trial);
-            let because = first.map(|f| revert(component, wave.rollout, trial.1, f));
+            let own_fault = |f: &&Failing<'_>| trying.iter().any(|n| n.id == f.node.id);
+            let concerned = |f: &Failing<'_>| nodes.iter().any(|(_, n)| n.id == f.node.id);
+            let in_the_way = |f: &&Failing<'_>| concerned(f) && (known.broken(f.node) || !serves(f.node));
+            let first = wave.failing.iter().find(own_fault).or_else(|| wave.failing.iter().find(in_the_way));
+            let because = first.map(|f| revert(component, wave.rollout, trial_of(f.wanted, own).1, f));
             wave.revert = wave.revert.take().or(because);
         }
         wave.canaries.extend(trying);
@@ -268,13 +269,13 @@ fn revert(component: &Component, rollout: &Rollout, which: Which<'_>, failing: &
 }
 
 /// Whether a node fails with what it was given last.
-fn failing(node: &Node) -> Option<Failing<'_>> {
+fn failing<'a>(wanted: &'a Wanted<'a>, node: &'a Node) -> Option<Failing<'a>> {
     let assignment = node.assignment.as_ref()?;
     if let Some((generation, reason)) = &node.refused
         && *generation == assignment.generation
         && !confirmed(node)
     {
-        return Some(Failing { node, text: format!("it refused the assignment: {reason}") });
+        return Some(Failing { node, wanted, text: format!("it refused the assignment: {reason}") });
     }
     let failed = |stage: &Stage| {
         let (result, _) = node.stages.get(stage)?;
@@ -292,5 +293,5 @@ fn failing(node: &Node) -> Option<Failing<'_>> {
         .find(|l| !l.trim().is_empty() && !l.starts_with("@straas "))
         .unwrap_or(&result.reason);
     let text = format!("{} failed {} times: {}", result.stage, result.attempt, line.trim());
-    Some(Failing { node, text })
+    Some(Failing { node, wanted, text })
 }
