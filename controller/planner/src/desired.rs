@@ -4,6 +4,7 @@
 //! topology on two controllers at once makes the same node, not two. Ordinals of nodes that left
 //! are not given out again, so a place has one life only.
 
+use crate::membership::told_of;
 use crate::observe::{Known, Silence, applied, opened, says, serves, silence, stopped, works};
 use crate::permits::held;
 use crate::{Component, Group, Host, HostWish, Knowledge, NewNode, Node, NodeWish, PlanInput, Target, Topology};
@@ -126,9 +127,10 @@ fn places<'a>(
 }
 
 /// Nodes that are to leave and cannot yet: of members that change one at a time, those that alone
-/// have the data, until one works that stays; those that stand still, or were disturbed, while the
-/// others cannot work without them; and those that are in the middle of a step, until what they have is what they were
-/// told of, for nobody tells a leaver anything. Meanwhile they are as if they were wanted, and run,
+/// have the data, until one works that stays; those that do not work, or were disturbed, while none of
+/// those that stay works and some were told of them, so that their votes may be missing: nobody
+/// configures a leaver, not even if that would mend it; and those that are in the middle of a step,
+/// until what they have is what they were told of. Meanwhile they are as if they were wanted, and run,
 /// even if somebody stopped them before: what they are kept for takes their service.
 fn detained<'a>(
     input: &PlanInput,
@@ -144,7 +146,10 @@ fn detained<'a>(
     }
     let replaceable = stay().any(|w| w.recorded.is_some_and(serves));
     let idle = stay().any(|w| !w.stopped()) && !stay().any(Wanted::works);
-    let tied = |n: &Node| serves(n) && (!replaceable || (idle && (stopped(n) || held(n))) || in_a_step(input, n));
+    let counted = |n: &Node| stay().filter_map(|w| w.recorded).any(|w| told_of(w).any(|name| name == n.name));
+    let useless = |n: &Node| stopped(n) || held(n) || says(n, ServiceStatus::Inactive);
+    let missed = |n: &Node| idle && useless(n) && counted(n);
+    let tied = |n: &Node| serves(n) && (!replaceable || missed(n) || in_a_step(input, n));
     let leaves = |n: &&Node| n.component == component.id && tied(n) && !stay().any(|w| w.node.id == n.id);
     let keep = |n: &'a Node| {
         let node = NewNode {

@@ -97,10 +97,15 @@ pub fn steps<'a>(known: &Known<'a>, component: &'a Component, role: &str) -> Ste
     out
 }
 
-/// Who are the members by the context of a node's last assignment.
-fn view<'a>(node: &Node, nodes: &[&'a Node]) -> BTreeSet<&'a NodeId> {
+/// Names of the members by the context of a node's last assignment.
+pub fn told_of(node: &Node) -> impl Iterator<Item = &str> {
     let peers = node.assignment.as_ref().and_then(|a| a.context.get("peers")).and_then(Value::as_array);
-    let names: BTreeSet<&str> = peers.into_iter().flatten().filter_map(|p| p.get("name")?.as_str()).collect();
+    peers.into_iter().flatten().filter_map(|p| p.get("name")?.as_str())
+}
+
+/// Who they are.
+fn view<'a>(node: &Node, nodes: &[&'a Node]) -> BTreeSet<&'a NodeId> {
+    let names: BTreeSet<&str> = told_of(node).collect();
     nodes.iter().filter(|n| names.contains(n.name.as_str())).map(|n| &n.id).collect()
 }
 

@@ -52,6 +52,11 @@
 //! | a newcomer that fails with a change keeps its canary waiting | `histories` 1139 |
 //! | a leaver keeps a permit that it is through with | `histories` 606 |
 //! | a leaver that is down and was left out waits for others | `histories` 252 |
+//! | who was stopped before it ever worked counts as one that did | `who_was_stopped_…`, `histories` 1332, 1598 |
+//! | who was seen to work and got something else before it said so, as one that did not | `histories` 2735 |
+//! | a newcomer of another role fails and keeps a canary waiting | `a_change_that_fails_on_a_new_host_…` |
+//! | who holds a permit and waits for another counts as being on its way | `histories` 1697 |
+//! | leavers that do not work are not mended with those that need them | `leavers_that_do_not_work_…` |
 
 use crate::script::tell;
 
@@ -278,4 +283,31 @@ fn a_host_that_cannot_be_made_says_how_often_it_was_tried_and_when_it_is_again()
     check(full, "round 2\nwhy", &twice, &["attempt=\"3\""]);
     check(full, "round 2\njob", &["t-zk-1: Retrying, run 2: no room, next run at 1005000"], &[]);
     check(full, "round 2\nheal\ngo\nwhy", &["t-zk-1: Converged"], &["attempt"]);
+}
+
+#[test]
+fn who_was_stopped_before_it_worked_is_not_listed_and_may_come_later() {
+    // it is configured and nobody looked at it yet: the world checks whom kafka is told of
+    let tried = "round 1\nslow zk-1\nround 1\nstep zk-1\nstep zk-1\nservices stop zk zk-1\nheal";
+    let created = format!("cluster zk zookeeper 3\ncluster kf kafka 1 after zk\ncreate\n{tried}");
+    check(&created, "go", &["t-kf-1: config"], &["t-zk-1: validate"]);
+    check(&created, "go\nservices start zk zk-1\ngo\nview", &["t-zk-1: validate succeeded", "Active: zk Active"], &[]);
+    // the other one of two has to know it before it can work
+    let joins = "cluster zk zookeeper 1\ncreate\nworks\nflexup zk 1\nround 1\nservices stop zk zk-2\ngo\ngone zk-2\ngo";
+    check(joins, "services start zk zk-2\ngo\nview", &["t-zk-2: config", "t-zk-1: config", "Active: zk Active"], &[]);
+}
+
+#[test]
+fn a_change_that_fails_on_a_new_host_is_turned_back_for_the_canary_of_another_role() {
+    let lost = "cluster st storm 1,1\ncreate\nworks\nreplace st-supervisor-1\nround 1\nupgrade st 4.0-mute\ngo";
+    let text = "is turned back: t-st-supervisor-1 went first: validate failed";
+    check("", &format!("{lost}\nview"), &[text, "Active: st Active"], &[]);
+}
+
+#[test]
+fn leavers_that_do_not_work_are_mended_while_those_that_stay_need_them() {
+    let broken = "services stop zk\ngo\nconfigure zk c2=broken at-once\nservices start zk\ngo";
+    let leave = format!("{THREE}\n{broken}\nflexdown zk zk-2 zk-3\ngo");
+    let gone = ["t-zk-2: validate succeeded", "- host t-zk-3", "- host t-zk-2", "Active: zk Active"];
+    check(&leave, "configure zk c3=7\ngo\nview", &gone, &[]);
 }
