@@ -229,7 +229,9 @@ fn canaries<'a>(
         wave.phase = RolloutPhase::Canary;
         if trying.is_empty() {
             let well = able.iter().filter(|n| known.reachable(n) && !known.broken(n));
-            let best = well.min_by_key(|n| (!held(n), last(n), n.ordinal));
+            // what works on a host that is to be replaced says nothing for long
+            let goes = |n: &Node| nodes.iter().any(|(w, o)| o.id == n.id && n.host_number < w.wish.replacements);
+            let best = well.min_by_key(|n| (!held(n), goes(n), last(n), n.ordinal));
             wave.canaries.extend(best.copied());
             picked.extend(best.map(|n| &n.id));
             continue;
