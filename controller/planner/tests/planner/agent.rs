@@ -195,9 +195,8 @@ impl Agent {
         let before = self.records.get(&stage).filter(|r| r.digest == digest && r.outcome != Some(Outcome::Succeeded));
         let attempt = before.map_or(1, |r| r.attempt + 1);
         if stage == Stage::Config || (stage == Stage::Install && self.install_disturbs()) {
-            // what was not looked at since it was configured has no service yet that a second run could disturb
-            let looked_at = self.records.contains_key(&Stage::Validate);
-            self.disturbed |= self.active && looked_at && !self.asked_while_down.contains(&digest);
+            // one that never worked has no service yet that another run could disturb
+            self.disturbed |= self.active && self.ever_valid && !self.asked_while_down.contains(&digest);
         }
         if stage == Stage::Config {
             (self.active, self.halted, self.start_owed) = (false, false, false);

@@ -216,8 +216,7 @@ impl Teller {
     }
 
     fn look(&mut self, id: &NodeId) {
-        let works = self.world.works(id);
-        self.world.agents.get_mut(id).expect("an agent").look(works);
+        self.world.look(id);
     }
 
     fn take(&mut self, id: &NodeId) {

@@ -143,6 +143,15 @@ impl World {
         self.agents.insert(id.clone(), agent);
     }
 
+    /// What nobody begins is over at its deadline: on a host that is gone nobody does.
+    pub fn expire(&mut self) {
+        let (now, agents) = (self.store.now_ms, &self.agents);
+        let open = self.store.operations.iter_mut().filter(|run| !run.standing.is_final());
+        for run in open.filter(|run| !agents.contains_key(&run.node)) {
+            (run.standing, run.ended_ms) = (CommandStanding::Expired, Some(now));
+        }
+    }
+
     pub fn receive_heartbeat(&mut self, id: &NodeId, beat: Heartbeat) {
         let now = self.store.now_ms;
         let Some(node) = self.node(id) else { return };
@@ -246,11 +255,31 @@ impl World {
         let ours = |node: &&Node| {
             let agent = self.agents.get(&node.id);
             agent.is_some_and(|a| a.disturbed)
-                // who leaves instead of getting another host is waited for no more
-                || (self.taken.contains(&node.id) && self.is_wanted(&node.id) && !agent.is_some_and(|a| a.ever_valid && !a.halted && a.running.as_ref().is_none_or(|(t, _)| *t != Task::Stop)))
+                // one that leaves without the host it worked on is configured no more: whoever waited for it
+                // did so for ever
+                || (self.taken.contains(&node.id)
+                    && (self.is_wanted(&node.id) || agent.is_some_and(|a| a.ever_valid))
+                    && !agent.is_some_and(|a| {
+                        a.ever_valid && !a.halted && a.running.as_ref().is_none_or(|(t, _)| *t != Task::Stop)
+                    }))
         };
         let nodes = self.store.nodes.iter().filter(|n| n.component == *component).filter(ours);
         nodes.map(|n| n.name.clone()).collect()
+    }
+
+    /// An agent looks at its service.
+    pub fn look(&mut self, id: &NodeId) {
+        let works = self.works(id);
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        agent.look(works);
+        if works && agent.seen == Some(true) && agent.running.is_none() && agent.to_run() {
+            self.is_back(id);
+        }
+    }
+
+    /// A node whose host was taken away works again: that its new host is lost, too, is not our doing.
+    fn is_back(&mut self, id: &NodeId) {
+        self.taken.remove(id);
     }
 
     /// What the run under way comes to, in this world.
@@ -259,8 +288,7 @@ impl World {
         let works = self.works(id);
         let alone = self.stands_alone(id);
         if task == Task::Stage(Stage::Validate) && works {
-            // it is there again: that its new host is lost, too, is not our doing
-            self.taken.remove(id);
+            self.is_back(id);
         }
         let agent = self.agents.get_mut(id)?;
         let assignment = agent.assignment.as_ref()?;

@@ -186,7 +186,7 @@ impl History {
         assert!(bad.is_none(), "what is in quarantine is given out: {name} gets {bad:?}");
         let target = words(aim(component, &node.id));
         if made_of(new) == target && made_of(last) != target {
-            self.check_let_through(plan, component, node);
+            self.check_let_through(plan, component, node, new.lifecycle);
         }
         let given = permit(new).into_iter().any(|digest| !permit(last).contains(&digest));
         if given && !holds(node) && serves(node) && says(node, ServiceStatus::Active) {
@@ -204,7 +204,7 @@ impl History {
     }
 
     /// A node gets what a change brings: it is the canary, or these have validated.
-    fn check_let_through(&self, plan: &Plan, component: &Component, node: &Node) {
+    fn check_let_through(&self, plan: &Plan, component: &Component, node: &Node, lifecycle: Lifecycle) {
         let Some(rollout) = component.rollout.as_ref().filter(|r| r.reverted.is_none()) else { return };
         let held = plan.jobs.iter().any(|job| job.id == rollout.job && job.standing == JobStanding::Held);
         assert!(!rollout.paused, "a paused change reaches {}", node.name);
@@ -230,8 +230,10 @@ impl History {
         let others = nodes().filter(able).filter(concerned).filter(|n| n.role == node.role && n.id != node.id);
         // one that does not work, or is disturbed anyhow, has nothing to lose: it may have it, and proves nothing
         let first = others.filter(|n| !says(n, ServiceStatus::Inactive) && !holds(n)).all(|n| !has(&n));
-        // one that is to leave and is still needed is as good a canary as any
-        let canary = !(stopped(component, &node.id) && self.is_wanted(node, component)) && first;
+        // one that is to leave and is still needed runs, and is as good a canary as any; of one that is to
+        // be replaced the next host shows it
+        let shows = lifecycle == Lifecycle::Running || self.world.is_replaced(&node.id);
+        let canary = shows && first;
         assert!(through || canary, "{} gets {:?} before a canary worked", node.name, words(&component.target));
     }
 

@@ -204,12 +204,9 @@ impl History {
 
     pub fn look(&mut self, id: &NodeId) {
         self.elect(id);
-        let works = self.world.works(id);
         let lag = self.lags(id);
-        if let Some(agent) = self.world.agents.get_mut(id) {
-            agent.shows.insert("under_replicated".to_owned(), lag.into());
-            agent.look(works);
-        }
+        self.with(id, |agent| drop(agent.shows.insert("under_replicated".to_owned(), lag.into())));
+        self.world.look(id);
     }
 
     /// Of members that work one leads, until it does not work any more.

@@ -37,6 +37,7 @@ impl History {
             let fails = self.trouble.no_room;
             self.host_task(&task, fails);
         }
+        self.world.expire();
         let ids: Vec<NodeId> = self.world.store.nodes.iter().map(|n| n.id.clone()).collect();
         for id in &ids {
             self.see_to(id);
@@ -109,6 +110,9 @@ impl History {
         self.trouble = super::Trouble::default();
         self.flying.clear();
         self.plans.clear();
+        // also the clock is right again: what was received before it jumped back counts until then
+        let newest = self.world.store.nodes.iter().filter_map(|n| Some(n.heartbeat.as_ref()?.1)).max();
+        self.world.store.now_ms = self.world.store.now_ms.max(newest.unwrap_or_default());
         self.tell(|| "nothing goes wrong any more".to_owned());
     }
 
@@ -175,7 +179,13 @@ impl History {
                 let own = c.wishes.values().filter_map(|wish| wish.target.as_ref());
                 own.chain([&c.target]).any(catalog::hopeless)
             };
-            let waits = here.clone().any(made_of);
+            // while copies are owed nobody is disturbed, nor what they depend on: `check_settled` asks for it
+            let owes = |c: &&Component| {
+                let known = c.target.known.as_ref().expect("readable");
+                c.depends_on.contains(&component.name) && !known.meta.disruption.settled.is_empty()
+            };
+            let owing = self.world.store.components.iter().filter(owes);
+            let waits = here.clone().chain(owing).any(made_of);
             // one that stands still takes from the budget: nobody else may be disturbed
             let off = here.clone().chain([component]);
             let off = off.into_iter().any(|c| c.wishes.values().any(|wish| wish.lifecycle == Lifecycle::Stopped));

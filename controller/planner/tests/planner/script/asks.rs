@@ -132,13 +132,13 @@ impl Teller {
             if !self.slow.contains(&id) {
                 while self.stage(&id) {}
             }
-            let works = self.world.works(&id);
             let settled = self.world.meta_of(&id).map(|meta| meta.disruption.settled.clone()).unwrap_or_default();
             let Some(agent) = self.world.agents.get_mut(&id) else { continue };
             for (fact, value) in settled {
                 agent.shows.entry(fact).or_insert(value);
             }
-            agent.look(works);
+            self.world.look(&id);
+            let Some(agent) = self.world.agents.get_mut(&id) else { continue };
             agent.confirm();
             let beat = agent.heartbeat();
             if !self.cut.contains(&id) {
