@@ -210,6 +210,8 @@ impl History {
         assert!(!rollout.paused, "a paused change reaches {}", node.name);
         assert!(!held, "a held change reaches {}", node.name);
         let nodes = || self.world.store.nodes.iter().filter(|n| n.component == component.id && serves(n));
+        // whoever holds a permit may have begun with it, and nobody can tell: it is disturbed as far as is
+        // known, and without a correction what cannot work would keep its permit for ever
         let lost = !serves(node) || !node.host.is_up() || says(node, ServiceStatus::Inactive) || holds(node);
         if !rollout.canary || lost || nodes().next().is_none() {
             return;
@@ -220,7 +222,8 @@ impl History {
             now.is_some_and(|a| made_of(a) == words(aim(component, &n.id)))
         };
         let validated = |role: &str| self.ghost.validated.contains(&(rollout.job.clone(), role.to_owned()));
-        // scripts of single nodes are no matter of the others: these get what they had, if anything
+        // scripts of single nodes are no matter of the others: whoever gets the component's, which do not
+        // change, gets nothing that is on trial
         let same = words(&component.target) == words(&rollout.before);
         if same && aim(component, &node.id).scripts == component.target.scripts {
             return;
