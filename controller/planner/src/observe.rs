@@ -177,9 +177,10 @@ impl<'a> Known<'a> {
         node.host.is_up() && matches!(self.silence(node), Silence::None | Silence::Suspect)
     }
 
-    /// Whether a node confirmed its last assignment, works, and is what was last heard of it.
+    /// Whether a node confirmed its last assignment, works, and is what was last heard of it. One that was
+    /// stopped confirms without being configured, and its agent may have started anew and know of nothing.
     pub fn well(&self, node: &Node) -> bool {
-        confirmed(node) && works(node) && !self.broken(node)
+        confirmed(node) && !stopped(node) && works(node) && !self.broken(node)
     }
 }
 

@@ -56,6 +56,7 @@
 //! | who was seen to work and got something else before it said so, as one that did not | `histories` 2735 |
 //! | a newcomer of another role fails and keeps a canary waiting | `a_change_that_fails_on_a_new_host_…` |
 //! | who holds a permit and waits for another counts as being on its way | `histories` 1697 |
+//! | a member that was stopped counts as configured with the last set | `histories` 3331 |
 //! | leavers that do not work are not mended with those that need them | `leavers_that_do_not_work_…` |
 
 use crate::script::tell;
