@@ -11,7 +11,7 @@ demo=("${build[@]}" maven mmdebstrap debian-archive-keyring apt-utils gnupg ipro
 # without namespaces nodes are processes of this machine, which then needs what a host image has
 unshare --mount --net --pid --fork true 2>/dev/null || demo+=(puppet-agent python3 default-jre)
 # g++: the fuzzing engine
-tests=("${demo[@]}" g++ git openssl postgresql puppet-agent python3 python3-venv shellcheck ethtool kcat python3-kazoo python3-confluent-kafka)
+tests=("${demo[@]}" g++ git openssh-client openssh-server openssl postgresql puppet-agent python3 python3-venv shellcheck ethtool kcat python3-kazoo python3-confluent-kafka)
 case ${1:-} in
   demo) wanted=("${demo[@]}") ;;
   test) wanted=("${tests[@]}") ;;
@@ -39,6 +39,11 @@ export DEBIAN_FRONTEND=noninteractive
 if [[ " ${missing[*]} " == *" postgresql "* ]]; then
   mkdir -p /etc/postgresql-common
   [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
+fi
+# nor is a machine to be reached over ssh because a test runs an sshd of its own
+if [[ " ${missing[*]} " == *" openssh-server "* ]]; then
+  mkdir -p /etc/ssh
+  touch /etc/ssh/sshd_not_to_be_run
 fi
 log=$(mktemp)
 if ! { apt-get -q update && apt-get -q -y install --no-install-recommends "${missing[@]}"; } > "$log" 2>&1; then

@@ -7,11 +7,12 @@
 use crate::cache::locked;
 use crate::error::{Doing, Error, Result};
 use crate::refs::{self, CommitId, check_path};
+use crate::upstream::{Move, Scope, Upstream};
 use git2::build::TreeUpdateBuilder;
 use git2::{Commit, ErrorCode, FileMode, ObjectType, Oid, Repository, Signature, Tree, TreeEntry};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// Most bytes of one file, read or written: scripts, modules and configs are far below; an archive
 /// does not belong in these repositories.
@@ -71,13 +72,29 @@ pub(crate) struct Bare(Arc<Inner>);
 struct Inner {
     dir: PathBuf,
     idle: Mutex<Vec<Repository>>,
+    upstream: OnceLock<Upstream>,
 }
 
 impl Bare {
     /// Opens an existing bare repository.
     pub(crate) fn open(dir: &Path) -> Result<Self> {
         let repo = Repository::open_bare(dir).doing(|| format!("opening the git repository {}", dir.display()))?;
-        Ok(Self(Arc::new(Inner { dir: dir.to_owned(), idle: Mutex::new(vec![repo]) })))
+        Ok(Self(Arc::new(Inner { dir: dir.to_owned(), idle: Mutex::new(vec![repo]), upstream: OnceLock::new() })))
+    }
+
+    /// Where it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.0.dir
+    }
+
+    /// The server that has to have everything first, if there is one.
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.0.upstream.get()
+    }
+
+    pub(crate) fn set_upstream(&self, upstream: Upstream) {
+        // a repository is given its upstream once, when it is opened
+        let _ = self.0.upstream.set(upstream);
     }
 
     /// Runs `work` with an open repository.
@@ -189,6 +206,7 @@ impl Bare {
         check_message(message)?;
         let _turn = self.turn()?;
         for attempt in 1.. {
+            self.refresh(Scope::Branch(branch))?;
             let outcome = self.with(|repo| {
                 let tip = refs::target(repo, &name)?.ok_or_else(|| {
                     Error::not_found(
@@ -210,7 +228,7 @@ impl Bare {
                 let from = from.doing(|| "reading the commit that this comes from")?;
                 let parents: Vec<_> = std::iter::once(&parent).chain(&from).collect();
                 let new = store_commit(repo, tree, &parents, message, &author)?;
-                refs::swap(repo, &name, Some(tip), Some(new), "commit")?;
+                self.publish(repo, &[Move { name: name.clone(), old: Some(tip), new: Some(new) }], "commit")?;
                 Ok(new.into())
             });
             match outcome {

@@ -15,6 +15,7 @@ use crate::refs::{self, CommitId, check_path};
 use crate::seed;
 use crate::service::ServiceCache;
 use crate::tags::TagIndex;
+use crate::upstream::{Move, Scope, Taken, UpstreamSpec, UpstreamView};
 use crate::vault::Vault;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,6 +57,48 @@ impl ConfigRepo {
     #[must_use]
     pub fn with_vault(self, vault: Arc<Vault>) -> Self {
         Self { vault: Some(vault), ..self }
+    }
+
+    /// The same, as the mirror of an upstream git server: what is written has to be there first.
+    ///
+    /// # Errors
+    /// [`Error::Away`] if it does not answer and never did; [`Error::Apart`] if both sides have what
+    /// the other lacks, or upstream has what may not come in. Nothing is changed then.
+    pub fn with_upstream(self, spec: UpstreamSpec) -> Result<Self> {
+        self.bare.attach("config", spec)?;
+        Ok(self)
+    }
+
+    /// How the upstream is, if there is one.
+    #[must_use]
+    pub fn upstream(&self) -> Option<UpstreamView> {
+        self.bare.upstream_view()
+    }
+
+    /// Looks at upstream, and takes what others pushed there.
+    ///
+    /// # Errors
+    /// [`Error::Away`] if it does not answer.
+    pub fn poll(&self) -> Result<Taken> {
+        self.bare.poll()
+    }
+
+    /// Takes what upstream has of one branch: another controller may have gone on.
+    ///
+    /// # Errors
+    /// As for [`Self::commit`].
+    pub fn catch_up(&self, branch: &str) -> Result<()> {
+        refs::branch_ref(branch)?;
+        let _turn = self.bare.turn()?;
+        self.bare.refresh(Scope::Branch(branch))
+    }
+
+    /// Refuses if it is known that nothing can be written now; asks nobody.
+    ///
+    /// # Errors
+    /// [`Error::Away`].
+    pub fn reachable(&self) -> Result<()> {
+        self.bare.reachable()
     }
 
     /// What seals and opens secrets, if there is a key.
@@ -114,6 +157,7 @@ impl ConfigRepo {
         let name = refs::topology_ref(branch)?;
         let (head, start) = (self.head()?.oid()?, start.oid()?);
         let _turn = self.bare.turn()?;
+        self.bare.refresh(Scope::Branch(branch))?;
         self.bare.with(|repo| {
             if let Some(there) = refs::target(repo, &name)? {
                 return Ok(there.into());
@@ -121,9 +165,10 @@ impl ConfigRepo {
             if !refs::reaches(repo, head, start)? {
                 return Err(Error::not_found(format!("commit {start} on master of the config repo"), "use its head"));
             }
-            match refs::swap(repo, &name, None, Some(start), "branch: created with the topology") {
+            let made = Move { name: name.clone(), old: None, new: Some(start) };
+            match self.bare.publish(repo, &[made], "branch: created with the topology") {
                 Ok(()) => Ok(start.into()),
-                // a git command of somebody else was faster
+                // another controller, or a git command of somebody else, was faster
                 Err(Error::Conflict { what, next }) => {
                     refs::target(repo, &name)?.map(CommitId::from).ok_or(Error::Conflict { what, next })
                 }
@@ -139,13 +184,19 @@ impl ConfigRepo {
     pub fn delete_branch(&self, branch: &str) -> Result<()> {
         let name = refs::topology_ref(branch)?;
         let _turn = self.bare.turn()?;
+        self.bare.refresh(Scope::Tagged(branch))?;
         self.bare.with(|repo| {
             // the tags first: after a crash in between, the branch is still there and so is the way back here
-            self.tags.delete(repo, branch)?;
-            match refs::target(repo, &name)? {
-                Some(there) => refs::swap(repo, &name, Some(there), None, "branch: deleted with the topology"),
-                None => Ok(()),
+            let mut names = self.tags.of(repo, branch)?;
+            names.push(name);
+            let mut moves = Vec::with_capacity(names.len());
+            for name in names {
+                if let Some(old) = refs::target(repo, &name)? {
+                    moves.push(Move { name, old: Some(old), new: None });
+                }
             }
+            self.tags.forget();
+            self.bare.publish(repo, &moves, "branch: deleted with the topology")
         })
     }
 
@@ -215,7 +266,8 @@ impl ConfigRepo {
     ///
     /// # Errors
     /// [`Error::NotFound`] for a branch or a file to remove that is not there, [`Error::Conflict`]
-    /// if the branch is not at `expect`, [`Error::Invalid`] for names, sizes or texts out of bounds.
+    /// if the branch is not at `expect`, [`Error::Invalid`] for names, sizes or texts out of bounds;
+    /// with an upstream also [`Error::Away`] and [`Error::Apart`].
     pub fn commit(
         &self,
         branch: &str,

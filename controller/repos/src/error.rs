@@ -35,6 +35,23 @@ pub enum Error {
         /// What to do about it.
         next: String,
     },
+    /// The upstream git server does not answer, or not as it should.
+    #[error("{what}; {next}")]
+    Away {
+        /// Which upstream, since when, and why.
+        what: String,
+        /// What was changed, and what to do about it.
+        next: String,
+    },
+    /// Upstream and we cannot come together: it has what is not taken, or refuses what is pushed.
+    /// Nothing was changed.
+    #[error("{what}; {next}")]
+    Apart {
+        /// What is in the way.
+        what: String,
+        /// What to do about it.
+        next: String,
+    },
     /// Git refused or the repository is damaged.
     #[error("{doing} failed; if it happens again, run `git fsck --full` in that repository")]
     Git {

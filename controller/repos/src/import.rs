@@ -13,7 +13,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 /// Most bytes of an import: every new node downloads them.
-const IMPORT_BYTES_MAX: usize = 64 << 20;
+pub(crate) const IMPORT_BYTES_MAX: usize = 64 << 20;
 
 /// A file to be imported.
 pub(crate) struct Source {

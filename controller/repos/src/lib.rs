@@ -38,6 +38,7 @@ mod service;
 mod shape;
 mod tags;
 mod updates;
+mod upstream;
 mod vault;
 
 pub use adopt::Adoption;
@@ -50,4 +51,5 @@ pub use refs::CommitId;
 pub use scripts::ScriptRepo;
 pub use service::{Scope, ServiceView, ZonedSettings};
 pub use shape::{line_of, shape_faults};
+pub use upstream::{FieldFault, Taken, UpstreamSpec, UpstreamView};
 pub use vault::Vault;

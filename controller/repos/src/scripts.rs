@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::import;
 use crate::refs::{CommitId, MASTER, segment_fault};
 use crate::seed;
+use crate::upstream::{Taken, UpstreamSpec, UpstreamView};
 use git2::{ObjectType, Repository, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -47,6 +48,29 @@ impl ScriptRepo {
     pub fn open(dir: &Path) -> Result<Self> {
         let bare = seed::open_or_seed(dir, seed::scripts, "Scripts of this version of StraaS\n")?;
         Ok(Self { bare, digests: Arc::new(Bounded::new(DIGESTS_MAX)) })
+    }
+
+    /// The same, as the mirror of an upstream git server.
+    ///
+    /// # Errors
+    /// As for [`crate::ConfigRepo::with_upstream`].
+    pub fn with_upstream(self, spec: UpstreamSpec) -> Result<Self> {
+        self.bare.attach("script", spec)?;
+        Ok(self)
+    }
+
+    /// How the upstream is, if there is one.
+    #[must_use]
+    pub fn upstream(&self) -> Option<UpstreamView> {
+        self.bare.upstream_view()
+    }
+
+    /// Looks at upstream, and takes what others pushed there.
+    ///
+    /// # Errors
+    /// [`Error::Away`] if it does not answer.
+    pub fn poll(&self) -> Result<Taken> {
+        self.bare.poll()
     }
 
     pub(crate) fn bare(&self) -> &Bare {

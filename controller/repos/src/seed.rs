@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 use straas_schemas::config::ConfigFile;
 
 /// Time of the first commit, 2017-01-01T00:00:00Z: the same everywhere.
-const SEED_TIME_S: i64 = 1_483_228_800;
+pub(crate) const SEED_TIME_S: i64 = 1_483_228_800;
 /// A live git process holds a lock file for milliseconds; one that outlasts this is of a dead one.
 const LOCK_LIVES: Duration = Duration::from_millis(250);
 
@@ -172,7 +172,7 @@ fn sync_tree(path: &Path) -> std::io::Result<()> {
 }
 
 /// Removes lock files that a killed process left behind; they would block their refs for ever.
-fn remove_dead_locks(dir: &Path) -> Result<()> {
+pub(crate) fn remove_dead_locks(dir: &Path) -> Result<()> {
     let doing = || format!("looking for lock files in {}", dir.display());
     let found = locks(dir).doing(doing)?;
     if found.is_empty() {

@@ -10,7 +10,8 @@ use crate::cache::locked;
 use crate::config::ConfigRepo;
 use crate::error::{Doing, Error, Result};
 use crate::refs::{self, CommitId};
-use git2::{ErrorCode, ObjectType, Oid, Repository};
+use crate::upstream::{Move, Scope};
+use git2::{ObjectType, Oid, Repository};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -49,24 +50,9 @@ impl TagIndex {
         Ok(names)
     }
 
-    /// Deletes the tags of a branch.
-    pub(crate) fn delete(&self, repo: &Repository, branch: &str) -> Result<()> {
-        let names = self.of(repo, branch)?;
-        if !names.is_empty() {
-            *locked(&self.0) = None;
-        }
-        for name in names {
-            remove(repo, &name)?;
-        }
-        Ok(())
-    }
-}
-
-fn remove(repo: &Repository, name: &str) -> Result<bool> {
-    match repo.find_reference(name).and_then(|mut tag| tag.delete()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.code() == ErrorCode::NotFound => Ok(false),
-        Err(source) => Err(Error::Git { doing: format!("deleting {name}"), source }),
+    /// Has the tags listed anew.
+    pub(crate) fn forget(&self) {
+        *locked(&self.0) = None;
     }
 }
 
@@ -166,6 +152,7 @@ impl ConfigRepo {
         check_message(message)?;
         // a branch and its tags go together: nobody deletes it meanwhile
         let _turn = self.bare.turn()?;
+        self.bare.refresh(Scope::Tagged(branch))?;
         let head = self.must_have(branch)?;
         if let Some(commit) = commit
             && !self.on_branch(branch, commit)?
@@ -188,8 +175,9 @@ impl ConfigRepo {
             }
             let doing = || format!("making {name}");
             let object = repo.find_object(oid, Some(ObjectType::Commit)).doing(doing)?;
-            let made = repo.tag(name.trim_start_matches("refs/tags/"), &object, &author, message, false);
-            made.doing(doing)?;
+            let made = repo.tag_annotation_create(name.trim_start_matches("refs/tags/"), &object, &author, message);
+            let new = Some(made.doing(doing)?);
+            self.bare.publish(repo, &[Move { name: name.clone(), old: None, new }], "tag: made")?;
             picture(repo, &name)?.ok_or_else(|| Error::not_found(format!("tag {tag}"), "make it again"))
         })
     }
@@ -202,8 +190,9 @@ impl ConfigRepo {
     pub fn delete_tag(&self, branch: &str, tag: &str, seen: Option<&[CommitId]>) -> Result<Option<CommitId>> {
         let names = ROLES.map(|role| tag_ref(role, branch, tag));
         let _turn = self.bare.turn()?;
+        self.bare.refresh(Scope::Tagged(branch))?;
         self.bare.with(|repo| {
-            let mut any = false;
+            let mut moves = Vec::new();
             for name in names {
                 let name = name?;
                 if let (Some(seen), Some(found)) = (seen, picture(repo, &name)?) {
@@ -212,9 +201,16 @@ impl ConfigRepo {
                         return Ok(Some(commit));
                     }
                 }
-                any |= remove(repo, &name)?;
+                if let Some(old) = refs::target(repo, &name)? {
+                    moves.push(Move { name, old: Some(old), new: None });
+                }
             }
-            if any { Ok(None) } else { Err(Error::not_found(format!("tag {tag} of branch {branch}"), "list its tags")) }
+            self.bare.publish(repo, &moves, "tag: deleted")?;
+            if moves.is_empty() {
+                Err(Error::not_found(format!("tag {tag} of branch {branch}"), "list its tags"))
+            } else {
+                Ok(None)
+            }
         })
     }
 }

@@ -10,7 +10,10 @@ mod moved;
 mod packs;
 mod scripts;
 mod seeding;
+mod server;
 mod service;
+mod upstream;
+mod upstream_rules;
 mod users;
 mod versions;
 

@@ -1,0 +1,337 @@
+//! The mirror: what upstream has is taken, and what is written goes there before it is seen here.
+//!
+//! | upstream's ref            | master          | any other branch                            | tag     |
+//! |---------------------------|-----------------|---------------------------------------------|---------|
+//! | went on                   | taken           | taken                                       | taken   |
+//! | was rewritten, or is gone | refused, told   | followed; what was here stays in `refs/kept/` | followed |
+//! | has what may not come in  | refused, told   | refused, told                               | refused, told |
+//!
+//! `master` never loses a commit. A topology's branch goes with its topology, and may be made anew, by
+//! another controller; nodes hold commits by their hash, and those stay readable. An upstream without
+//! `master` is broken or another one: nothing at all is taken from it.
+//!
+//! All under the turn to write: what upstream was seen to have cannot be older than what is written here.
+
+use super::remote::{Pushed, Refs, is_ours};
+use super::{Move, Outage, Upstream, UpstreamView};
+use crate::bare::Bare;
+use crate::cache::locked;
+use crate::error::{Doing, Error, Result};
+use crate::refs::{self, MASTER};
+use git2::{ObjectType, Oid, Repository};
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+/// Looks at an upstream whose refs move while it is looked at.
+const LOOKS_MAX: u32 = 4;
+/// Moved refs that are logged one by one.
+const TOLD_MAX: usize = 20;
+
+/// The refs that a question is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scope<'n> {
+    /// A branch.
+    Branch(&'n str),
+    /// A branch and its tags.
+    Tagged(&'n str),
+    /// All there are.
+    All,
+}
+
+/// What a look at upstream brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Refs of the mirror that moved, by full name.
+    pub moved: Vec<String>,
+}
+
+impl Taken {
+    /// Whether `master` moved.
+    #[must_use]
+    pub fn master(&self) -> bool {
+        self.moved.iter().any(|name| *name == master())
+    }
+}
+
+pub(super) fn master() -> String {
+    format!("refs/heads/{MASTER}")
+}
+
+impl Scope<'_> {
+    fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::Branch(_) => &["--heads"],
+            Self::Tagged(_) | Self::All => &["--heads", "--tags"],
+        }
+    }
+
+    fn has(self, name: &str) -> bool {
+        let branch = |branch: &str| name.strip_prefix("refs/heads/") == Some(branch);
+        match self {
+            Self::All => true,
+            Self::Branch(of) => branch(of),
+            Self::Tagged(of) => {
+                let tag = |tag: &str| tag.split('&').nth(1) == Some(of);
+                branch(of) || name.strip_prefix("refs/tags/").is_some_and(tag)
+            }
+        }
+    }
+}
+
+impl Bare {
+    /// How the upstream is, if there is one.
+    pub(crate) fn upstream_view(&self) -> Option<UpstreamView> {
+        self.upstream().map(Upstream::view)
+    }
+
+    /// Refuses if it is known that nothing can be written now.
+    pub(crate) fn reachable(&self) -> Result<()> {
+        let Some(upstream) = self.upstream() else { return Ok(()) };
+        match &locked(&upstream.standing).away {
+            Some(away) => Err(upstream.absent(away, Outage::NothingSent)),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at upstream, and takes what is new.
+    pub(crate) fn poll(&self) -> Result<Taken> {
+        let Some(upstream) = self.upstream() else { return Ok(Taken::default()) };
+        // without the turn: nobody waits for a look that finds nothing
+        let theirs = upstream.listed(Scope::All.kinds())?;
+        {
+            let mut standing = locked(&upstream.standing);
+            if standing.refs.as_ref() == Some(&theirs) {
+                standing.seen = Some(Instant::now());
+                return Ok(Taken::default());
+            }
+        }
+        let _turn = self.turn()?;
+        self.look(upstream, Scope::All)
+    }
+
+    /// Takes what upstream has of these refs, so that what is written is on top of it. Whoever calls it
+    /// has the turn. Nothing to do without an upstream.
+    pub(crate) fn refresh(&self, scope: Scope<'_>) -> Result<()> {
+        let Some(upstream) = self.upstream() else { return Ok(()) };
+        upstream.hoped()?;
+        self.look(upstream, scope)?;
+        let standing = locked(&upstream.standing);
+        let refused = standing.refused.iter().find(|(name, _)| scope.has(name));
+        let Some((name, (commit, why))) = refused else { return Ok(()) };
+        let what = format!("{name} of upstream is at {commit}, which is not taken: {why}");
+        Err(upstream.apart(what, "nothing was changed; mend it upstream, then try again"))
+    }
+
+    /// Moves refs: upstream first, if there is one, then here. Whoever calls it has the turn.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if one is not where it has to be: what upstream has was taken then;
+    /// [`Error::Away`], [`Error::Apart`] if upstream cannot or does not want to.
+    pub(crate) fn publish(&self, repo: &Repository, moves: &[Move], why: &str) -> Result<()> {
+        if let Some(upstream) = self.upstream()
+            && !moves.is_empty()
+        {
+            self.push(upstream, moves)?;
+            // from here on it is upstream: if what follows fails, the next look makes up for it
+            if let Some(refs) = &mut locked(&upstream.standing).refs {
+                for m in moves {
+                    match m.new {
+                        Some(new) => refs.insert(m.name.clone(), new),
+                        None => refs.remove(&m.name),
+                    };
+                }
+            }
+        }
+        moves.iter().try_for_each(|m| refs::swap(repo, &m.name, m.old, m.new, why))
+    }
+
+    pub(super) fn push(&self, upstream: &Upstream, moves: &[Move]) -> Result<()> {
+        match upstream.pushed(moves)? {
+            Pushed::Done => Ok(()),
+            Pushed::Raced(words) => {
+                for m in moves.iter().filter_map(|m| m.name.strip_prefix("refs/heads/")) {
+                    self.refresh(Scope::Branch(m))?;
+                }
+                Err(Error::Conflict {
+                    what: format!("another writer was faster at the upstream of the {} repo: {words}", upstream.name),
+                    next: "read the newer version, apply the change to it and try again".into(),
+                })
+            }
+            Pushed::Refused(words) => {
+                let next = "nothing was changed; let the user of this controller push there, or change what refuses it";
+                Err(upstream.apart(format!("upstream refuses the push: {words}"), next))
+            }
+            // whether it arrived can be looked up, if anything can
+            Pushed::Unknown(words) => match upstream.listed(Scope::All.kinds()) {
+                Ok(theirs) if moves.iter().all(|m| theirs.get(&m.name).copied() == m.new) => Ok(()),
+                _ => Err(upstream.failed(&words, Outage::Unknown)),
+            },
+        }
+    }
+
+    fn look(&self, upstream: &Upstream, scope: Scope<'_>) -> Result<Taken> {
+        for _ in 0..LOOKS_MAX {
+            let theirs = upstream.listed(scope.kinds())?;
+            if let Some(taken) = self.take(upstream, &theirs, scope)? {
+                return Ok(taken);
+            }
+        }
+        Err(Error::Conflict {
+            what: format!("the refs of the upstream of the {} repo keep moving", upstream.name),
+            next: "try again".into(),
+        })
+    }
+
+    /// Makes the refs in scope what upstream has, by the rules above; `None` if they moved meanwhile.
+    pub(super) fn take(&self, upstream: &Upstream, theirs: &Refs, scope: Scope<'_>) -> Result<Option<Taken>> {
+        if !theirs.contains_key(&master()) {
+            let text = "upstream has no branch master: it lost it, or is another repository; nothing is taken from it";
+            upstream.refuse(&master(), "nothing".to_owned(), text.to_owned());
+            return Err(upstream.apart(text.to_owned(), "nothing was changed; give upstream back what it had"));
+        }
+        self.with(|repo| {
+            let ours = refs_of(repo, scope)?;
+            let names: BTreeSet<&String> = ours.keys().chain(theirs.keys()).filter(|name| scope.has(name)).collect();
+            let moving = names.into_iter().filter(|name| ours.get(*name) != theirs.get(*name));
+            let moving: Vec<&String> = moving.collect();
+            if !self.complete(repo, upstream, theirs, &moving)? {
+                return Ok(None);
+            }
+            let mut taken = Taken::default();
+            for name in &moving {
+                let (old, new) = (ours.get(*name).copied(), theirs.get(*name).copied());
+                if let Some(why) = self.refusal(repo, upstream, name, old, new)? {
+                    upstream.refuse(name, new.map_or_else(|| "nothing".to_owned(), |new| new.to_string()), why);
+                    continue;
+                }
+                self.keep(repo, upstream, name, old, new)?;
+                refs::swap(repo, name, old, new, "taken from upstream")?;
+                taken.moved.push((*name).clone());
+            }
+            for name in taken.moved.iter().take(TOLD_MAX) {
+                tracing::info!(repo = upstream.name, name, "taken from upstream");
+            }
+            let mut standing = locked(&upstream.standing);
+            // what is as upstream has it, or is gone on both sides, is refused no more
+            standing
+                .refused
+                .retain(|name, _| !scope.has(name) || moving.contains(&name) && !taken.moved.contains(name));
+            if matches!(scope, Scope::All) {
+                standing.seen = Some(Instant::now());
+                standing.refs = Some(theirs.clone());
+            }
+            Ok(Some(taken))
+        })
+    }
+
+    /// Fetches what is not here; `false` if that is not to be had any more.
+    pub(super) fn complete(
+        &self,
+        repo: &Repository,
+        upstream: &Upstream,
+        theirs: &Refs,
+        names: &[&String],
+    ) -> Result<bool> {
+        let odb = repo.odb().doing(|| "opening the object store")?;
+        let absent = |name: &&&String| theirs.get(**name).is_some_and(|oid| !odb.exists(*oid));
+        let lacking: Vec<&str> = names.iter().filter(absent).map(|name| name.as_str()).collect();
+        if lacking.is_empty() {
+            return Ok(true);
+        }
+        upstream.fetched(&lacking)?;
+        odb.refresh().doing(|| "looking for what was fetched")?;
+        Ok(!names.iter().any(|name| absent(&name)))
+    }
+
+    /// Why upstream's ref is not taken.
+    fn refusal(
+        &self,
+        repo: &Repository,
+        upstream: &Upstream,
+        name: &str,
+        old: Option<Oid>,
+        new: Option<Oid>,
+    ) -> Result<Option<String>> {
+        let Some(new) = new else { return Ok(None) };
+        if let Some(why) = upstream.unfit(repo, new)? {
+            return Ok(Some(why));
+        }
+        match old {
+            Some(old) if name == master() && !refs::reaches(repo, new, old)? => Ok(Some(format!(
+                "it was rewritten: it lacks {old}, which is here. Push a merge of both, or {old} again; to give up \
+                 what is only here, run `git update-ref {name} {new}` in the mirror of every controller"
+            ))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Keeps what a branch pointed to where its commits are on no other.
+    fn keep(
+        &self,
+        repo: &Repository,
+        upstream: &Upstream,
+        name: &str,
+        old: Option<Oid>,
+        new: Option<Oid>,
+    ) -> Result<()> {
+        let (Some(old), Some(branch)) = (old, name.strip_prefix("refs/heads/")) else { return Ok(()) };
+        let head = refs::target(repo, &master())?;
+        for tip in [new, head].into_iter().flatten() {
+            if refs::reaches(repo, tip, old)? {
+                return Ok(());
+            }
+        }
+        let kept = format!("refs/kept/{branch}/{old}");
+        if refs::target(repo, &kept)?.is_none() {
+            refs::swap(repo, &kept, None, Some(old), "upstream has it no more")?;
+        }
+        let what = if new.is_some() { "rewritten" } else { "deleted" };
+        tracing::warn!(repo = upstream.name, branch, kept, "a branch was {what} upstream; what was here is kept");
+        Ok(())
+    }
+}
+
+impl Upstream {
+    /// Why what a ref points to may not come in.
+    pub(super) fn unfit(&self, repo: &Repository, oid: Oid) -> Result<Option<String>> {
+        let object = repo.find_object(oid, None).doing(|| format!("reading {oid} of upstream"))?;
+        let Ok(commit) = object.peel(ObjectType::Commit) else { return Ok(Some("it is no commit".to_owned())) };
+        match self.door.check(repo, commit.id()) {
+            Err(error @ Error::Invalid { .. }) => Ok(Some(error.to_string().replace('\n', "; "))),
+            other => other.map(|()| None),
+        }
+    }
+
+    fn refuse(&self, name: &str, commit: String, why: String) {
+        let mut standing = locked(&self.standing);
+        let before = standing.refused.insert(name.to_owned(), (commit.clone(), why.clone()));
+        if before.is_none_or(|(known, _)| known != commit) {
+            tracing::error!(repo = self.name, name, commit, why, "what upstream has is not taken; the last good stays");
+        }
+    }
+}
+
+/// The refs in scope, of those that upstream could have.
+pub(super) fn refs_of(repo: &Repository, scope: Scope<'_>) -> Result<Refs> {
+    let mut found = Refs::new();
+    if let Scope::Branch(branch) | Scope::Tagged(branch) = scope {
+        let name = format!("refs/heads/{branch}");
+        found.extend(refs::target(repo, &name)?.map(|oid| (name, oid)));
+    }
+    let globs: &[&str] = match scope {
+        Scope::Branch(_) => &[],
+        Scope::Tagged(_) => &["refs/tags/*"],
+        Scope::All => &["refs/heads/*", "refs/tags/*"],
+    };
+    for glob in globs {
+        let doing = || format!("listing {glob}");
+        for reference in repo.references_glob(glob).doing(doing)? {
+            let reference = reference.doing(doing)?;
+            let (Ok(name), Some(oid)) = (reference.name(), reference.target()) else { continue };
+            if is_ours(name) && scope.has(name) {
+                found.insert(name.to_owned(), oid);
+            }
+        }
+    }
+    Ok(found)
+}
