@@ -7,7 +7,7 @@
 //! ```
 //! The environment is ours alone: neither the machine's nor a user's configuration of git or ssh has a
 //! say. Passwords pass from their file to git through a pipe; what git says is cut and cleansed before
-//! anybody sees it. Never writes a ref of the mirror.
+//! anybody sees it. Decides nothing: which refs move, and when, is its callers' matter.
 
 use super::spec::{SECRET_BYTES_MAX, UpstreamSpec};
 use crate::error::{Doing, Result};

@@ -24,6 +24,8 @@ use std::time::Instant;
 
 /// Looks at an upstream whose refs move while it is looked at.
 const LOOKS_MAX: u32 = 4;
+/// More refs than these are moved together: each one's own file costs a sync of the disk.
+const MOVED_ONE_BY_ONE: usize = 200;
 /// Moved refs that are logged one by one.
 const TOLD_MAX: usize = 20;
 
@@ -132,17 +134,20 @@ impl Bare {
             && !moves.is_empty()
         {
             self.push(upstream, moves)?;
-            // from here on it is upstream: if what follows fails, the next look makes up for it
-            if let Some(refs) = &mut locked(&upstream.standing).refs {
-                for m in moves {
-                    match m.new {
-                        Some(new) => refs.insert(m.name.clone(), new),
-                        None => refs.remove(&m.name),
-                    };
-                }
+        }
+        // from here on it is upstream: if what follows fails, the next look makes up for it
+        moves.iter().try_for_each(|m| refs::swap(repo, &m.name, m.old, m.new, why))?;
+        if let Some(upstream) = self.upstream()
+            && let Some(refs) = &mut locked(&upstream.standing).refs
+        {
+            for m in moves {
+                match m.new {
+                    Some(new) => refs.insert(m.name.clone(), new),
+                    None => refs.remove(&m.name),
+                };
             }
         }
-        moves.iter().try_for_each(|m| refs::swap(repo, &m.name, m.old, m.new, why))
+        Ok(())
     }
 
     pub(super) fn push(&self, upstream: &Upstream, moves: &[Move]) -> Result<()> {
@@ -198,6 +203,7 @@ impl Bare {
                 return Ok(None);
             }
             let mut taken = Taken::default();
+            let mut moves = Vec::with_capacity(moving.len());
             for name in &moving {
                 let (old, new) = (ours.get(*name).copied(), theirs.get(*name).copied());
                 if let Some(why) = self.refusal(repo, upstream, name, old, new)? {
@@ -205,9 +211,14 @@ impl Bare {
                     continue;
                 }
                 self.keep(repo, upstream, name, old, new)?;
-                refs::swap(repo, name, old, new, "taken from upstream")?;
-                taken.moved.push((*name).clone());
+                moves.push(Move { name: (*name).clone(), old, new });
             }
+            if moves.len() > MOVED_ONE_BY_ONE {
+                upstream.moved(&moves)?;
+            } else {
+                moves.iter().try_for_each(|m| refs::swap(repo, &m.name, m.old, m.new, "taken from upstream"))?;
+            }
+            taken.moved.extend(moves.into_iter().map(|m| m.name));
             for name in taken.moved.iter().take(TOLD_MAX) {
                 tracing::info!(repo = upstream.name, name, "taken from upstream");
             }

@@ -6,7 +6,7 @@
 
 use super::command::{Ended, run};
 use super::{Outage, Upstream};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::refs;
 use git2::Oid;
 use std::collections::BTreeMap;
@@ -110,6 +110,33 @@ impl Upstream {
         let raced = RACES.iter().any(|words| about.contains(words));
         let shown: String = if raced { text } else { about }.chars().take(400).collect();
         Ok(if raced { Pushed::Raced(shown) } else { Pushed::Refused(shown) })
+    }
+
+    /// Moves many refs of the mirror by compare-and-swap, into one file.
+    pub(super) fn moved(&self, moves: &[Move]) -> Result<()> {
+        let mut input = String::new();
+        for Move { name, old, new } in moves {
+            let old = old.unwrap_or(Oid::ZERO_SHA1);
+            let _ = match new {
+                Some(new) => writeln!(input, "update {name} {new} {old}"),
+                None => writeln!(input, "delete {name} {old}"),
+            };
+        }
+        // not each by itself: the one file that they are then put into is synced
+        for args in [&["-c", "core.fsync=none", "update-ref", "--stdin"][..], &["pack-refs", "--all"]] {
+            let ended = run(&self.spec, &self.dir, args, &input)?;
+            input.clear();
+            if ended.killed {
+                self.tidy();
+            }
+            if !ended.fine {
+                return Err(Error::Conflict {
+                    what: format!("the refs of the mirror cannot be moved together: {}", ended.words),
+                    next: "try again".into(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn reached(&self, ended: Ended) -> Result<Ended> {

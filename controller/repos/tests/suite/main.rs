@@ -6,6 +6,7 @@
 
 mod catalog;
 mod config;
+mod many_branches;
 mod moved;
 mod packs;
 mod scripts;

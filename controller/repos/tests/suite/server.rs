@@ -3,6 +3,9 @@
 //!
 //! Included by the tests of the controller as well.
 
+// of two test binaries each uses its part
+#![allow(clippy::unwrap_used, dead_code)]
+
 use rcgen::{CertificateParams, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -103,6 +106,7 @@ impl Http {
         let thread = std::thread::spawn(move || {
             while mood.load(Ordering::SeqCst) != Mood::Gone as u8 {
                 let Ok((stream, _)) = listener.accept() else {
+                    // waits for: a connection: the listener does not block, so that the word to end is heard
                     std::thread::sleep(Duration::from_millis(2));
                     continue;
                 };
@@ -190,6 +194,7 @@ fn connection(stream: impl Read + Write, root: &Path, mood: &AtomicU8) -> std::i
             None => Vec::new(),
         };
         while mood.load(Ordering::SeqCst) == Mood::Hangs as u8 {
+            // waits for: the test to say that the server hangs no more
             std::thread::sleep(Duration::from_millis(5));
         }
         let mut words = head[0].split(' ');
@@ -290,6 +295,7 @@ impl Ssh {
         let begun = Instant::now();
         while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
             assert!(begun.elapsed() < Duration::from_secs(20), "sshd does not come up");
+            // waits for: the port of another process
             std::thread::sleep(Duration::from_millis(10));
         }
         Self { child, port, root: root.to_owned(), user }

@@ -221,6 +221,16 @@ fn a_crash_after_the_push_is_healed_by_the_next_look() {
     let repo = mirror(home.path(), "a.git", &server.spec("config.git"));
     assert_eq!(repo.head().unwrap().as_str(), commit);
 
+    // it is upstream, and the ref here cannot be moved
+    repo.poll().unwrap();
+    let lock = dir.join("refs/heads/master.lock");
+    std::fs::write(&lock, "").unwrap();
+    let stuck = repo.write("master", FILE, b"0", "zero", "jo");
+    assert!(stuck.is_err() && repo.head().unwrap().as_str() == commit, "{stuck:?}");
+    std::fs::remove_file(&lock).unwrap();
+    assert!(repo.poll().unwrap().master());
+    assert_eq!(repo.head().unwrap().as_str(), tip(&upstream, "master"));
+
     // the answer to a push is lost: what upstream has is what counts
     server.be(Mood::LosesAnswers);
     let written = repo.write("master", FILE, b"1", "one", "jo").unwrap();
@@ -235,6 +245,7 @@ fn a_crash_after_the_push_is_healed_by_the_next_look() {
         let begun = Instant::now();
         while !upstream.join("taken").exists() {
             assert!(begun.elapsed() < Duration::from_secs(20));
+            // waits for: what a hook of another process does
             std::thread::sleep(Duration::from_millis(5));
         }
         server.be(Mood::Gone);
