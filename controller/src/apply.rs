@@ -42,7 +42,9 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
     if !plan.add_nodes.is_empty() {
         // The request made the branch already, unless the controller ended in between; it is there
         // before the first node is recorded, so later plans need not look.
-        if let Some(record) = app.store.topology(topology).await? {
+        let (configs, branch) = (app.configs.clone(), input.topology.branch.clone());
+        let there = blocking(move || configs.branch(&branch)).await?.is_some();
+        if !there && let Some(record) = app.store.topology(topology).await? {
             make_branch(app, &record.branch, &record.config_commit).await?;
         }
         let nodes: Vec<NodeRecord> = plan.add_nodes.iter().map(|node| record(input, node)).collect();
@@ -129,7 +131,12 @@ async fn assign(app: &App, assignment: &Assignment) -> Result<bool, Error> {
 /// Branch first, records last: a crash in between leaves the records, which bring us here again.
 async fn forget(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
     let (configs, branch) = (app.configs.clone(), input.topology.branch.clone());
-    blocking(move || configs.delete_branch(&branch)).await?;
+    blocking(move || {
+        // an upstream that hangs must not hold up all topologies
+        configs.reachable()?;
+        configs.delete_branch(&branch)
+    })
+    .await?;
     let documents: Vec<_> = plan.jobs.iter().map(|job| (job.id.clone(), picture(job))).collect();
     match app.store.forget_topology(&input.topology.id, now_ms(), &documents).await {
         // another controller was first

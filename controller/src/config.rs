@@ -5,6 +5,10 @@
 //! environment later. What can change while the service runs is only begun with here: `settings.rs`
 //! has what counts.
 
+mod git;
+
+pub use git::{GitConfig, UpstreamConfig};
+
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -44,6 +48,9 @@ pub struct Config {
     /// What is laid over the repositories.
     #[serde(default)]
     pub seed: SeedConfig,
+    /// Servers that the repositories are mirrors of.
+    #[serde(default)]
+    pub git: GitConfig,
     /// Where users are known, if not to this controller alone.
     #[serde(default)]
     pub auth: AuthConfig,
@@ -289,6 +296,10 @@ impl Config {
         if config.auth.keystone.as_ref().is_some_and(|auth| !(1..=BELIEVED_S_MAX).contains(&auth.believed_s)) {
             return Err(invalid(format!("[auth.keystone] believed_s must be 1 to {BELIEVED_S_MAX}")));
         }
+        let faults = config.git.faults();
+        if !faults.is_empty() {
+            return Err(invalid(faults.join("; ")));
+        }
         Ok(config)
     }
 
@@ -369,6 +380,20 @@ mod tests {
                 "storage": { "file_mib_max": 0 }
             })
         );
+    }
+
+    #[test]
+    fn an_upstream_names_what_cannot_be() {
+        let of = |more: &str| format!("data_dir = '/x'\n[git.config]\n{more}");
+        check(&of("url = 'https://h/x'\nuser = 'u'\npassword_file = '/p'\nca_file = '/ca'"), Ok(()));
+        check(&of("url = 'ssh://git@h/x'\nkey_file = '/k'\nknown_hosts_file = '/h'"), Ok(()));
+        check(&of("url = 'ssh://git@h/x'\nkey_file = '/k'"), Err("[git.config] known_hosts_file is missing"));
+        check(&of("url = 'https://u:p@h/x'"), Err("[git.config] url holds a password"));
+        check(&of("url = 'https://h/x'\nuser = 'u'"), Err("[git.config] password_file is missing"));
+        check(&of("url = 'https://h/x'\npassword = 'p'"), Err("password"));
+        check(&of("url = 'https://h/x'\n[git.scripts]\nurl = 'https://h/x'"), Err("[git.scripts] url"));
+        check("data_dir = '/x'\n[git]\npoll_ms = 10", Err("[git] poll_ms"));
+        check("data_dir = '/x'\n[git]\ntimeout_s = 0", Err("[git] timeout_s"));
     }
 
     #[test]

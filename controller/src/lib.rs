@@ -20,6 +20,7 @@ mod local;
 pub mod log;
 mod metrics;
 mod port;
+mod repos;
 mod secrets;
 mod settings;
 mod snapshot;
@@ -43,7 +44,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use straas_drivers::Hosts;
 use straas_drivers::local::LocalHosts;
-use straas_repos::{ConfigRepo, Packs, ScriptRepo, Vault};
+use straas_repos::{Packs, Vault};
 use straas_store::{SqlStore, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -125,6 +126,9 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::beats::run(app.clone()));
     tasks.spawn(tasks::commands::run(app.clone()));
     tasks.spawn(settings::run(app.clone()));
+    for (mirror, _) in tasks::mirrors::all(&app) {
+        tasks.spawn(tasks::mirrors::run(app.clone(), mirror));
+    }
     tasks.spawn(storage::run(app.storage.clone(), app.store.clone(), stopping.clone()));
     let door = port::Door { acceptor: Some(tls.into()), idle: port::AGENT_IDLE, router: agents::router(app.clone()) };
     tasks.spawn(port::serve(world.agent_port, door, stopping.clone()));
@@ -197,9 +201,12 @@ async fn open(
     let store = SqlStore::connect(&config.store_url()).await.context("open the database ([store] url)")?;
     let store: Arc<dyn Store> = Arc::new(store);
     identity::embedded::found(&*store).await.context("record the administrators' tenant")?;
-    let scripts = ScriptRepo::open(&dir.join("scripts.git")).context("open the script repo")?;
+    let ours = config.clone();
+    // a first start asks their upstreams
+    let opened =
+        tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>((repos::scripts(&ours)?, repos::configs(&ours)?)));
+    let (scripts, configs) = opened.await??;
     let vault = Vault::open(&dir.join("secrets.key")).context("open the key of the secrets")?;
-    let configs = ConfigRepo::open(&dir.join("config.git")).context("open the config repo")?;
     let configs = configs.with_vault(vault.into()).with_own_settings(config.settings());
     let overlays = &config.seed.overlays;
     if !overlays.is_empty() {

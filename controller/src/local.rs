@@ -37,7 +37,7 @@ pub async fn prepare(config: &Config, say: Progress) -> Result<()> {
 /// # Errors
 /// It cannot be opened, or an overlay is wrong.
 pub fn catalog(config: &Config) -> Result<ConfigRepo> {
-    let configs = ConfigRepo::open(&config.data_dir.join("config.git"))?;
+    let configs = crate::repos::configs(config)?;
     if !config.seed.overlays.is_empty() {
         configs.overlay(&config.seed.overlays).context("lay [seed] overlays over the config repo")?;
     }

@@ -73,7 +73,11 @@ fn main() -> ExitCode {
 fn run(verb: Verb) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     match verb {
-        Verb::CheckConfig { config } => Config::load(&config).map(drop).map_err(Into::into),
+        Verb::CheckConfig { config } => {
+            let faults = Config::load(&config)?.git.faults_here();
+            anyhow::ensure!(faults.is_empty(), "{} cannot be used here: {}", config.display(), faults.join("; "));
+            Ok(())
+        }
         Verb::Exec { config, node, command } => {
             use std::os::unix::process::CommandExt as _;
             let config = Config::load(&config)?;

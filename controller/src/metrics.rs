@@ -7,6 +7,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use straas_schemas::command::CommandStanding;
 
@@ -14,6 +15,20 @@ use straas_schemas::command::CommandStanding;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     outcome: &'static str,
+}
+
+/// One of the repositories.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Repo {
+    repo: &'static str,
+}
+
+/// How mirrors of upstream git servers are.
+#[derive(Clone, Default)]
+struct Mirrors {
+    age: Family<Repo, Gauge<f64, AtomicU64>>,
+    up: Family<Repo, Gauge>,
+    refused: Family<Repo, Gauge>,
 }
 
 /// All metrics and their registry.
@@ -29,6 +44,7 @@ pub struct Metrics {
     nodes: Gauge,
     connected: Gauge,
     settings_faults: Gauge,
+    mirrors: Mirrors,
 }
 
 impl Default for Metrics {
@@ -54,6 +70,11 @@ impl Default for Metrics {
         let settings_faults = Gauge::default();
         let help = "Faults for which the newest settings of the service are not in force";
         registry.register("settings_faults", help, settings_faults.clone());
+        let mirrors = Mirrors::default();
+        let help = "Time since the mirror was known to be as upstream is";
+        registry.register_with_unit("git_mirror_age", help, Unit::Seconds, mirrors.age.clone());
+        registry.register("git_upstream_up", "1 if the upstream git server answers", mirrors.up.clone());
+        registry.register("git_upstream_refused", "Refs of upstream that are not taken", mirrors.refused.clone());
         Self {
             registry,
             plans,
@@ -66,6 +87,7 @@ impl Default for Metrics {
             nodes,
             connected,
             settings_faults,
+            mirrors,
         }
     }
 }
@@ -104,6 +126,16 @@ impl Metrics {
     /// A guest command ended.
     pub fn command_ended(&self, standing: CommandStanding) {
         self.commands_ended.get_or_create(&Outcome { outcome: standing.name() }).inc();
+    }
+
+    /// How a mirror is now; one whose age is not known has none.
+    pub fn mirror(&self, repo: &'static str, age: Option<Duration>, up: bool, refused: usize) {
+        let of = Repo { repo };
+        if let Some(age) = age {
+            self.mirrors.age.get_or_create(&of).set(age.as_secs_f64());
+        }
+        self.mirrors.up.get_or_create(&of).set(i64::from(up));
+        self.mirrors.refused.get_or_create(&of).set(i64::try_from(refused).unwrap_or(i64::MAX));
     }
 
     /// All metrics as OpenMetrics text; `counts` are nodes recorded and polling,

@@ -3,8 +3,8 @@
 #
 # Two things travel inside, in /usr/share/straas: the agent's package, which the local driver installs
 # into its image, and what makes the packages of components that Debian does not have. The daemon runs
-# as root, because local hosts are made of namespaces. It is not started: an operator reads
-# /etc/straas/controller.toml first.
+# as root, because local hosts are made of namespaces. git and ssh are for upstream git servers only. It
+# is not started: an operator reads /etc/straas/controller.toml first.
 NAME=straas-controller
 [ $# -eq 3 ] || { echo "usage: $0 BINARY AGENT_DEB OUTDIR" >&2; exit 2; }
 # shellcheck source-path=SCRIPTDIR source=lib.sh
@@ -25,6 +25,6 @@ done
 control "$(depends "$TREE/usr/sbin/straas-controller"), iproute2, util-linux, mmdebstrap, apt-utils, gnupg" \
   "controller of StraaS" \
   "Keeps the desired state of clusters and tells every node's agent what its node should be." \
-  "Recommends: maven, straas-cli
+  "Recommends: maven, straas-cli, git, openssh-client
 Suggests: straas-agent, postgresql"
 pack "$3"

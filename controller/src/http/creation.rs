@@ -74,6 +74,8 @@ pub async fn create(
         return Ok(Json(DryRun { changes: notes, steps, nodes }).into_response());
     }
     // whatever can fail for the request's sake comes before anything is written
+    let configs = app.configs.clone();
+    blocking(move || configs.reachable()).await?;
     let jobs = snapshot::imagined(&app, snapshot).await?.jobs;
     let wanted: BTreeMap<_, _> = components.iter().map(|component| (&component.name, &component.spec)).collect();
     let made = Made::Job { id: topology.id.to_string(), job: job.id.clone() };

@@ -2,14 +2,15 @@
 
 use crate::app::App;
 use crate::error::chain;
+use crate::tasks::mirrors;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use straas_repos::CommitId;
+use straas_repos::{CommitId, UpstreamView};
 
 /// A database that does not answer within this time does not answer.
 const PING: Duration = Duration::from_secs(2);
@@ -29,6 +30,8 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
     let hosts = app.boot.borrow().is_some();
     let ready = database.is_ok() && !app.stopping.is_requested();
     let settings = app.settings.view();
+    let upstreams: Map<String, Value> =
+        mirrors::all(&app).map(|(mirror, view)| (mirror.name().to_owned(), upstream(&view))).collect();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let body = json!({
         "ready": ready,
@@ -42,13 +45,35 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
             faults => format!("those of {} are in force; commit {} has {faults} faults: straas config settings",
                 settings.commit.as_ref().map_or("the controller's own configuration", CommitId::as_str), settings.head),
         },
+        // reads and nodes go on without them, so the controller is ready
+        "upstreams": upstreams,
     });
     (status, Json(body)).into_response()
+}
+
+/// An upstream git server: whether it answers, what of it is not taken, and how old the mirror is.
+fn upstream(view: &UpstreamView) -> Value {
+    let says = match (&view.away, view.refused.as_slice()) {
+        (Some((since, why)), _) => {
+            let since = jiff::Timestamp::try_from(*since).unwrap_or_default();
+            format!(
+                "does not answer as it should since {since:.0}: {why}; reads go on from the mirror, writes are refused"
+            )
+        }
+        (None, []) => "ok".to_owned(),
+        (None, [(name, commit, _), more @ ..]) => {
+            format!("{name} is at {commit} there, which is not taken ({} more): see the log", more.len())
+        }
+    };
+    json!({ "upstream": says, "mirror_age_s": view.age.map(|age| age.as_secs()) })
 }
 
 /// `GET /metrics`
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    for (mirror, view) in mirrors::all(&app) {
+        app.metrics.mirror(mirror.name(), view.age, view.away.is_none(), view.refused.len());
+    }
     ([(header::CONTENT_TYPE, kind)], app.metrics.text(app.fleet.counts(), app.settings.view().faults.len()))
         .into_response()
 }

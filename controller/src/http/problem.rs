@@ -235,7 +235,8 @@ impl From<straas_repos::Error> for ApiError {
             E::Invalid { faults } => Self::faults(
                 faults.iter().map(|f| Fault::at(f.pointer.clone(), format!("{}: {}", f.file, f.message))).collect(),
             ),
-            E::Conflict { .. } => Self::conflict(&error.to_string()),
+            E::Conflict { .. } | E::Apart { .. } => Self::conflict(&error.to_string()),
+            E::Away { .. } => Self::unavailable(&error.to_string()),
             _ => Self::internal("a repository cannot be read", &error),
         }
     }

@@ -142,7 +142,7 @@ pub fn adopt(situation: &Situation, from: &str, to: &str) -> Result<Adopted, Api
         straas_repos::Error::NotFound { .. } | straas_repos::Error::Invalid { .. } => at(chain(&error)),
         _ => error.into(),
     })?;
-    let found = if situation.dry_run { found } else { adopt(true)? };
+    let found = if situation.dry_run || !found.changed { found } else { adopt(true)? };
     Ok(Adopted { commit: found.commit.clone(), effective: found.effective.clone(), found })
 }
 

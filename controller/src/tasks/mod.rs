@@ -3,4 +3,5 @@
 pub mod beats;
 pub mod commands;
 pub mod hosts;
+pub mod mirrors;
 pub mod reconcile;

@@ -38,6 +38,8 @@ mod providers;
 mod reports;
 mod rig;
 mod secrets;
+#[path = "../../repos/tests/suite/server.rs"]
+mod server;
 mod services;
 mod settings;
 mod sizes;
@@ -45,6 +47,7 @@ mod speed;
 mod storage;
 mod story;
 mod streams;
+mod upstream;
 mod users;
 mod waves;
 mod wire;

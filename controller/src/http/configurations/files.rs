@@ -72,7 +72,12 @@ pub async fn write(
     let (configs, by) = (app.configs.clone(), author(&caller));
     let (name, file) = (branch.clone(), path.clone());
     let (before, written) = git(move || {
-        let before = configs.resolve(&name)?;
+        let mut before = configs.resolve(&name)?;
+        if seen.as_ref().is_some_and(|seen| !seen.contains(&before)) {
+            // who read it from another controller has seen what this one has not yet
+            configs.catch_up(&name)?;
+            before = configs.resolve(&name)?;
+        }
         if seen.as_ref().is_some_and(|seen| !seen.contains(&before)) {
             return Ok((before, None));
         }
