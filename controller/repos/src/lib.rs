@@ -3,12 +3,15 @@
 //! ```text
 //!  payload embedded in the binary ──first start──► config repo   ──► catalog, effective configs
 //!                                 ──first start──► script repo   ──► stage digests, packs ──► agents
+//!                                                    │   ▲
+//!                                  writes, first ────▼   │──── what others pushed
+//!                                                upstream git server, where there is one
 //! ```
 //! Git is the truth after the first start: a later version of StraaS never overwrites what stands
 //! in a repository. Every call names its ref or commit, so the cost of a call does not grow with
 //! the number of topologies (one branch each).
 //!
-//! All methods block (files, zlib, locks): call them where blocking is allowed. All handles are
+//! All methods block (files, zlib, locks; writes to a mirror also on its upstream git server): call them where blocking is allowed. All handles are
 //! cheap to clone and may be used from many threads.
 //!
 //! Never here: HTTP, authorisation, databases, decisions about nodes. A caller has checked who may

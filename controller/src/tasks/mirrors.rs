@@ -1,8 +1,9 @@
 //! Looks now and then what others pushed to the upstream of a repository, and puts it in force as a write
 //! over the API would be.
 //!
-//! A commit of the script repo reaches nobody until it is asked for, so only the config repo wakes
-//! anybody. An upstream that is away is looked at more often, since writes wait for it.
+//! A commit on a topology's branch wakes that one: it may be planned with a commit that was not here
+//! yet, which another controller wrote. So does one of either `master` wake all. An upstream that is away
+//! is looked at more often, since writes wait for it.
 
 use crate::app::{App, blocking};
 use crate::error::Error;
@@ -14,6 +15,9 @@ use tokio::time::sleep;
 
 /// Between two looks for an upstream that is away, if the setting is not shorter.
 const AWAY: Duration = Duration::from_secs(2);
+
+/// Of more branches that moved at once, not each is looked up.
+const WOKEN_MAX: usize = 100;
 
 /// Which repository.
 #[derive(Clone)]
@@ -87,10 +91,18 @@ pub async fn run(app: Arc<App>, mirror: Mirror) {
 async fn look(app: &App, mirror: &Mirror) -> Result<(), Error> {
     let at = mirror.clone();
     let taken = blocking(move || at.poll()).await?;
-    if matches!(mirror, Mirror::Config(_)) && taken.master() {
+    let branches: Vec<(&str, &str)> = taken.branches().filter_map(|branch| branch.split_once('@')).collect();
+    if taken.master() || branches.len() > WOKEN_MAX {
+        if matches!(mirror, Mirror::Config(_)) {
+            settings::look(app).await?;
+        }
         // metadata and service settings are read from master by everything that plans
-        settings::look(app).await?;
-        app.wake_all().await?;
+        return app.wake_all().await;
+    }
+    for (name, zone) in branches {
+        if let Some(topology) = app.store.topology_by_name(name, zone).await? {
+            app.wake.wake(&topology.id);
+        }
     }
     Ok(())
 }

@@ -53,6 +53,11 @@ impl Taken {
     pub fn master(&self) -> bool {
         self.moved.iter().any(|name| *name == master())
     }
+
+    /// The branches that moved, or are gone.
+    pub fn branches(&self) -> impl Iterator<Item = &str> {
+        self.moved.iter().filter_map(|name| name.strip_prefix("refs/heads/"))
+    }
 }
 
 pub(super) fn master() -> String {

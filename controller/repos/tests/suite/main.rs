@@ -14,6 +14,7 @@ mod seeding;
 mod server;
 mod service;
 mod upstream;
+mod upstream_crash;
 mod upstream_rules;
 mod users;
 mod versions;
