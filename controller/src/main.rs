@@ -7,7 +7,11 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use straas_controller::config::Config;
+
+/// What still runs when everything else has ended gets so long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The controller of a StraaS fleet.
 #[derive(Parser)]
@@ -87,7 +91,10 @@ fn run(verb: Verb) -> Result<()> {
         }
         Verb::Run { config } => {
             let config = Config::load(&config)?;
-            runtime.block_on(straas_controller::run(config, stop_signal()))
+            let ended = runtime.block_on(straas_controller::run(config, stop_signal()));
+            // a git server that hangs holds nobody's restart up; what is cut off is as after a crash
+            runtime.shutdown_timeout(LAST_WORDS);
+            ended
         }
         Verb::Prepare { config } => {
             let config = Config::load(&config)?;

@@ -11,8 +11,8 @@
 //! in a repository. Every call names its ref or commit, so the cost of a call does not grow with
 //! the number of topologies (one branch each).
 //!
-//! All methods block (files, zlib, locks; writes to a mirror also on its upstream git server): call them where blocking is allowed. All handles are
-//! cheap to clone and may be used from many threads.
+//! All methods block (files, zlib, locks; writes to a mirror also on its upstream git server): call them
+//! where blocking is allowed. All handles are cheap to clone and may be used from many threads.
 //!
 //! Never here: HTTP, authorisation, databases, decisions about nodes. A caller has checked who may
 //! read or write what; this crate checks that every name is safe for refs and paths.

@@ -1,4 +1,4 @@
-//! The mirror: what upstream has is taken, and what is written goes there before it is seen here.
+//! The mirror: what upstream has is taken, by these rules.
 //!
 //! | upstream's ref            | master          | any other branch                            | tag     |
 //! |---------------------------|-----------------|---------------------------------------------|---------|
@@ -12,8 +12,8 @@
 //!
 //! All under the turn to write: what upstream was seen to have cannot be older than what is written here.
 
-use super::remote::{Pushed, Refs, is_ours};
-use super::{Move, Outage, Upstream, UpstreamView};
+use super::remote::{Refs, is_ours};
+use super::{Move, Upstream};
 use crate::bare::Bare;
 use crate::cache::locked;
 use crate::error::{Doing, Error, Result};
@@ -65,7 +65,7 @@ pub(super) fn master() -> String {
 }
 
 impl Scope<'_> {
-    fn kinds(self) -> &'static [&'static str] {
+    pub(super) fn kinds(self) -> &'static [&'static str] {
         match self {
             Self::Branch(_) => &["--heads"],
             Self::Tagged(_) | Self::All => &["--heads", "--tags"],
@@ -86,20 +86,6 @@ impl Scope<'_> {
 }
 
 impl Bare {
-    /// How the upstream is, if there is one.
-    pub(crate) fn upstream_view(&self) -> Option<UpstreamView> {
-        self.upstream().map(Upstream::view)
-    }
-
-    /// Refuses if it is known that nothing can be written now.
-    pub(crate) fn reachable(&self) -> Result<()> {
-        let Some(upstream) = self.upstream() else { return Ok(()) };
-        match &locked(&upstream.standing).away {
-            Some(away) => Err(upstream.absent(away, Outage::NothingSent)),
-            None => Ok(()),
-        }
-    }
-
     /// Looks at upstream, and takes what is new.
     pub(crate) fn poll(&self) -> Result<Taken> {
         let Some(upstream) = self.upstream() else { return Ok(Taken::default()) };
@@ -127,56 +113,6 @@ impl Bare {
         let Some((name, (commit, why))) = refused else { return Ok(()) };
         let what = format!("{name} of upstream is at {commit}, which is not taken: {why}");
         Err(upstream.apart(what, "nothing was changed; mend it upstream, then try again"))
-    }
-
-    /// Moves refs: upstream first, if there is one, then here. Whoever calls it has the turn.
-    ///
-    /// # Errors
-    /// [`Error::Conflict`] if one is not where it has to be: what upstream has was taken then;
-    /// [`Error::Away`], [`Error::Apart`] if upstream cannot or does not want to.
-    pub(crate) fn publish(&self, repo: &Repository, moves: &[Move], why: &str) -> Result<()> {
-        if let Some(upstream) = self.upstream()
-            && !moves.is_empty()
-        {
-            self.push(upstream, moves)?;
-        }
-        // from here on it is upstream: if what follows fails, the next look makes up for it
-        moves.iter().try_for_each(|m| refs::swap(repo, &m.name, m.old, m.new, why))?;
-        if let Some(upstream) = self.upstream()
-            && let Some(refs) = &mut locked(&upstream.standing).refs
-        {
-            for m in moves {
-                match m.new {
-                    Some(new) => refs.insert(m.name.clone(), new),
-                    None => refs.remove(&m.name),
-                };
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn push(&self, upstream: &Upstream, moves: &[Move]) -> Result<()> {
-        match upstream.pushed(moves)? {
-            Pushed::Done => Ok(()),
-            Pushed::Raced(words) => {
-                for m in moves.iter().filter_map(|m| m.name.strip_prefix("refs/heads/")) {
-                    self.refresh(Scope::Branch(m))?;
-                }
-                Err(Error::Conflict {
-                    what: format!("another writer was faster at the upstream of the {} repo: {words}", upstream.name),
-                    next: "read the newer version, apply the change to it and try again".into(),
-                })
-            }
-            Pushed::Refused(words) => {
-                let next = "nothing was changed; let the user of this controller push there, or change what refuses it";
-                Err(upstream.apart(format!("upstream refuses the push: {words}"), next))
-            }
-            // whether it arrived can be looked up, if anything can
-            Pushed::Unknown(words) => match upstream.listed(Scope::All.kinds()) {
-                Ok(theirs) if moves.iter().all(|m| theirs.get(&m.name).copied() == m.new) => Ok(()),
-                _ => Err(upstream.failed(&words, Outage::Unknown)),
-            },
-        }
     }
 
     fn look(&self, upstream: &Upstream, scope: Scope<'_>) -> Result<Taken> {

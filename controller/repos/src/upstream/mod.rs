@@ -20,6 +20,7 @@ mod command;
 mod door;
 mod link;
 mod mirror;
+mod publish;
 mod remote;
 mod spec;
 
