@@ -97,6 +97,11 @@ impl Bare {
         let _ = self.0.upstream.set(upstream);
     }
 
+    /// Closes what is kept open.
+    pub(crate) fn close(&self) {
+        locked(&self.0.idle).clear();
+    }
+
     /// Runs `work` with an open repository.
     pub(crate) fn with<T>(&self, work: impl FnOnce(&Repository) -> Result<T>) -> Result<T> {
         let spare = locked(&self.0.idle).pop();

@@ -16,11 +16,19 @@ use crate::refs::{self, CommitId};
 use crate::tags::{ROLES, tag_ref};
 
 impl ConfigRepo {
-    /// The commit that a ref stands for.
+    /// The commit that a ref stands for. One that is not here is looked for upstream, if there is one:
+    /// another controller may have answered with it just before.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is none; [`Error::Invalid`] for what cannot be a ref.
     pub fn resolve(&self, reference: &str) -> Result<CommitId> {
+        match self.resolve_here(reference) {
+            Err(Error::NotFound { .. }) if self.bare.look_for_missing() => self.resolve_here(reference),
+            other => other,
+        }
+    }
+
+    fn resolve_here(&self, reference: &str) -> Result<CommitId> {
         let parts: Vec<&str> = reference.split('&').collect();
         match parts.as_slice() {
             [commit] if commit.len() == 40 && !commit.contains('@') => {

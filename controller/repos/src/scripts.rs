@@ -139,6 +139,17 @@ impl ScriptRepo {
         self.bare.list(commit, path)
     }
 
+    /// Refuses a commit that is neither here nor upstream.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn must_have(&self, commit: &CommitId) -> Result<()> {
+        match self.list(commit, "") {
+            Err(Error::NotFound { .. }) if self.bare.look_for_missing() => self.list(commit, "").map(drop),
+            other => other.map(drop),
+        }
+    }
+
     /// Writes one file on top of whatever `master` holds now.
     ///
     /// # Errors

@@ -88,7 +88,7 @@ async fn commit(app: &App, asked: Option<&str>) -> Result<String, ApiError> {
     let unknown = |_| ApiError::invalid("/commit", "is no commit of the script repo; give all 40 hex digits");
     let commit = CommitId::parse(asked).map_err(unknown)?;
     let there = commit.clone();
-    blocking(move || scripts.list(&there, "")).await.map_err(|error| match error {
+    blocking(move || scripts.must_have(&there)).await.map_err(|error| match error {
         crate::error::Error::Repos(straas_repos::Error::NotFound { .. }) => {
             ApiError::invalid("/commit", &format!("the script repo has no commit {commit}"))
         }

@@ -13,14 +13,14 @@
 use super::mirror::{Scope, master, refs_of};
 use super::remote::Refs;
 use super::spec::UpstreamSpec;
-use super::{Move, Upstream, command};
+use super::{Move, Upstream};
 use crate::bare::Bare;
+use crate::cache::locked;
 use crate::error::{Doing, Error, Result};
 use crate::refs;
 use crate::seed::SEED_TIME_S;
 use git2::{ErrorCode, Repository};
 use std::collections::BTreeSet;
-use std::fs;
 
 /// Where the URL of the upstream is noted that a mirror belongs to.
 const NOTED: &str = "straas.upstream";
@@ -30,8 +30,6 @@ const REFS_PER_PUSH: usize = 200;
 const TRIES_MAX: u32 = 4;
 /// Refs told in an error.
 const TOLD_MAX: usize = 5;
-/// Packs beyond which they are put together at a start; each commit of others that was taken is one.
-const PACKS_MAX: usize = 50;
 
 impl Bare {
     /// Gives the repository its upstream.
@@ -43,7 +41,7 @@ impl Bare {
         let url = spec.url.clone();
         let upstream = Upstream::new(name, spec, self.dir().to_owned());
         let _turn = self.turn()?;
-        repack(&upstream)?;
+        self.repack(&upstream)?;
         let noted = self.with(noted)?;
         if noted.as_deref() == Some(url.as_str()) {
             let looked =
@@ -69,6 +67,8 @@ impl Bare {
             })?;
             tracing::info!(repo = name, url, "the repository has an upstream now");
         }
+        // whoever opens a repository reads all of it anew
+        locked(&upstream.standing).news.clear();
         self.set_upstream(upstream);
         Ok(())
     }
@@ -169,19 +169,4 @@ fn noted(repo: &Repository) -> Result<Option<String>> {
         Err(error) if error.code() == ErrorCode::NotFound => Ok(None),
         Err(source) => Err(Error::Git { doing: format!("reading {NOTED}"), source }),
     }
-}
-
-/// Puts many packs together, dropping nothing; before anybody reads.
-fn repack(upstream: &Upstream) -> Result<()> {
-    let folder = upstream.dir.join("objects/pack");
-    let packs = fs::read_dir(&folder).map_or(0, |entries| {
-        entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "pack")).count()
-    });
-    if packs > PACKS_MAX {
-        let ended = command::run(&upstream.spec, &upstream.dir, &["repack", "--geometric=2", "-d", "-q"], "")?;
-        if !ended.fine {
-            tracing::warn!(repo = upstream.name, packs, why = ended.words, "cannot put the packs together");
-        }
-    }
-    Ok(())
 }

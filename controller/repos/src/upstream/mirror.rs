@@ -12,6 +12,7 @@
 //!
 //! All under the turn to write: what upstream was seen to have cannot be older than what is written here.
 
+use super::command::run;
 use super::remote::{Refs, is_ours};
 use super::{Move, Upstream};
 use crate::bare::Bare;
@@ -20,10 +21,15 @@ use crate::error::{Doing, Error, Result};
 use crate::refs::{self, MASTER};
 use git2::{ObjectType, Oid, Repository};
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::fs;
+use std::time::{Duration, Instant};
 
 /// Looks at an upstream whose refs move while it is looked at.
 const LOOKS_MAX: u32 = 4;
+/// What is missed is looked for so often at most: anybody may ask for what is nowhere.
+const MISSED_AGAIN: Duration = Duration::from_secs(1);
+/// Packs beyond which they are put together: each look that brought something is one.
+const PACKS_MAX: usize = 50;
 /// More refs than these are moved together: each one's own file costs a sync of the disk.
 const MOVED_ONE_BY_ONE: usize = 200;
 /// Moved refs that are logged one by one.
@@ -40,7 +46,7 @@ pub(crate) enum Scope<'n> {
     All,
 }
 
-/// What a look at upstream brought.
+/// What came from upstream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
     /// Refs of the mirror that moved, by full name.
@@ -86,20 +92,62 @@ impl Scope<'_> {
 }
 
 impl Bare {
-    /// Looks at upstream, and takes what is new.
+    /// Looks at upstream, and takes what is new. The answer has what others took since the last call, too.
     pub(crate) fn poll(&self) -> Result<Taken> {
         let Some(upstream) = self.upstream() else { return Ok(Taken::default()) };
+        self.look_for_news(upstream)?;
+        let news = std::mem::take(&mut locked(&upstream.standing).news);
+        Ok(Taken { moved: news.into_iter().collect() })
+    }
+
+    /// Looks at upstream for what somebody asked for and is not here: another controller may have
+    /// answered him before. `false` if that can bring nothing.
+    pub(crate) fn look_for_missing(&self) -> bool {
+        let Some(upstream) = self.upstream() else { return false };
+        {
+            let mut standing = locked(&upstream.standing);
+            let just_now = standing.missed.is_some_and(|at| at.elapsed() < MISSED_AGAIN);
+            if standing.away.is_some() || just_now {
+                return false;
+            }
+            standing.missed = Some(Instant::now());
+        }
+        self.look_for_news(upstream).is_ok_and(|any| any)
+    }
+
+    /// Whether it brought anything.
+    fn look_for_news(&self, upstream: &Upstream) -> Result<bool> {
         // without the turn: nobody waits for a look that finds nothing
         let theirs = upstream.listed(Scope::All.kinds())?;
         {
             let mut standing = locked(&upstream.standing);
             if standing.refs.as_ref() == Some(&theirs) {
                 standing.seen = Some(Instant::now());
-                return Ok(Taken::default());
+                return Ok(false);
             }
         }
         let _turn = self.turn()?;
-        self.look(upstream, Scope::All)
+        let any = self.look(upstream, Scope::All)?;
+        self.repack(upstream)?;
+        Ok(any)
+    }
+
+    /// Puts many packs together; drops nothing, since nodes may hold commits that no ref has any more.
+    /// Who reads meanwhile finds what he looks for in the new one. Whoever calls it has the turn.
+    pub(super) fn repack(&self, upstream: &Upstream) -> Result<()> {
+        let packs = fs::read_dir(self.dir().join("objects/pack")).map_or(0, |entries| {
+            entries.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "pack")).count()
+        });
+        if packs <= PACKS_MAX {
+            return Ok(());
+        }
+        let ended = run(&upstream.spec, self.dir(), &["repack", "--geometric=2", "-d", "-q"], "")?;
+        if !ended.fine {
+            tracing::warn!(repo = upstream.name, packs, why = ended.words, "cannot put the packs together");
+        }
+        // those that are open hold on to files that are gone
+        self.close();
+        Ok(())
     }
 
     /// Takes what upstream has of these refs, so that what is written is on top of it. Whoever calls it
@@ -115,11 +163,11 @@ impl Bare {
         Err(upstream.apart(what, "nothing was changed; mend it upstream, then try again"))
     }
 
-    fn look(&self, upstream: &Upstream, scope: Scope<'_>) -> Result<Taken> {
+    fn look(&self, upstream: &Upstream, scope: Scope<'_>) -> Result<bool> {
         for _ in 0..LOOKS_MAX {
             let theirs = upstream.listed(scope.kinds())?;
-            if let Some(taken) = self.take(upstream, &theirs, scope)? {
-                return Ok(taken);
+            if let Some(any) = self.take(upstream, &theirs, scope)? {
+                return Ok(any);
             }
         }
         Err(Error::Conflict {
@@ -128,8 +176,9 @@ impl Bare {
         })
     }
 
-    /// Makes the refs in scope what upstream has, by the rules above; `None` if they moved meanwhile.
-    pub(super) fn take(&self, upstream: &Upstream, theirs: &Refs, scope: Scope<'_>) -> Result<Option<Taken>> {
+    /// Makes the refs in scope what upstream has, by the rules above: whether any moved; `None` if they
+    /// moved upstream meanwhile.
+    pub(super) fn take(&self, upstream: &Upstream, theirs: &Refs, scope: Scope<'_>) -> Result<Option<bool>> {
         if !theirs.contains_key(&master()) {
             let text = "upstream has no branch master: it lost it, or is another repository; nothing is taken from it";
             upstream.refuse(&master(), "nothing".to_owned(), text.to_owned());
@@ -143,7 +192,6 @@ impl Bare {
             if !self.complete(repo, upstream, theirs, &moving)? {
                 return Ok(None);
             }
-            let mut taken = Taken::default();
             let mut moves = Vec::with_capacity(moving.len());
             for name in &moving {
                 let (old, new) = (ours.get(*name).copied(), theirs.get(*name).copied());
@@ -159,20 +207,20 @@ impl Bare {
             } else {
                 moves.iter().try_for_each(|m| refs::swap(repo, &m.name, m.old, m.new, "taken from upstream"))?;
             }
-            taken.moved.extend(moves.into_iter().map(|m| m.name));
-            for name in taken.moved.iter().take(TOLD_MAX) {
+            let moved: BTreeSet<String> = moves.into_iter().map(|m| m.name).collect();
+            for name in moved.iter().take(TOLD_MAX) {
                 tracing::info!(repo = upstream.name, name, "taken from upstream");
             }
             let mut standing = locked(&upstream.standing);
             // what is as upstream has it, or is gone on both sides, is refused no more
-            standing
-                .refused
-                .retain(|name, _| !scope.has(name) || moving.contains(&name) && !taken.moved.contains(name));
+            standing.refused.retain(|name, _| !scope.has(name) || moving.contains(&name) && !moved.contains(name));
             if matches!(scope, Scope::All) {
                 standing.seen = Some(Instant::now());
                 standing.refs = Some(theirs.clone());
             }
-            Ok(Some(taken))
+            let any = !moved.is_empty();
+            standing.news.extend(moved);
+            Ok(Some(any))
         })
     }
 

@@ -7,7 +7,8 @@
 //!     └──────────────────────────────────────────────────┘
 //! ```
 //! A write is acknowledged once upstream has it, and only then seen here: whatever dies in between, what
-//! was acknowledged is upstream, and the next look takes what was not seen. Reads never ask upstream.
+//! was acknowledged is upstream, and the next look takes what was not seen. Reads ask upstream for nothing
+//! but what somebody names and is not here.
 //!
 //! The transport is the `git` program: it speaks to every server there is, over https and ssh, with
 //! credential helpers and known hosts. libgit2 with its own https and ssh would link OpenSSL and libssh2
@@ -32,7 +33,7 @@ pub use spec::{FieldFault, UpstreamSpec};
 use crate::cache::locked;
 use crate::error::Error;
 use remote::Refs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
@@ -60,6 +61,10 @@ struct Standing {
     refused: BTreeMap<String, (String, String)>,
     /// The refs as of that look.
     refs: Option<Refs>,
+    /// Refs that were taken, by whomever, since the last look that was asked for.
+    news: BTreeSet<String>,
+    /// When somebody last missed something that could be upstream.
+    missed: Option<Instant>,
 }
 
 struct Away {

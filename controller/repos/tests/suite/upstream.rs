@@ -62,6 +62,7 @@ fn what_is_written_is_upstream_and_what_is_pushed_is_taken() {
     assert_eq!(other.resolve("demo@az1&good").unwrap(), own);
     let theirs = other.write("demo@az1", FILE, b"3", "three", "bo").unwrap();
     assert_eq!(repo.branch("demo@az1").unwrap(), Some(own.clone()), "not seen yet");
+    assert_eq!(repo.resolve(theirs.as_str()).unwrap(), theirs, "who knows of it gets it");
     assert_eq!(repo.poll().unwrap().moved, ["refs/heads/demo@az1"]);
     assert_eq!(repo.branch("demo@az1").unwrap(), Some(theirs));
     assert!(repo.poll().unwrap().moved.is_empty());

@@ -169,3 +169,50 @@ fn of_many_writers_on_two_mirrors_nobody_loses_anything() {
         assert_eq!(repo.head().unwrap().as_str(), *line.last().unwrap());
     }
 }
+
+#[test]
+fn many_small_pushes_are_put_together_while_others_read() {
+    const PUSHES: usize = 56;
+    let (home, upstream, server) = http();
+    let repo = mirror(home.path(), "a.git", &server.spec("config.git"));
+    let seen = std::sync::Mutex::new(vec![repo.write("master", FILE, b"0", "begin", "jo").unwrap()]);
+    let packs = || std::fs::read_dir(home.path().join("a.git/objects/pack")).unwrap().count();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        for reader in 0..2 {
+            let (seen, done, repo) = (&seen, &done, &repo);
+            scope.spawn(move || {
+                let mut n = reader;
+                while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                    n = (n * 31 + 7) % 100_003;
+                    let (commit, at) = {
+                        let seen = seen.lock().unwrap();
+                        (seen[n % seen.len()].clone(), n % seen.len())
+                    };
+                    let content = repo.read(&commit, FILE).unwrap().unwrap();
+                    assert_eq!(String::from_utf8(content).unwrap(), at.to_string());
+                }
+            });
+        }
+        let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let mut most = 0;
+            for n in 1..=PUSHES {
+                let work = format!(
+                    "git read-tree master && blob=$(echo -n {n} | git hash-object -w --stdin) && git update-index --add \
+                     --cacheinfo 100644,$blob,{FILE} && git update-ref refs/heads/master \
+                     $(git commit-tree -p master -m {n} $(git write-tree))"
+                );
+                run(&upstream, "sh", &["-ec", &work]);
+                assert!(repo.poll().unwrap().master());
+                seen.lock().unwrap().push(repo.head().unwrap());
+                most = most.max(packs());
+            }
+            most
+        }));
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        ended.unwrap()
+    });
+    // a pack is two or three files
+    assert!((51..=160).contains(&most) && packs() < most, "{most}, {}", packs());
+    run(&home.path().join("a.git"), "git", &["fsck", "--full"]);
+}
