@@ -184,14 +184,17 @@ impl ConfigRepo {
     pub fn delete_branch(&self, branch: &str) -> Result<()> {
         let name = refs::topology_ref(branch)?;
         let _turn = self.bare.turn()?;
-        self.bare.refresh(Scope::Tagged(branch))?;
+        // what somebody pushed there that may not come in goes as well
+        let refused = self.bare.refresh_all_but_refused(Scope::Tagged(branch))?;
         self.bare.with(|repo| {
             // the tags first: after a crash in between, the branch is still there and so is the way back here
             let mut names = self.tags.of(repo, branch)?;
             names.push(name);
             let mut moves = Vec::with_capacity(names.len());
             for name in names {
-                if let Some(old) = refs::target(repo, &name)? {
+                let there = refused.get(&name).map(|(commit, _)| CommitId::parse(commit)?.oid()).transpose()?;
+                let here = refs::target(repo, &name)?;
+                if let Some(old) = there.or(here) {
                     moves.push(Move { name, old: Some(old), new: None });
                 }
             }

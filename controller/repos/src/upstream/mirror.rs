@@ -14,7 +14,7 @@
 
 use super::command::run;
 use super::remote::{Refs, is_ours};
-use super::{Move, Upstream};
+use super::{Move, Refused, Upstream};
 use crate::bare::Bare;
 use crate::cache::locked;
 use crate::error::{Doing, Error, Result};
@@ -153,14 +153,22 @@ impl Bare {
     /// Takes what upstream has of these refs, so that what is written is on top of it. Whoever calls it
     /// has the turn. Nothing to do without an upstream.
     pub(crate) fn refresh(&self, scope: Scope<'_>) -> Result<()> {
-        let Some(upstream) = self.upstream() else { return Ok(()) };
-        upstream.hoped()?;
-        self.look(upstream, scope)?;
-        let standing = locked(&upstream.standing);
-        let refused = standing.refused.iter().find(|(name, _)| scope.has(name));
-        let Some((name, (commit, why))) = refused else { return Ok(()) };
+        let refused = self.refresh_all_but_refused(scope)?;
+        let (Some(upstream), Some((name, (commit, why)))) = (self.upstream(), refused.into_iter().next()) else {
+            return Ok(());
+        };
         let what = format!("{name} of upstream is at {commit}, which is not taken: {why}");
         Err(upstream.apart(what, "nothing was changed; mend it upstream, then try again"))
+    }
+
+    /// As [`Self::refresh`], for who minds no refused ref: those in scope, with the commit there and why.
+    pub(crate) fn refresh_all_but_refused(&self, scope: Scope<'_>) -> Result<Refused> {
+        let Some(upstream) = self.upstream() else { return Ok(Refused::new()) };
+        upstream.hoped()?;
+        self.look(upstream, scope)?;
+        let mut refused = locked(&upstream.standing).refused.clone();
+        refused.retain(|name, _| scope.has(name));
+        Ok(refused)
     }
 
     fn look(&self, upstream: &Upstream, scope: Scope<'_>) -> Result<bool> {

@@ -52,13 +52,16 @@ pub(crate) struct Upstream {
     standing: Mutex<Standing>,
 }
 
+/// Refs of upstream that are not taken, with the commit there and why.
+pub(crate) type Refused = BTreeMap<String, (String, String)>;
+
 /// What is known of an upstream.
 #[derive(Default)]
 struct Standing {
     /// The last complete look that found nothing to do, or did it.
     seen: Option<Instant>,
     away: Option<Away>,
-    refused: BTreeMap<String, (String, String)>,
+    refused: Refused,
     /// The refs as of that look.
     refs: Option<Refs>,
     /// Refs that were taken, by whomever, since the last look that was asked for.

@@ -44,15 +44,21 @@ impl Bare {
             self.push(upstream, moves)?;
         }
         // from here on it is upstream: if what follows fails, the next look makes up for it
-        moves.iter().try_for_each(|m| refs::swap(repo, &m.name, m.old, m.new, why))?;
-        if let Some(upstream) = self.upstream()
-            && let Some(refs) = &mut locked(&upstream.standing).refs
-        {
-            for m in moves {
-                match m.new {
-                    Some(new) => refs.insert(m.name.clone(), new),
-                    None => refs.remove(&m.name),
-                };
+        for m in moves {
+            // what goes may have been elsewhere upstream than here
+            let here = if m.new.is_none() { refs::target(repo, &m.name)? } else { m.old };
+            refs::swap(repo, &m.name, here, m.new, why)?;
+        }
+        if let Some(upstream) = self.upstream() {
+            let mut standing = locked(&upstream.standing);
+            for Move { name, new, .. } in moves {
+                standing.refused.remove(name);
+                if let Some(refs) = &mut standing.refs {
+                    match new {
+                        Some(new) => refs.insert(name.clone(), *new),
+                        None => refs.remove(name),
+                    };
+                }
             }
         }
         Ok(())

@@ -40,6 +40,14 @@ fn what_may_not_come_in_stays_outside_and_the_last_good_stays() {
     reset();
     repo.poll().unwrap();
     repo.write("master", FILE, b"2", "two", "jo").unwrap();
+    // nor does it outlive its topology
+    pushed(home.path(), &upstream, "demo@az1", |work| put(work, ".gitmodules", ""));
+    assert!(matches!(repo.write("demo@az1", FILE, b"3", "three", "jo"), Err(Error::Apart { .. })));
+    repo.delete_branch("demo@az1").unwrap();
+    assert_eq!(repo.branch("demo@az1").unwrap(), None);
+    assert_eq!(run(&upstream, "git", &["for-each-ref", "--format=%(refname)"]), "refs/heads/master");
+    repo.poll().unwrap();
+    assert_eq!(repo.upstream().unwrap().refused, []);
 }
 
 #[test]
