@@ -51,6 +51,9 @@ pub async fn of_node(
         return Err(ApiError::invalid("/limit", &format!("must be a number from 1 to {RESULTS_PER_NODE_MAX}")));
     }
     let at_ms = query.at_ms.unwrap_or_else(now_ms);
+    if at_ms < 0 {
+        return Err(ApiError::invalid("/at_ms", "must be Unix ms, 0 or more"));
+    }
     let told = app.store.told_at(&node, at_ms).await?.map(told).transpose()?;
     // of one incarnation there are no more, so the last run of each of its stages is among them
     let mut reports = app.store.reported_until(&node, at_ms, RESULTS_PER_NODE_MAX).await?;

@@ -35,12 +35,9 @@ async fn a_node_is_shown_as_it_was() {
     assert!(then["told"]["generation"].as_u64() <= now["told"]["generation"].as_u64());
     let never = rig.get(&format!("{path}?at_ms=0")).await;
     assert_eq!((&never["told"], never["stages"].as_array().map(Vec::len)), (&serde_json::Value::Null, Some(0)));
-    for wrong in ["limit=0", "limit=201", "at_ms=soon", "at=1"] {
-        rig.call(Method::GET, &format!("{path}?{wrong}"), vec![]).await.problem(if wrong.starts_with("limit") {
-            422
-        } else {
-            400
-        });
+    for (wrong, status) in [("limit=0", 422), ("limit=201", 422), ("at_ms=-1", 422), ("at_ms=soon", 400), ("at=1", 400)]
+    {
+        rig.call(Method::GET, &format!("{path}?{wrong}"), vec![]).await.problem(status);
     }
     rig.delete(&id).await;
     rig.until(&format!("{TOPOLOGIES}/{id}"), |answer| answer.status == 404).await;
