@@ -109,6 +109,14 @@ fn view<'a>(node: &Node, nodes: &[&'a Node]) -> BTreeSet<&'a NodeId> {
     nodes.iter().filter(|n| names.contains(n.name.as_str())).map(|n| &n.id).collect()
 }
 
+/// Whether a node may be down at this moment because it was let: its permit is for a configuration of which it has
+/// reported nothing yet.
+fn is_down_for_config(node: &Node) -> bool {
+    let order = node.assignment.as_ref().and_then(|a| a.order(Stage::Config));
+    let Some(Gate::Permit { granted: Some(digest) }) = order.map(|order| &order.gate) else { return false };
+    node.stages.get(&Stage::Config).is_none_or(|(result, _)| result.digest != *digest)
+}
+
 fn gone(node: &Node) -> bool {
     node.host == Host::Absent
 }
@@ -240,7 +248,7 @@ impl<'a> Role<'_, 'a> {
     /// Whether the members, configured anew or not, can agree on a leader without one more that
     /// leaves: it was not known to lead when they began to be configured without it.
     fn can_elect(&self) -> bool {
-        let there = |n: &&Node| serves(n) && self.known.reachable(n);
+        let there = |n: &&Node| serves(n) && self.known.reachable(n) && !is_down_for_config(n);
         self.members(&self.base).filter(there).count() * 2 > self.base.len() + 1
     }
 
