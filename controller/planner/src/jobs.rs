@@ -98,7 +98,7 @@ fn node_settled(picture: &Picture<'_>, wanted: &Wanted<'_>) -> bool {
 fn component_settled(picture: &Picture<'_>, component: &Component) -> bool {
     let known = picture.known;
     known.fault(component).is_none()
-        && known.of_component(&component.id).iter().all(|w| node_settled(picture, w))
+        && known.of_component(&component.id).iter().all(|w| !w.detained && node_settled(picture, w))
         && known.rid_of_leavers(&component.id)
 }
 
