@@ -54,5 +54,6 @@ pub use refs::CommitId;
 pub use scripts::ScriptRepo;
 pub use service::{Scope, ServiceView, ZonedSettings};
 pub use shape::{line_of, shape_faults};
+pub use tags::TagFilter;
 pub use upstream::{FieldFault, Taken, UpstreamSpec, UpstreamView};
 pub use vault::Vault;

@@ -27,6 +27,15 @@ pub(crate) const TAGS_MAX: usize = 1_000;
 /// Who tags may belong to.
 pub(crate) const ROLES: [&str; 2] = ["user", "admin"];
 
+/// Which tags of a branch are listed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TagFilter<'a> {
+    /// Only those of `user` or `admin`.
+    pub role: Option<&'a str>,
+    /// Only those whose name begins so.
+    pub prefix: &'a str,
+}
+
 /// The tags by branch, as of the last look.
 #[derive(Default)]
 pub(crate) struct TagIndex(Mutex<Option<(Stamp, ByBranch)>>);
@@ -117,13 +126,25 @@ impl ConfigRepo {
     ///
     /// # Errors
     /// [`Error::NotFound`] for a branch that is not there.
-    pub fn tags(&self, branch: &str, after: Option<&str>, limit: usize) -> Result<(Vec<TagView>, bool)> {
+    pub fn tags(
+        &self,
+        branch: &str,
+        only: TagFilter<'_>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<TagView>, bool)> {
         self.must_have(branch)?;
         self.bare.with(|repo| {
             let mut names = self.tags.of(repo, branch)?;
             let short = |name: &String| name.rsplit('&').next().unwrap_or_default().to_owned();
+            let top = only.role.map(|role| format!("refs/tags/{role}&"));
             names.sort_by_key(short);
-            names.retain(|name| after.is_none_or(|after| short(name).as_str() > after));
+            names.retain(|name| {
+                let tag = short(name);
+                after.is_none_or(|after| tag.as_str() > after)
+                    && tag.starts_with(only.prefix)
+                    && top.as_ref().is_none_or(|top| name.starts_with(top.as_str()))
+            });
             let more = names.len() > limit;
             let mut tags = Vec::with_capacity(names.len().min(limit));
             for name in names.iter().take(limit) {

@@ -2,21 +2,70 @@
 
 use super::audit;
 use super::auth::Caller;
-use super::extract::Path;
+use super::extract::{Path, Query};
+use super::lists::{ListQuery, cut};
 use super::problem::ApiError;
 use crate::app::App;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::sync::Arc;
+use straas_schemas::TopologyId;
 use straas_schemas::view::{Page, QuarantineView};
 use straas_store::QuarantineRecord;
 
+/// What can be in quarantine.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum What {
+    /// A version of a type.
+    Version,
+    /// A commit of the script repo.
+    Scripts,
+}
+
+impl What {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Version => "version",
+            Self::Scripts => "scripts",
+        }
+    }
+}
+
+/// Query of the quarantine.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QuarantineQuery {
+    #[serde(flatten)]
+    list: ListQuery,
+    /// Only versions, or only script commits.
+    what: Option<What>,
+    /// Only what failed in this topology (id), which may be gone.
+    topology: Option<TopologyId>,
+}
+
 /// `GET /v1.0/quarantine`
-pub async fn list(State(app): State<Arc<App>>) -> Result<Json<Page<QuarantineView>>, ApiError> {
+pub async fn list(
+    State(app): State<Arc<App>>,
+    Query(query): Query<QuarantineQuery>,
+) -> Result<Json<Page<QuarantineView>>, ApiError> {
+    let page = query.list.page();
+    // every change reads all of it, so it is read as a whole here too; it comes in the order of its markers
+    let after = page.after.as_deref().map(|after| after.split_once('/').unwrap_or((after, "")));
+    let is_wanted = |record: &QuarantineRecord| {
+        after.is_none_or(|after| (record.what.as_str(), record.key.as_str()) > after)
+            && query.what.is_none_or(|what| record.what == what.name())
+            && query.topology.as_ref().is_none_or(|topology| record.topology == *topology)
+    };
+    let mut found = app.store.quarantined().await?;
+    found.retain(is_wanted);
+    let next = cut(&mut found, &page, |record| format!("{}/{}", record.what, record.key));
     let view =
         |QuarantineRecord { what, key, reason, topology, at_ms }| QuarantineView { what, key, reason, topology, at_ms };
-    Ok(Json(Page { items: app.store.quarantined().await?.into_iter().map(view).collect(), next: None }))
+    Ok(Json(Page { items: found.into_iter().map(view).collect(), next }))
 }
 
 /// `DELETE /v1.0/quarantine/{what}/{key}`

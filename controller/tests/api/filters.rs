@@ -113,3 +113,50 @@ async fn each_by_its_fields() {
     let none: Vec<Value> = rig.get(&format!("{V1}/tokens?user=ann")).await["items"].as_array().expect("items").clone();
     assert!(none.is_empty());
 }
+
+#[tokio::test]
+async fn quarantine_and_tags_too() {
+    let rig = Rig::start().await;
+    rig.create("demo", 1).await;
+    let record = |(what, key, topology): (&str, &str, &str)| straas_store::QuarantineRecord {
+        what: what.into(),
+        key: key.into(),
+        reason: "for a test".into(),
+        topology: topology.into(),
+        at_ms: 1,
+    };
+    let kept = [
+        ("version", "kafka@3.9.0", "t1"),
+        ("version", "kafka@3.9.1", "t2"),
+        ("scripts", "abc", "t2"),
+        ("version", "storm@2.6", "t1"),
+    ];
+    straas_store::Store::quarantine(&rig.store().await, &kept.map(record)).await.expect("recorded");
+    for (query, keys) in [
+        ("", vec!["abc", "kafka@3.9.0", "kafka@3.9.1", "storm@2.6"]),
+        ("what=version", vec!["kafka@3.9.0", "kafka@3.9.1", "storm@2.6"]),
+        ("topology=t2", vec!["abc", "kafka@3.9.1"]),
+        ("what=version&topology=t2", vec!["kafka@3.9.1"]),
+        ("topology=t3", vec![]),
+    ] {
+        for limit in [1, 2, 500] {
+            assert_eq!(names(&rig, "quarantine", query, "key", limit).await, keys, "{query}");
+        }
+    }
+    let tags = "configurations/tree/demo@z1/tags";
+    for tag in ["v1", "v2", "w1", "v3"] {
+        let made = rig.post(&format!("{V1}/{tags}"), &json!({ "tag": tag, "message": "m" })).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+    for (query, found) in [
+        ("", vec!["v1", "v2", "v3", "w1"]),
+        ("prefix=v", vec!["v1", "v2", "v3"]),
+        ("role=user&prefix=w", vec!["w1"]),
+        ("role=admin", vec![]),
+    ] {
+        assert_eq!(names(&rig, tags, query, "tag", 1).await, found, "{query}");
+    }
+    for bad in ["quarantine?what=nodes", "quarantine?limit=0", "quarantine?key=abc", &format!("{tags}?role=king")] {
+        rig.call(Method::GET, &format!("{V1}/{bad}"), vec![]).await.problem(400);
+    }
+}

@@ -8,7 +8,7 @@ use crate::server::{Http, bare};
 use crate::upstream::mirror;
 use crate::{config, git};
 use std::time::{Duration, Instant};
-use straas_repos::ConfigRepo;
+use straas_repos::{ConfigRepo, TagFilter};
 
 const USER: &str = "app/zookeeper/3.8.0/user.json";
 /// Each is done so often; the quickest counts, since others work on this machine, too.
@@ -59,7 +59,7 @@ fn costs(count: u32, packed: bool) -> Costs {
             "create tag",
             quickest(|n| drop(repo.create_tag("user", &branch, &format!("v{n}"), None, "m", "jo").unwrap())),
         ),
-        ("list tags", quickest(|_| drop(repo.tags(&branch, None, 100).unwrap()))),
+        ("list tags", quickest(|_| drop(repo.tags(&branch, TagFilter::default(), None, 100).unwrap()))),
         (
             "adopt",
             quickest(|_| drop(repo.adopt_version(&branch, "zookeeper", "3.8.0", "3.8.0", &head, "jo", false).unwrap())),

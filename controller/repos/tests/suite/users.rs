@@ -1,7 +1,7 @@
 //! What users do to a branch: refs, tags, checked writes, differences, history, origins.
 
 use crate::{config, faults, git};
-use straas_repos::{Change, CommitId, ConfigRepo, Error};
+use straas_repos::{Change, CommitId, ConfigRepo, Error, TagFilter};
 use straas_schemas::configuration::{FileChange, SECRET};
 
 const KIND: &str = "tuna";
@@ -88,13 +88,19 @@ fn tags_come_and_go_with_their_branch() {
     }
     let old = repo.create_tag("admin", "demo@az1", "old", Some(&first), "as it was", "op").unwrap();
     assert_eq!((old.commit.as_str(), old.message.as_str()), (first.as_str(), "as it was"));
-    let page = |after: Option<&str>| {
-        let (tags, more) = repo.tags("demo@az1", after, 4).unwrap();
+    let some = |only: TagFilter<'_>, after: Option<&str>| {
+        let (tags, more) = repo.tags("demo@az1", only, after, 4).unwrap();
         (tags.into_iter().map(|tag| tag.tag).collect::<Vec<_>>(), more)
     };
+    let page = |after: Option<&str>| some(TagFilter::default(), after);
     assert_eq!(page(None), (["old", "v1", "v2", "v3"].map(str::to_owned).to_vec(), true));
     assert_eq!(page(Some("v3")), (["v4", "v5"].map(str::to_owned).to_vec(), false));
-    assert!(repo.tags("master", None, 9).unwrap().0.is_empty());
+    let only = |role, prefix| some(TagFilter { role, prefix }, None);
+    assert_eq!(only(Some("admin"), ""), (vec!["old".to_owned()], false));
+    assert_eq!(only(Some("user"), "v5"), (vec!["v5".to_owned()], false));
+    assert_eq!(only(Some("admin"), "v"), (vec![], false));
+    assert_eq!(only(None, "v"), (["v1", "v2", "v3", "v4"].map(str::to_owned).to_vec(), true));
+    assert!(repo.tags("master", TagFilter::default(), None, 9).unwrap().0.is_empty());
     let conflict = |made: Result<_, Error>| assert!(matches!(made, Err(Error::Conflict { .. })));
     conflict(repo.create_tag("user", "demo@az1", "v1", None, "m", "jo").map(|_| ()));
     conflict(repo.create_tag("admin", "demo@az1", "v1", None, "m", "jo").map(|_| ()));

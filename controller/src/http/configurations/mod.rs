@@ -17,7 +17,7 @@ mod updates;
 pub use effective::{diff, effective, log, log_top};
 pub use files::{read, read_top, write};
 pub use settings::{SettingsQuery, settings};
-pub use tags::{create as create_tag, delete as delete_tag, list as list_tags};
+pub use tags::{TagsQuery, create as create_tag, delete as delete_tag, list as list_tags};
 pub use updates::{blame, show as updates, take_up};
 
 use super::auth::Caller;

@@ -14,22 +14,59 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::sync::Arc;
-use straas_repos::CommitId;
+use straas_repos::{CommitId, TagFilter};
 use straas_schemas::configuration::{TagRequest, TagView};
 use straas_schemas::view::Page;
+
+/// Whose a tag is.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum TagRole {
+    /// A topology's user's.
+    User,
+    /// The platform's.
+    Admin,
+}
+
+impl TagRole {
+    fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// Query of a branch's tags.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TagsQuery {
+    #[serde(flatten)]
+    list: ListQuery,
+    /// Only those of users, or only the platform's.
+    role: Option<TagRole>,
+    /// Only those whose name begins so.
+    prefix: Option<String>,
+}
 
 /// `GET /v1.0/configurations/tree/{branch}/tags`
 pub async fn list(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path(branch): Path<String>,
-    Query(query): Query<ListQuery>,
+    Query(TagsQuery { list, role, prefix }): Query<TagsQuery>,
 ) -> Result<Json<Page<TagView>>, ApiError> {
     allowed(&app, &caller, &branch).await?;
-    let limit = query.page().limit as usize - 1;
+    let limit = list.page().limit as usize - 1;
     let configs = app.configs.clone();
-    let (items, more) = git(move || configs.tags(&branch, query.marker.as_deref(), limit)).await?;
+    let (items, more) = git(move || {
+        let only = TagFilter { role: role.map(TagRole::name), prefix: prefix.as_deref().unwrap_or_default() };
+        configs.tags(&branch, only, list.marker.as_deref(), limit)
+    })
+    .await?;
     let next = items.last().filter(|_| more).map(|tag| tag.tag.clone());
     Ok(Json(Page { items, next }))
 }

@@ -40,7 +40,7 @@ pub fn routes() -> Vec<Route> {
         read("/configurations/tree/{ref}/tags", of::list_tags)
             .says("Lists the tags of a branch.")
             .may(Own, All, Never)
-            .query::<ListQuery>()
+            .query::<of::TagsQuery>()
             .answers::<Page<TagView>>(200, "A page."),
         send("/configurations/tree/{ref}/tags", of::create_tag)
             .says("Tags a commit of a branch, the newest if none is named.")

@@ -33,7 +33,8 @@ pub fn routes() -> Vec<Route> {
         read("/quarantine", quarantine::list)
             .says("Lists versions and script commits that failed their canaries.")
             .may(Own, All, Never)
-            .answers::<Page<QuarantineView>>(200, "All of them."),
+            .query::<quarantine::QuarantineQuery>()
+            .answers::<Page<QuarantineView>>(200, "A page."),
         remove("/quarantine/{what}/{key}", quarantine::release)
             .says("Lets a version or script commit through again.")
             .may(Never, All, Never)
