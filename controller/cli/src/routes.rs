@@ -168,13 +168,15 @@ mod tests {
     }
 
     /// What the API offers and no command needs, and why.
-    const NOT_NEEDED: [&str; 12] = [
+    const NOT_NEEDED: [&str; 14] = [
         "GET /components/{id}",            // shown with its topology
         "GET /configurations/tree/{ref}/", // the same as without the slash
         "GET /nodes/{id}/why",             // shown with its node
         "GET /topologies/{id}/events",     // its jobs' events are followed
         "GET /commands/{id}/output",       // shown with the command
         "GET /users/{name}",               // shown in the list
+        "GET /tenants/{id}",               // shown in the list
+        "GET /tokens/{id}",                // shown in the list
         "DELETE /auth/token",              // revoked by its id
         // the same as without the slash
         "GET /storage/{storage}/regions/{region}/",

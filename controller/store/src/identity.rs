@@ -82,6 +82,8 @@ pub enum TokensOf<'a> {
 pub trait IdentityStore: Send + Sync {
     /// Records a tenant; `Duplicate` if there is one of this id.
     async fn add_tenant(&self, tenant: &TenantRecord) -> Result<()>;
+    /// The tenant of this id.
+    async fn tenant(&self, id: &str) -> Result<Option<TenantRecord>>;
     /// Tenants by id, after `page.after`.
     async fn tenants(&self, page: &PageRequest) -> Result<Vec<TenantRecord>>;
     /// Removes a tenant with its memberships and tokens. `Ok(false)` if there is none;
@@ -114,6 +116,8 @@ pub trait IdentityStore: Send + Sync {
     async fn add_token(&self, token: &TokenRecord) -> Result<()>;
     /// The token of a hash that expires after `now_ms`.
     async fn token(&self, hash: &str, now_ms: i64) -> Result<Option<TokenRecord>>;
+    /// The token of this id that expires after `now_ms`.
+    async fn token_by_id(&self, id: &str, now_ms: i64) -> Result<Option<TokenRecord>>;
     /// Tokens that expire after `now_ms`, of a user or all, by id, after `page.after`.
     async fn tokens(
         &self,

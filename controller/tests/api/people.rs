@@ -181,7 +181,15 @@ async fn tokens_end_with_what_they_rest_on() {
     let labels: Vec<_> = listed["items"].as_array().expect("items").iter().map(|token| &token["label"]).collect();
     assert_eq!(labels, ["ci", "deploy"]);
     assert!(!listed.to_string().contains(&ci), "a token is shown once");
+    // what is known of one is told, and never the token
+    let shown = with(&rig, &deploy, Method::GET, &format!("/tokens/{id}"), None).await;
+    assert_eq!((shown.status, &shown.json()), (200, &listed["items"][0]));
+    assert!(!shown.text().contains(&ci) && !shown.text().contains(&deploy), "{}", shown.text());
+    let tenant = rig.get(&format!("{V1}/tenants/red")).await;
+    assert_eq!((&tenant["id"], tenant["created_ms"].is_i64()), (&json!("red"), true));
+    rig.call(Method::GET, &format!("{V1}/tenants/nobody"), vec![]).await.problem(404);
     assert_eq!(with(&rig, &deploy, Method::DELETE, &format!("/tokens/{id}"), None).await.status, 204);
+    with(&rig, &deploy, Method::GET, &format!("/tokens/{id}"), None).await.problem(404);
     assert!(!lives(&ci).await && lives(&deploy).await);
     rig.call(Method::DELETE, &format!("{V1}/tenants/red"), vec![]).await;
     assert!(!lives(&deploy).await, "its tenant is gone");

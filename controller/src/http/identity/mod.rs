@@ -11,10 +11,10 @@ mod people;
 mod tokens;
 
 pub use people::{
-    UsersQuery, add_tenant, add_user, end_membership, remove_tenant, remove_user, set_membership, set_password,
+    UsersQuery, add_tenant, add_user, end_membership, remove_tenant, remove_user, set_membership, set_password, tenant,
     tenants, user, users,
 };
-pub use tokens::{TokensQuery, create, list, log_in, remove, revoke_own, tenants_of_caller, who};
+pub use tokens::{TokensQuery, create, list, log_in, remove, revoke_own, show, tenants_of_caller, who};
 
 use super::problem::ApiError;
 use crate::app::App;

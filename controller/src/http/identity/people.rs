@@ -33,8 +33,17 @@ pub async fn tenants(
     let page = query.page();
     let mut found = app.store.tenants(&page).await?;
     let next = cut(&mut found, &page, |tenant| tenant.id.clone());
-    let items = found.into_iter().map(|t| TenantView { id: t.id, created_ms: t.created_ms }).collect();
-    Ok(Json(Page { items, next }))
+    Ok(Json(Page { items: found.into_iter().map(shown).collect(), next }))
+}
+
+fn shown(record: TenantRecord) -> TenantView {
+    TenantView { id: record.id, created_ms: record.created_ms }
+}
+
+/// `GET /v1.0/tenants/{id}`
+pub async fn tenant(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<TenantView>, ApiError> {
+    let found = app.store.tenant(&id).await?;
+    found.map(|record| Json(shown(record))).ok_or_else(|| ApiError::not_found("tenant", &id))
 }
 
 /// `POST /v1.0/tenants`
@@ -49,11 +58,11 @@ pub async fn add_tenant(
         return Err(ApiError::faults(vec![fault]));
     }
     let record = TenantRecord { id: request.id, created_ms: now_ms() };
-    let made = Made::Thing { path: "/straas/v1.0/tenants".to_owned() };
+    let made = Made::Thing { path: format!("/straas/v1.0/tenants/{}", record.id) };
     once::store(&app, &made).add_tenant(&record).await.map_err(refused)?;
     audit::changed(format!("tenant {}", record.id), Value::Null, json!({ "id": record.id }));
     tracing::info!(by = caller.name, tenant = record.id, "a tenant is added");
-    Ok((StatusCode::CREATED, Json(TenantView { id: record.id, created_ms: record.created_ms })).into_response())
+    Ok((StatusCode::CREATED, Json(shown(record))).into_response())
 }
 
 /// `DELETE /v1.0/tenants/{id}`

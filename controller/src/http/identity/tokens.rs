@@ -22,7 +22,7 @@ use std::sync::Arc;
 use straas_schemas::Fault;
 use straas_schemas::identity::{LogIn, Role, TOKEN_LIFE_S, TokenIssued, TokenRequest, TokenView};
 use straas_schemas::view::Page;
-use straas_store::{Membership, StoreError, TokensOf};
+use straas_store::{Membership, StoreError, TokenRecord, TokensOf};
 
 /// `POST /v1.0/auth/tokens`
 pub async fn log_in(State(app): State<Arc<App>>, Body(bytes): Body) -> Result<Response, ApiError> {
@@ -101,6 +101,22 @@ pub async fn list(
     let mut found = app.store.tokens(of, query.user.as_deref(), now_ms(), &page).await?;
     let next = cut(&mut found, &page, |token| token.id.clone());
     Ok(Json(Page { items: found.into_iter().map(embedded::view).collect(), next }))
+}
+
+/// `GET /v1.0/tokens/{id}`: what is known of it; the token itself is nowhere.
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<TokenView>, ApiError> {
+    let found = app.store.token_by_id(&id, now_ms()).await?;
+    // one that only lists tenants is of none of them
+    let may = |token: &TokenRecord| match &token.scope {
+        Some(scope) => caller.may(&scope.tenant),
+        None => caller.may_common(),
+    };
+    let token = found.filter(may).ok_or_else(|| ApiError::not_found("token", &id))?;
+    Ok(Json(embedded::view(token)))
 }
 
 /// `POST /v1.0/tokens`: a token for a program.

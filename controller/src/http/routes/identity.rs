@@ -41,6 +41,10 @@ pub fn routes() -> Vec<Route> {
             .takes::<TokenRequest>()
             .secret()
             .answers::<TokenIssued>(201, "The token, shown this once."),
+        read("/tokens/{id}", of::show)
+            .says("Shows what is known of a token, never the token itself.")
+            .may(Own, All, Never)
+            .answers::<TokenView>(200, "The token."),
         remove("/tokens/{id}", of::remove).says("Revokes a token.").may(Own, Own, Never).answers_with(
             204,
             "It has ended.",
@@ -56,6 +60,10 @@ pub fn routes() -> Vec<Route> {
             .may(Never, Never, Never)
             .takes::<TenantView>()
             .answers::<TenantView>(201, "The tenant."),
+        read("/tenants/{id}", of::tenant)
+            .says("Shows a tenant.")
+            .may(Never, All, Never)
+            .answers::<TenantView>(200, "The tenant."),
         remove("/tenants/{id}", of::remove_tenant)
             .says("Removes a tenant that has no topologies.")
             .may(Never, Never, Never)

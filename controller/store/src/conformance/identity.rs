@@ -49,6 +49,8 @@ pub(super) async fn tenants_and_users_are_kept(store: Arc<dyn Store>) {
     assert!(is_duplicate(&store.add_tenant(&tenant("ida-2")).await));
     let listed = store.tenants(&page("ida-1")).await.unwrap();
     assert_eq!(listed, [tenant("ida-2"), tenant("ida-3")]);
+    assert_eq!(store.tenant("ida-2").await.unwrap(), Some(tenant("ida-2")));
+    assert_eq!(store.tenant("ida").await.unwrap(), None);
 
     let ann = user("ida-ann", &[role("ida-2", "operator"), role("ida-1", "member")]);
     store.add_user(&ann).await.unwrap();
@@ -151,6 +153,9 @@ pub(super) async fn tokens_end(store: Arc<dyn Store>) {
     let kept = store.token(&first.hash, 150).await.unwrap().unwrap();
     assert_eq!(kept, TokenRecord { label: "for \u{fffd} a test".into(), ..first.clone() });
     assert!(there(&bare, 99).await && !there(&bare, 100).await, "it ends at its time");
+    assert_eq!(store.token_by_id(&first.id, 150).await.unwrap(), Some(kept));
+    assert_eq!(store.token_by_id(&first.id, first.expires_ms).await.unwrap(), None);
+    assert_eq!(store.token_by_id(&first.hash, 150).await.unwrap(), None, "a hash is no id");
     let listed: Vec<_> = store.tokens(TokensOf::Tenant("idc-1"), None, 50, &page("idc-")).await.unwrap();
     assert_eq!(listed.iter().map(|t| t.id.as_str()).collect::<Vec<_>>(), ["idc-b", "idc-d"]);
     let of_nobody = store.tokens(TokensOf::Tenant("idc-1"), Some("idc-nobody"), 50, &page("idc-")).await.unwrap();

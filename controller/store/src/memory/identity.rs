@@ -73,6 +73,10 @@ impl IdentityStore for MemoryStore {
         })
     }
 
+    async fn tenant(&self, id: &str) -> Result<Option<TenantRecord>> {
+        Ok(self.tables().people.tenants.get(id).cloned())
+    }
+
     async fn tenants(&self, page: &PageRequest) -> Result<Vec<TenantRecord>> {
         Ok(paged(&self.tables().people.tenants, page).take(most(page.limit)).cloned().collect())
     }
@@ -204,6 +208,11 @@ impl IdentityStore for MemoryStore {
         let tables = self.tables();
         let mut live = tables.people.tokens.values().filter(|token| token.expires_ms > now_ms);
         Ok(live.find(|token| token.hash == hash).cloned())
+    }
+
+    async fn token_by_id(&self, id: &str, now_ms: i64) -> Result<Option<TokenRecord>> {
+        let found = self.tables().people.tokens.get(id).cloned();
+        Ok(found.filter(|token| token.expires_ms > now_ms))
     }
 
     async fn tokens(

@@ -21,6 +21,7 @@ macro_rules! token_columns {
 
 statements! {
     TENANT_ADD = "insert into tenant (id, created_ms) values ($1, $2)";
+    TENANT_GET = "select id, created_ms from tenant where id = $1";
     TENANTS = "select id, created_ms from tenant where id > $1 order by id limit $2";
     TENANT_REMOVE = "delete from tenant where id = $1";
     TENANT_OWNS = "select count(*) from topology where tenant = $1";
@@ -45,6 +46,7 @@ statements! {
     TOKEN_ADD = "insert into token (id, hash, label, account, tenant, role, made_by, created_ms, expires_ms)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     TOKEN_GET = token_columns!("where hash = $1 and expires_ms > $2");
+    TOKEN_BY_ID = token_columns!("where id = $1 and expires_ms > $2");
     TOKENS = token_columns!("where id > $1 and expires_ms > $3 and (cast($4 as text) is null or account = $4)
         order by id limit $2");
     TOKENS_OF_TENANT = token_columns!("where tenant = $5 and id > $1 and expires_ms > $3
@@ -68,6 +70,12 @@ statements! {
 struct TenantRow {
     id: String,
     created_ms: i64,
+}
+
+impl From<TenantRow> for TenantRecord {
+    fn from(row: TenantRow) -> Self {
+        Self { id: row.id, created_ms: row.created_ms }
+    }
 }
 
 #[derive(FromRow)]
@@ -164,13 +172,19 @@ impl IdentityStore for SqlStore {
         })
     }
 
+    async fn tenant(&self, id: &str) -> Result<Option<TenantRecord>> {
+        let found: Option<TenantRow> =
+            asking!(self, "reading a tenant", |pool, on| query_as(on(&TENANT_GET)).bind(key(id)).fetch_optional(pool))?;
+        Ok(found.map(Into::into))
+    }
+
     async fn tenants(&self, page: &PageRequest) -> Result<Vec<TenantRecord>> {
         let (after, limit) = bounds(page);
         let found: Vec<TenantRow> = asking!(self, "listing tenants", |pool, on| query_as(on(&TENANTS))
             .bind(&after)
             .bind(limit)
             .fetch_all(pool))?;
-        Ok(found.into_iter().map(|row| TenantRecord { id: row.id, created_ms: row.created_ms }).collect())
+        Ok(found.into_iter().map(Into::into).collect())
     }
 
     async fn remove_tenant(&self, id: &str) -> Result<bool> {
@@ -332,6 +346,14 @@ impl IdentityStore for SqlStore {
     async fn token(&self, hash: &str, now_ms: i64) -> Result<Option<TokenRecord>> {
         let found: Option<TokenRow> = asking!(self, "reading a token", |pool, on| query_as(on(&TOKEN_GET))
             .bind(key(hash))
+            .bind(now_ms)
+            .fetch_optional(pool))?;
+        Ok(found.map(Into::into))
+    }
+
+    async fn token_by_id(&self, id: &str, now_ms: i64) -> Result<Option<TokenRecord>> {
+        let found: Option<TokenRow> = asking!(self, "reading a token", |pool, on| query_as(on(&TOKEN_BY_ID))
+            .bind(key(id))
             .bind(now_ms)
             .fetch_optional(pool))?;
         Ok(found.map(Into::into))
