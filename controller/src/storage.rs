@@ -145,7 +145,7 @@ impl From<BlobError> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use straas_store::{MemoryStore, StorageStore as _, StoredFileRecord};
+    use straas_store::{Expected, MemoryStore, StorageStore as _, StoredFileRecord};
 
     #[tokio::test]
     async fn only_what_is_old_and_needed_by_nothing_is_swept() {
@@ -167,7 +167,7 @@ mod tests {
             created_ms: 1,
             author: "ann".into(),
         };
-        store.put_file(&file, 10).await.expect("recorded");
+        store.put_file(&file, 10, &Expected::default()).await.expect("recorded");
         assert_eq!(storages.sweep(&store).await.expect("swept"), 0, "what came now is left alone");
         assert!(storages.at("nowhere").is_err() && storages.named(None, "/storage").is_ok());
     }

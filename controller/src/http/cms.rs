@@ -5,18 +5,20 @@
 
 use super::audit;
 use super::auth::Caller;
+use super::etag::{IfMatch, Tag};
 use super::extract::Path;
 use super::once::{self, Made};
 use super::problem::ApiError;
 use super::topologies::{own, view};
 use crate::app::App;
 use crate::clock::now_ms;
+use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
-use axum::{Extension, Json};
+use axum::response::Response;
 use serde_json::{Value, json};
 use std::sync::Arc;
+use straas_schemas::TopologyId;
 use straas_schemas::cms::{CmsComponent, CmsModel, CmsNode, CmsView};
 use straas_schemas::view::{ComponentView, NodeView, TopologyView};
 use straas_store::{CmsRecord, StoreError};
@@ -35,38 +37,65 @@ pub async fn create((State(app), Extension(caller), Path(id)): Parts) -> Result<
         Err(error) => Err(error.into()),
         Ok(()) => {
             audit::changed(format!("cms model of {id}"), Value::Null, record.document.clone());
-            Ok((StatusCode::CREATED, Json(shown(record.clone(), &record.document)?)).into_response())
+            let mut response = shown(&record, &record.document)?;
+            *response.status_mut() = StatusCode::CREATED;
+            Ok(response)
         }
     }
 }
 
 /// `GET /v1.0/topologies/{id}/cms`
-pub async fn show((State(app), Extension(caller), Path(id)): Parts) -> Result<Json<CmsView>, ApiError> {
+pub async fn show((State(app), Extension(caller), Path(id)): Parts) -> Result<Response, ApiError> {
     let now = made(&app, &caller, &id).await?;
     let kept = app.store.cms(&now.topology).await?.ok_or_else(none)?;
-    shown(kept, &now.document).map(Json)
+    shown(&kept, &now.document)
 }
 
 /// `PUT /v1.0/topologies/{id}/cms`
-pub async fn sync((State(app), Extension(caller), Path(id)): Parts) -> Result<Json<CmsView>, ApiError> {
+pub async fn sync((State(app), Extension(caller), Path(id)): Parts, if_match: IfMatch) -> Result<Response, ApiError> {
     let now = made(&app, &caller, &id).await?;
-    let before = app.store.cms(&now.topology).await?.ok_or_else(none)?;
-    match app.store.sync_cms(&now).await {
+    let before = as_seen(&app, &if_match, &now.topology).await?;
+    match app.store.sync_cms(&now, if_match.is_asked().then_some(&before)).await {
         Err(StoreError::NotFound { .. }) => return Err(none()),
-        other => other?,
+        other => overtaken(&app, &if_match, &now.topology, other).await?,
     }
     audit::changed(format!("cms model of {id}"), before.document, now.document.clone());
-    shown(now.clone(), &now.document).map(Json)
+    shown(&now, &now.document)
 }
 
 /// `DELETE /v1.0/topologies/{id}/cms`
-pub async fn remove((State(app), Extension(caller), Path(id)): Parts) -> Result<StatusCode, ApiError> {
+pub async fn remove(
+    (State(app), Extension(caller), Path(id)): Parts,
+    if_match: IfMatch,
+) -> Result<StatusCode, ApiError> {
     let topology = own(&app, &caller, &id).await?;
-    if !app.store.remove_cms(&topology.id).await? {
+    let before = as_seen(&app, &if_match, &topology.id).await?;
+    let removed = app.store.remove_cms(&topology.id, if_match.is_asked().then_some(&before)).await;
+    if !overtaken(&app, &if_match, &topology.id, removed).await? {
         return Err(none());
     }
     audit::changed(format!("cms model of {id}"), json!({ "there": true }), Value::Null);
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The model there is, if it is as its caller saw it.
+async fn as_seen(app: &App, if_match: &IfMatch, topology: &TopologyId) -> Result<CmsRecord, ApiError> {
+    let kept = app.store.cms(topology).await?.ok_or_else(none)?;
+    if_match.check("the model", &Tag::of_cms(&kept))?;
+    Ok(kept)
+}
+
+/// What became of a change of the model: 412 if somebody else was faster.
+async fn overtaken<T>(
+    app: &App,
+    if_match: &IfMatch,
+    topology: &TopologyId,
+    done: Result<T, StoreError>,
+) -> Result<T, ApiError> {
+    if let Err(StoreError::Conflict { what: "model", .. }) = done {
+        as_seen(app, if_match, topology).await?;
+    }
+    Ok(done?)
 }
 
 fn none() -> ApiError {
@@ -105,13 +134,14 @@ fn model(view: TopologyView) -> CmsModel {
     }
 }
 
-fn shown(kept: CmsRecord, now: &Value) -> Result<CmsView, ApiError> {
+fn shown(kept: &CmsRecord, now: &Value) -> Result<Response, ApiError> {
     let mut differs = Vec::new();
     differing(&kept.document, now, "", &mut differs);
-    let model = serde_json::from_value(kept.document);
+    let model = serde_json::from_value(kept.document.clone());
     let model = model.map_err(|error| ApiError::internal("a model cannot be read", &error))?;
     let in_sync = differs.is_empty();
-    Ok(CmsView { model, written_ms: kept.written_ms, author: kept.author, in_sync, differs })
+    let view = CmsView { model, written_ms: kept.written_ms, author: kept.author.clone(), in_sync, differs };
+    Ok(Tag::of_cms(kept).shows(&view))
 }
 
 /// Where two documents differ, as pointers into the first.

@@ -11,18 +11,19 @@
 //!
 //! All other answers of JSON have the digest of their bytes.
 
+use super::conditions::tags;
 use super::problem::ApiError;
 use axum::Json;
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::Value;
 use straas_schemas::{Digest, NodeId};
-use straas_store::{ComponentRecord, NodeRecord, TopologyRecord, UserRecord};
+use straas_store::{CmsRecord, ComponentRecord, NodeRecord, TopologyRecord, UserRecord};
 
 /// What each heartbeat changes: nobody decides upon it.
 const UNSTEADY: [&str; 2] = ["vitals", "seen_ms"];
@@ -84,6 +85,11 @@ impl Tag {
     /// Of a user.
     pub fn of_user(user: &UserRecord) -> Self {
         Self(vec![("record", digest(&(user.created_ms, user.revision)))])
+    }
+
+    /// Of a topology's model in the configuration management system, as it was written.
+    pub fn of_cms(model: &CmsRecord) -> Self {
+        Self(vec![("model", digest(&(&model.document, model.written_ms, &model.author)))])
     }
 
     fn text(&self) -> String {
@@ -183,29 +189,6 @@ impl IfMatch {
     }
 }
 
-/// The ETags of a header, without their quotes; none if it is not there or any will do. A weak one matches
-/// nothing where a change is asked for (RFC 9110, 13.1.1). Whatever is no ETag of ours matches nothing either.
-fn tags(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Vec<String>>, ApiError> {
-    let mut found: Option<Vec<String>> = None;
-    for value in headers.get_all(name) {
-        if value.is_empty() {
-            return Err(ApiError::unreadable(format!("{name} is the ETag of an earlier answer, in quotes")));
-        }
-        let known = found.get_or_insert_default();
-        for tag in String::from_utf8_lossy(value.as_bytes()).split(',').map(str::trim) {
-            if tag == "*" {
-                return Ok(None);
-            }
-            // many send it without the quotes; there is nothing else that it could mean
-            let plain = tag.trim_start_matches("W/").trim_matches('"');
-            if !plain.is_empty() && (name == header::IF_NONE_MATCH || !tag.starts_with("W/")) {
-                known.push(plain.to_owned());
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// Gives every answer to a reader an ETag, and 304 to who has it; refuses `If-Match` where the route has
 /// nothing that it could match: what is asked for is never passed over.
 ///
@@ -258,26 +241,6 @@ mod tests {
         let view = |load: u32, seen: u32, state: &str| json!({ "nodes": [{ "vitals": { "load": load }, "seen_ms": seen, "state": state }] });
         assert_eq!(steady(&view(1, 2, "up")), steady(&view(3, 4, "up")));
         assert_ne!(steady(&view(1, 2, "up")), steady(&view(1, 2, "down")));
-    }
-
-    #[test]
-    fn headers_are_read_as_the_rfc_says() {
-        let read = |name: HeaderName, text: &str| {
-            let headers = HeaderMap::from_iter([(name.clone(), HeaderValue::from_str(text).expect("a value"))]);
-            tags(&headers, &name).map_err(|error| error.status().as_u16())
-        };
-        let list = |tags: &[&str]| Ok(Some(tags.iter().map(|tag| (*tag).to_owned()).collect::<Vec<_>>()));
-        assert_eq!(read(header::IF_MATCH, "\"a\""), list(&["a"]));
-        assert_eq!(read(header::IF_MATCH, "\"a\", \"b\""), list(&["a", "b"]));
-        assert_eq!(read(header::IF_MATCH, "*"), Ok(None));
-        assert_eq!(read(header::IF_MATCH, "W/\"a\""), list(&[]), "a weak one matches nothing");
-        assert_eq!(read(header::IF_NONE_MATCH, "W/\"a\""), list(&["a"]));
-        assert_eq!(read(header::IF_MATCH, "a"), list(&["a"]));
-        assert_eq!(read(header::IF_MATCH, "\"a\","), list(&["a"]));
-        for none in ["\"\"", ",", "W/", "\""] {
-            assert_eq!(read(header::IF_MATCH, none), list(&[]), "{none}");
-        }
-        assert_eq!(read(header::IF_MATCH, ""), Err(400));
     }
 
     #[test]

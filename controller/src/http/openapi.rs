@@ -101,6 +101,7 @@ fn operation(route: &Route, tag: &str, generator: &mut SchemaGenerator) -> Value
         .chain(in_query(route.query, generator))
         .chain(route.once_by_key().then(idempotency_key))
         .chain(route.matches.then(if_match))
+        .chain(route.makes.then(if_new))
         .chain(reads_json(route).then(if_none_match))
         .collect();
     if !parameters.is_empty() {
@@ -186,6 +187,16 @@ fn if_match() -> Value {
         "in": "header",
         "required": false,
         "description": "The ETag of what was read: refused with 412 if what is wanted of it was changed since.",
+        "schema": { "type": "string", "minLength": 1 },
+    })
+}
+
+fn if_new() -> Value {
+    json!({
+        "name": "If-None-Match",
+        "in": "header",
+        "required": false,
+        "description": "With *, refused with 412 if there is one already; with an ETag, if that is what is there.",
         "schema": { "type": "string", "minLength": 1 },
     })
 }

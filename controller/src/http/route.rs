@@ -48,6 +48,8 @@ pub struct Route {
     pub deprecated: bool,
     /// Honours `If-Match`.
     pub matches: bool,
+    /// Honours `If-None-Match` as what must not be there yet.
+    pub makes: bool,
     /// May wait for something to happen.
     pub waits: bool,
     /// How its requests are told apart, where they name themselves.
@@ -94,6 +96,7 @@ impl Route {
             answers: Vec::new(),
             deprecated: false,
             matches: false,
+            makes: false,
             waits: false,
             traits: once::Traits::default(),
             handler,
@@ -189,6 +192,13 @@ impl Route {
     #[must_use]
     pub fn matches(mut self) -> Self {
         self.matches = true;
+        self
+    }
+
+    /// It honours `If-None-Match` as what must not be there yet.
+    #[must_use]
+    pub fn makes(mut self) -> Self {
+        self.makes = true;
         self
     }
 

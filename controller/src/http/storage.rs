@@ -6,6 +6,7 @@
 
 use super::audit;
 use super::auth::Caller;
+use super::expected::Upon;
 use super::extract::{Path, Query};
 use super::lists::{ListQuery, cut};
 use super::once::{self, Made};
@@ -64,6 +65,7 @@ pub async fn upload(
     Extension(caller): Extension<Caller>,
     Path((storage, region, path)): Place,
     Query(query): Query<Upload>,
+    upon: Upon,
     request: Request,
 ) -> Result<Response, ApiError> {
     let storage = app.storage.at(&storage)?;
@@ -76,6 +78,9 @@ pub async fn upload(
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|size: u64| size.saturating_add(query.offset) > limits.file_bytes_max()) {
         return Err(ApiError::too_large());
+    }
+    if upon.is_asked() {
+        upon.check(&path, there(&app, &caller, storage, &region, &path).await?.as_deref())?;
     }
     let partial = partial(storage, &caller, said.as_ref());
     let Some(_turn) = app.storage.begin(&partial) else {
@@ -106,7 +111,11 @@ pub async fn upload(
     let made = Made::Thing {
         path: format!("/straas/v1.0/storage/{}/regions/{}/{}", record.storage, record.region, record.path),
     };
-    let new = match once::store(&app, &made).put_file(&record, limits.tenant_bytes_max()).await {
+    let new = match once::store(&app, &made).put_file(&record, limits.tenant_bytes_max(), &upon.0).await {
+        Err(StoreError::Conflict { what: "file", .. }) => {
+            let now = there(&app, &caller, storage, &record.region, &record.path).await?;
+            return Err(Upon::refused(&record.path, now.as_deref()));
+        }
         Err(StoreError::Conflict { what: "quota", .. }) => {
             let text = format!(
                 "your files would have more than the {} MiB that a tenant may have; delete some first",
@@ -119,7 +128,23 @@ pub async fn upload(
     let view = view(record);
     audit::changed(format!("file {}", view.path), Value::Null, json!({ "sha256": view.sha256, "size": view.size }));
     tracing::info!(tenant = %caller.tenant, path = %view.path, size, "file is in the storage");
-    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(view)).into_response())
+    let status = if new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, [(header::ETAG, etag(view.sha256.as_str()))], Json(view)).into_response())
+}
+
+/// The SHA-256 of the caller's file of this name, if there is one.
+async fn there(
+    app: &App,
+    caller: &Caller,
+    storage: &Storage,
+    region: &str,
+    path: &str,
+) -> Result<Option<String>, ApiError> {
+    Ok(app.store.file(&caller.tenant, storage.name(), region, path).await?.map(|file| file.sha256))
+}
+
+fn etag(sha256: &str) -> String {
+    format!("\"{sha256}\"")
 }
 
 /// `GET /v1.0/storage/{storage}/uploads/{sha256}`: how much of an upload is here.
@@ -184,6 +209,7 @@ async fn content(
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, blob.size.to_string()),
+        (header::ETAG, etag(&file.sha256)),
         (header::HeaderName::from_static("x-straas-sha256"), file.sha256),
     ];
     Ok((headers, Body::from_stream(ReaderStream::new(blob.content))).into_response())
@@ -194,9 +220,17 @@ pub async fn remove(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Path((storage, region, path)): Place,
+    upon: Upon,
 ) -> Result<StatusCode, ApiError> {
     let storage = app.storage.at(&storage)?;
-    if !app.store.remove_file(&caller.tenant, storage.name(), &region, &path).await? {
+    let removed = match app.store.remove_file(&caller.tenant, storage.name(), &region, &path, &upon.0).await {
+        Err(StoreError::Conflict { what: "file", .. }) => {
+            let now = there(&app, &caller, storage, &region, &path).await?;
+            return Err(Upon::refused(&path, now.as_deref()));
+        }
+        other => other?,
+    };
+    if !removed {
         return Err(ApiError::not_found("file", &path));
     }
     audit::changed(format!("file {path}"), json!({ "path": path }), Value::Null);

@@ -52,10 +52,11 @@ pub trait CmsStore: Send + Sync {
     /// Records the first model of a topology: `Duplicate` if there is one, `NotFound` if there is no
     /// such topology.
     async fn create_cms(&self, model: &CmsRecord) -> Result<()>;
-    /// Records a model in the place of the one there is; `NotFound` if there is none.
-    async fn sync_cms(&self, model: &CmsRecord) -> Result<()>;
+    /// Records a model in the place of the one there is; `NotFound` if there is none. Here and when one is forgotten:
+    /// with `seen`, `Conflict` of a `model` if the one there is is another.
+    async fn sync_cms(&self, model: &CmsRecord, seen: Option<&CmsRecord>) -> Result<()>;
     /// The model of a topology.
     async fn cms(&self, topology: &TopologyId) -> Result<Option<CmsRecord>>;
     /// Forgets the model of a topology; `false` if there is none.
-    async fn remove_cms(&self, topology: &TopologyId) -> Result<bool>;
+    async fn remove_cms(&self, topology: &TopologyId, seen: Option<&CmsRecord>) -> Result<bool>;
 }

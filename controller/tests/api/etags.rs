@@ -215,3 +215,74 @@ async fn users_are_changed_as_they_were_seen() {
     }
     with(&rig, Method::DELETE, &ann, ("if-match", &first), &Value::Null).await.problem(404);
 }
+
+#[tokio::test]
+async fn a_model_is_synced_and_removed_as_it_was_seen() {
+    let Scene { rig, topology, component, .. } = scene().await;
+    let cms = format!("{topology}/cms");
+    let made = rig.call(Method::POST, &cms, vec![]).await;
+    let first = tag(&rig, &cms).await;
+    assert_eq!((made.status, made.header("etag")), (201, first.as_str()));
+    // the topology goes on: a reader is told that the model is stale, and a writer is not refused for it
+    assert_eq!(rig.call(Method::PATCH, &component, json!({ "size": 3 }).to_string().into_bytes()).await.status, 202);
+    let stale = rig.until(&cms, |answer| answer.json()["in_sync"] == false).await;
+    assert!(stale.header("etag") != first && wanted(stale.header("etag")) == wanted(&first));
+    let (one, two, three) = tokio::join!(
+        with(&rig, Method::PUT, &cms, ("if-match", &first), &Value::Null),
+        with(&rig, Method::PUT, &cms, ("if-match", &first), &Value::Null),
+        with(&rig, Method::PUT, &cms, ("if-match", &first), &Value::Null),
+    );
+    let (won, lost): (Vec<_>, Vec<_>) = [one, two, three].into_iter().partition(|answer| answer.status == 200);
+    assert_eq!((won.len(), lost.len()), (1, 2));
+    let second = tag(&rig, &cms).await;
+    assert_eq!(wanted(won[0].header("etag")), wanted(&second));
+    for lost in lost {
+        lost.problem(412);
+        assert_eq!(wanted(lost.header("etag")), wanted(&second), "what it is now");
+    }
+    with(&rig, Method::DELETE, &cms, ("if-match", &first), &Value::Null).await.problem(412);
+    assert_eq!(with(&rig, Method::DELETE, &cms, ("if-match", &second), &Value::Null).await.status, 204);
+    with(&rig, Method::DELETE, &cms, ("if-match", &second), &Value::Null).await.problem(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_is_replaced_and_removed_as_it_was_seen() {
+    let rig = Rig::start().await;
+    let file = format!("{V1}/storage/local/regions/z1/jars/a");
+    let of = |content: &str| format!("\"{}\"", straas_schemas::Digest::sha256(content.as_bytes()));
+    let put = async |content: &str, header: (&str, &str)| {
+        let headers = [("x-auth-token", rig.token.as_str()), header];
+        rig.raw(Method::POST, &file, &headers, content.as_bytes().to_vec()).await
+    };
+    for (header, value) in [("if-match", "*"), ("if-match", of("one").as_str())] {
+        let none = put("one", (header, value)).await;
+        none.problem(412);
+        assert_eq!(none.header("etag"), "", "there is none");
+    }
+    let made = tokio::join!(
+        put("one", ("if-none-match", "*")),
+        put("two", ("if-none-match", "*")),
+        put("three", ("if-none-match", "*"))
+    );
+    let (won, lost): (Vec<_>, Vec<_>) = [made.0, made.1, made.2].into_iter().partition(|answer| answer.status == 201);
+    assert_eq!((won.len(), lost.len()), (1, 2));
+    let first = won[0].header("etag").to_owned();
+    for lost in lost {
+        lost.problem(412);
+        assert_eq!(lost.header("etag"), first, "what is there");
+    }
+    let content = format!("{file}?content=true");
+    assert_eq!(tag(&rig, &content).await, first);
+    assert_eq!(with(&rig, Method::GET, &content, ("if-none-match", &first), &Value::Null).await.status, 304);
+    let replaced = put("four", ("if-match", &first)).await;
+    assert_eq!((replaced.status, replaced.header("etag")), (200, of("four").as_str()), "{}", replaced.text());
+    let late = put("five", ("if-match", &first)).await;
+    late.problem(412);
+    assert_eq!(late.header("etag"), of("four"));
+    let kept = with(&rig, Method::DELETE, &file, ("if-match", &first), &Value::Null).await;
+    kept.problem(412);
+    assert_eq!(kept.header("etag"), of("four"));
+    assert_eq!(rig.call(Method::GET, &content, vec![]).await.text(), "four");
+    assert_eq!(with(&rig, Method::DELETE, &file, ("if-match", &of("four")), &Value::Null).await.status, 204);
+    with(&rig, Method::DELETE, &file, ("if-match", "*"), &Value::Null).await.problem(404);
+}

@@ -29,6 +29,8 @@ pub fn routes() -> Vec<Route> {
             .answers::<Page<StoredFile>>(200, "A page, or the bytes.")
             .answers_with(200, "", Some(Content::Bytes)),
         send(FILE, of::upload)
+            .matches()
+            .makes()
             .says("Uploads a file, `container/name`; what was there is replaced.")
             .may(Own, Own, Never)
             .query::<of::Upload>()
@@ -36,6 +38,7 @@ pub fn routes() -> Vec<Route> {
             .answers::<StoredFile>(201, "It is there.")
             .answers::<StoredFile>(200, "It is there, in the place of another."),
         remove(FILE, of::remove)
+            .matches()
             .says("Deletes a file; nodes that were given it keep it.")
             .may(Own, Own, Never)
             .answers_with(204, "It is gone.", None),

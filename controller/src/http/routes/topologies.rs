@@ -35,14 +35,15 @@ fn model(top: &str) -> Vec<Route> {
             .may(Own, All, Never)
             .answers::<CmsView>(201, "The model."),
         set(&path, cms::sync)
+            .matches()
             .says("Syncs the model of a topology with how it is now.")
             .may(Own, All, Never)
             .answers::<CmsView>(200, "The model."),
-        remove(&path, cms::remove).says("Removes the model of a topology.").may(Own, All, Never).answers_with(
-            204,
-            "It is gone.",
-            None,
-        ),
+        remove(&path, cms::remove)
+            .matches()
+            .says("Removes the model of a topology.")
+            .may(Own, All, Never)
+            .answers_with(204, "It is gone.", None),
     ]
 }
 

@@ -1,6 +1,6 @@
 //! Health of nodes, and models of topologies.
 
-use super::fixture::{World, is_duplicate, is_missing};
+use super::fixture::{World, is_conflict, is_duplicate, is_missing};
 use crate::{CmsRecord, HealthRecord, Store};
 use serde_json::json;
 use std::sync::Arc;
@@ -40,14 +40,34 @@ pub(super) async fn a_model_is_made_once(store: Arc<dyn Store>) {
         written_ms,
         author: "ann".to_owned(),
     };
-    assert!(is_missing(&store.sync_cms(&model("early", 1)).await));
+    assert!(is_missing(&store.sync_cms(&model("early", 1), None).await));
     store.create_cms(&model("first", 2)).await.unwrap();
     assert!(is_duplicate(&store.create_cms(&model("again", 3)).await));
     assert_eq!(store.cms(id).await.unwrap(), Some(model("first", 2)));
-    store.sync_cms(&model("second", 4)).await.unwrap();
+    store.sync_cms(&model("second", 4), None).await.unwrap();
     assert_eq!(store.cms(id).await.unwrap(), Some(model("second", 4)));
-    assert!(store.remove_cms(id).await.unwrap());
-    assert!(!store.remove_cms(id).await.unwrap());
+    // what is written is written over what was seen, of any number of writers by one
+    for other in [model("first", 2), model("second", 2)] {
+        assert!(is_conflict(&store.sync_cms(&model("lost", 9), Some(&other)).await));
+        assert!(is_conflict(&store.remove_cms(id, Some(&other)).await));
+    }
+    let write = |at: i64| {
+        let (store, new, seen) = (store.clone(), model("raced", at), model("second", 4));
+        tokio::spawn(async move { store.sync_cms(&new, Some(&seen)).await })
+    };
+    let mut won = Vec::new();
+    for (at, one) in (10..18).map(|at| (at, write(at))).collect::<Vec<_>>() {
+        match one.await.unwrap() {
+            Ok(()) => won.push(at),
+            lost => assert!(is_conflict(&lost), "{lost:?}"),
+        }
+    }
+    assert_eq!(won.len(), 1, "{won:?}");
+    assert_eq!(store.cms(id).await.unwrap(), Some(model("raced", won[0])));
+    store.sync_cms(&model("last", 20), Some(&model("raced", won[0]))).await.unwrap();
+    assert!(store.remove_cms(id, Some(&model("last", 20))).await.unwrap());
+    assert!(!store.remove_cms(id, Some(&model("last", 20))).await.unwrap());
+    assert!(!store.remove_cms(id, None).await.unwrap());
     store.create_cms(&model("third", 5)).await.unwrap();
     store.forget_topology(id, 6, &[]).await.unwrap();
     assert_eq!(store.cms(id).await.unwrap(), None, "it goes with its topology");

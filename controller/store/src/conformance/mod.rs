@@ -127,6 +127,7 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         requests::bounded_per_tenant,
         requests::one_claim_among_many,
         storage::files_are_kept_by_name,
+        storage::a_file_is_changed_as_expected_or_not,
         storage::a_tenants_limit_holds_for_all_at_once,
         storage::content_that_is_needed_is_known,
         health::the_newest_word_counts,

@@ -1,7 +1,7 @@
 //! The storage's names.
 
 use super::fixture::{World, is_conflict};
-use crate::{PageRequest, Store, StoredFileFilter, StoredFileRecord};
+use crate::{Expected, PageRequest, Result, Store, StoredFileFilter, StoredFileRecord};
 use std::sync::Arc;
 use straas_schemas::Digest;
 use straas_schemas::storage::DeliveredFile;
@@ -19,6 +19,14 @@ fn file(tenant: &str, path: &str, size: u64, content: &str) -> StoredFileRecord 
     }
 }
 
+async fn put(store: &Arc<dyn Store>, file: &StoredFileRecord) -> Result<bool> {
+    store.put_file(file, 100, &Expected::default()).await
+}
+
+async fn remove(store: &Arc<dyn Store>, tenant: &str, expected: &Expected) -> Result<bool> {
+    store.remove_file(tenant, "local", "az1", "jars/a", expected).await
+}
+
 async fn paths(store: &Arc<dyn Store>, tenant: &str, under: &str, after: Option<&str>, limit: u32) -> Vec<String> {
     let filter =
         StoredFileFilter { tenant: tenant.into(), storage: "local".into(), region: "az1".into(), under: under.into() };
@@ -28,17 +36,17 @@ async fn paths(store: &Arc<dyn Store>, tenant: &str, under: &str, after: Option<
 
 pub(super) async fn files_are_kept_by_name(store: Arc<dyn Store>) {
     let first = file("sto", "jars/a", 5, "one");
-    assert!(store.put_file(&first, 100).await.unwrap());
+    assert!(put(&store, &first).await.unwrap());
     for path in ["jars/a.sig", "jars/a/b", "jars0/x", "jars/c"] {
-        assert!(store.put_file(&file("sto", path, 1, path), 100).await.unwrap());
+        assert!(put(&store, &file("sto", path, 1, path)).await.unwrap());
     }
-    assert!(store.put_file(&file("sto-other", "jars/a", 50, "theirs"), 100).await.unwrap());
+    assert!(put(&store, &file("sto-other", "jars/a", 50, "theirs")).await.unwrap());
     let elsewhere = StoredFileRecord { region: "az2".into(), ..file("sto", "jars/z", 1, "z") };
-    assert!(store.put_file(&elsewhere, 100).await.unwrap());
+    assert!(put(&store, &elsewhere).await.unwrap());
 
     assert_eq!(store.file("sto", "local", "az1", "jars/a").await.unwrap(), Some(first));
     let second = file("sto", "jars/a", 7, "two");
-    assert!(!store.put_file(&second, 100).await.unwrap(), "in the place of the first");
+    assert!(!put(&store, &second).await.unwrap(), "in the place of the first");
     assert_eq!(store.file("sto", "local", "az1", "jars/a").await.unwrap(), Some(second));
     assert_eq!(store.stored_bytes("sto").await.unwrap(), 12);
 
@@ -47,19 +55,52 @@ pub(super) async fn files_are_kept_by_name(store: Arc<dyn Store>) {
     assert_eq!(paths(&store, "sto", "", Some("jars/a.sig"), 2).await, ["jars/a/b", "jars/c"]);
     assert_eq!(paths(&store, "sto", "jar", None, 10).await, [""; 0]);
 
-    assert!(store.remove_file("sto", "local", "az1", "jars/a").await.unwrap());
-    assert!(!store.remove_file("sto", "local", "az1", "jars/a").await.unwrap());
-    assert!(!store.remove_file("sto-nobody", "local", "az1", "jars/a").await.unwrap());
+    assert!(remove(&store, "sto", &Expected::default()).await.unwrap());
+    assert!(!remove(&store, "sto", &Expected::default()).await.unwrap());
+    assert!(!remove(&store, "sto-nobody", &Expected::default()).await.unwrap());
     assert_eq!(store.stored_bytes("sto").await.unwrap(), 5);
     assert_eq!(store.stored_bytes("sto-other").await.unwrap(), 50);
 }
 
-pub(super) async fn a_tenants_limit_holds_for_all_at_once(store: Arc<dyn Store>) {
-    let put = |number: u32| {
-        let store = store.clone();
-        tokio::spawn(async move { store.put_file(&file("sto-limit", &format!("c/{number}"), 30, "x"), 100).await })
+pub(super) async fn a_file_is_changed_as_expected_or_not(store: Arc<dyn Store>) {
+    let of = |content: &str| file("sto-seen", "jars/a", 1, content);
+    let one_of = |content: &str| Expected { one_of: Some(vec!["x".into(), of(content).sha256]), ..Expected::default() };
+    let there = Expected { something: true, ..Expected::default() };
+    let new = Expected { nothing: true, ..Expected::default() };
+    let not = |content: &str| Expected { none_of: vec![of(content).sha256], ..Expected::default() };
+    let put = async |content: &str, expected: &Expected| store.put_file(&of(content), 100, expected).await;
+    assert!(is_conflict(&put("a", &there).await) && is_conflict(&put("a", &one_of("a")).await));
+    // of any number who make it, one does
+    let make = |number: u32| {
+        let (store, file, new) = (store.clone(), of(&number.to_string()), new.clone());
+        tokio::spawn(async move { (number, store.put_file(&file, 100, &new).await) })
     };
-    let tries: Vec<_> = (0..8).map(put).collect();
+    let mut made = Vec::new();
+    for one in (0..8).map(make).collect::<Vec<_>>() {
+        match one.await.unwrap() {
+            (number, Ok(true)) => made.push(number.to_string()),
+            (_, lost) => assert!(is_conflict(&lost), "{lost:?}"),
+        }
+    }
+    assert_eq!(made.len(), 1, "{made:?}");
+    let kept = async || store.file("sto-seen", "local", "az1", "jars/a").await.unwrap().map(|file| file.sha256);
+    assert_eq!(kept().await, Some(of(&made[0]).sha256));
+    assert!(!put("b", &one_of(&made[0])).await.unwrap());
+    assert!(is_conflict(&put("c", &one_of(&made[0])).await) && is_conflict(&put("c", &not("b")).await));
+    assert!(!put("c", &not("a")).await.unwrap());
+    assert!(is_conflict(&remove(&store, "sto-seen", &one_of("b")).await));
+    assert_eq!(kept().await, Some(of("c").sha256));
+    assert!(remove(&store, "sto-seen", &one_of("c")).await.unwrap());
+    assert!(!remove(&store, "sto-seen", &one_of("c")).await.unwrap());
+    assert_eq!(store.stored_bytes("sto-seen").await.unwrap(), 0);
+}
+
+pub(super) async fn a_tenants_limit_holds_for_all_at_once(store: Arc<dyn Store>) {
+    let upload = |number: u32| {
+        let store = store.clone();
+        tokio::spawn(async move { put(&store, &file("sto-limit", &format!("c/{number}"), 30, "x")).await })
+    };
+    let tries: Vec<_> = (0..8).map(upload).collect();
     let mut kept = 0;
     for one in tries {
         match one.await.unwrap() {
@@ -70,14 +111,14 @@ pub(super) async fn a_tenants_limit_holds_for_all_at_once(store: Arc<dyn Store>)
     assert_eq!((kept, store.stored_bytes("sto-limit").await.unwrap()), (3, 90));
     // what takes the place of another counts for what it is more
     let taken = paths(&store, "sto-limit", "", None, 1).await.remove(0);
-    assert!(!store.put_file(&file("sto-limit", &taken, 40, "y"), 100).await.unwrap());
-    assert!(is_conflict(&store.put_file(&file("sto-limit", &taken, 41, "y"), 100).await));
+    assert!(!put(&store, &file("sto-limit", &taken, 40, "y")).await.unwrap());
+    assert!(is_conflict(&put(&store, &file("sto-limit", &taken, 41, "y")).await));
     assert_eq!(store.stored_bytes("sto-limit").await.unwrap(), 100);
 }
 
 pub(super) async fn content_that_is_needed_is_known(store: Arc<dyn Store>) {
     let of = |content: &str| Digest::sha256(content.as_bytes());
-    store.put_file(&file("sto-need", "c/a", 1, "need-stored"), 100).await.unwrap();
+    put(&store, &file("sto-need", "c/a", 1, "need-stored")).await.unwrap();
     let world = World::new(store.clone(), "sto-need", 1).await;
     let delivered = |content: &str| DeliveredFile {
         target_path: format!("/opt/{content}"),

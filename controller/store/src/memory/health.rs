@@ -1,6 +1,6 @@
 //! Health of nodes and models of topologies in memory.
 
-use super::{MemoryStore, duplicate, missing};
+use super::{MemoryStore, conflict, duplicate, missing};
 use crate::{CmsRecord, CmsStore, HealthRecord, HealthStore, Result};
 use async_trait::async_trait;
 use straas_schemas::TopologyId;
@@ -41,10 +41,14 @@ impl CmsStore for MemoryStore {
         Ok(())
     }
 
-    async fn sync_cms(&self, model: &CmsRecord) -> Result<()> {
+    async fn sync_cms(&self, model: &CmsRecord, seen: Option<&CmsRecord>) -> Result<()> {
         let tables = &mut *self.tables();
         let kept = tables.cms.get_mut(&model.topology);
-        kept.ok_or_else(|| missing("model of topology", &model.topology))?.clone_from(model);
+        let kept = kept.ok_or_else(|| missing("model of topology", &model.topology))?;
+        if seen.is_some_and(|seen| seen != kept) {
+            return Err(conflict("model", &model.topology));
+        }
+        kept.clone_from(model);
         Ok(())
     }
 
@@ -52,7 +56,11 @@ impl CmsStore for MemoryStore {
         Ok(self.tables().cms.get(topology).cloned())
     }
 
-    async fn remove_cms(&self, topology: &TopologyId) -> Result<bool> {
-        Ok(self.tables().cms.remove(topology).is_some())
+    async fn remove_cms(&self, topology: &TopologyId, seen: Option<&CmsRecord>) -> Result<bool> {
+        let tables = &mut *self.tables();
+        if tables.cms.get(topology).zip(seen).is_some_and(|(kept, seen)| seen != kept) {
+            return Err(conflict("model", topology));
+        }
+        Ok(tables.cms.remove(topology).is_some())
     }
 }

@@ -1,7 +1,7 @@
 //! The storage's names in memory.
 
 use super::{MemoryStore, conflict, most};
-use crate::{PageRequest, Result, StorageStore, StoredFileFilter, StoredFileRecord};
+use crate::{Expected, PageRequest, Result, StorageStore, StoredFileFilter, StoredFileRecord};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 
@@ -14,9 +14,12 @@ fn name(tenant: &str, storage: &str, region: &str, path: &str) -> Name {
 
 #[async_trait]
 impl StorageStore for MemoryStore {
-    async fn put_file(&self, file: &StoredFileRecord, bytes_max: u64) -> Result<bool> {
+    async fn put_file(&self, file: &StoredFileRecord, bytes_max: u64, expected: &Expected) -> Result<bool> {
         let files = &mut self.tables().files;
         let name = name(&file.tenant, &file.storage, &file.region, &file.path);
+        if !expected.admits(files.get(&name).map(|kept| kept.sha256.as_str())) {
+            return Err(conflict("file", &file.path));
+        }
         let others = files.iter().filter(|(other, kept)| kept.tenant == file.tenant && **other != name);
         if others.map(|(_, kept)| kept.size).sum::<u64>() + file.size > bytes_max {
             return Err(conflict("quota", &file.tenant));
@@ -24,8 +27,20 @@ impl StorageStore for MemoryStore {
         Ok(files.insert(name, file.clone()).is_none())
     }
 
-    async fn remove_file(&self, tenant: &str, storage: &str, region: &str, path: &str) -> Result<bool> {
-        Ok(self.tables().files.remove(&name(tenant, storage, region, path)).is_some())
+    async fn remove_file(
+        &self,
+        tenant: &str,
+        storage: &str,
+        region: &str,
+        path: &str,
+        expected: &Expected,
+    ) -> Result<bool> {
+        let files = &mut self.tables().files;
+        let name = name(tenant, storage, region, path);
+        if files.get(&name).is_some_and(|kept| !expected.admits(Some(&kept.sha256))) {
+            return Err(conflict("file", path));
+        }
+        Ok(files.remove(&name).is_some())
     }
 
     async fn file(&self, tenant: &str, storage: &str, region: &str, path: &str) -> Result<Option<StoredFileRecord>> {

@@ -19,6 +19,8 @@ statements! {
     CMS_SYNC = "update cms_model set document = $2, written_ms = $3, author = $4 where topology = $1";
     CMS_GET = "select topology, document, written_ms, author from cms_model where topology = $1";
     CMS_REMOVE = "delete from cms_model where topology = $1";
+    @ CMS_LOCK = sqlite "select topology, document, written_ms, author from cms_model where topology = $1",
+        postgres "select topology, document, written_ms, author from cms_model where topology = $1 for no key update";
     @ OF_TOPOLOGIES = sqlite "select h.node, h.built_in, h.status, h.source, h.at_ms
             from node n join health h on h.node = n.id where n.topology in (select value from json_each($1))",
         postgres "select h.node, h.built_in, h.status, h.source, h.at_ms
@@ -94,6 +96,20 @@ impl HealthStore for SqlStore {
     }
 }
 
+/// Locks a model inside a transaction; `Conflict` if it is not the one that was seen.
+macro_rules! cms_as_seen {
+    ($tx:ident, $on:ident, $topology:expr, $seen:expr) => {
+        if let Some(seen) = $seen {
+            let row: Option<CmsRow> =
+                query_as($on(&CMS_LOCK)).bind(key($topology.as_str())).fetch_optional(&mut *$tx).await?;
+            let now: Option<CmsRecord> = row.map(CmsRecord::try_from).transpose()?;
+            if now.is_some_and(|now| now != *seen) {
+                return Err(StoreError::Conflict { what: "model", id: $topology.to_string() }.into());
+            }
+        }
+    };
+}
+
 #[async_trait]
 impl CmsStore for SqlStore {
     async fn create_cms(&self, model: &CmsRecord) -> Result<()> {
@@ -110,9 +126,10 @@ impl CmsStore for SqlStore {
         })
     }
 
-    async fn sync_cms(&self, model: &CmsRecord) -> Result<()> {
+    async fn sync_cms(&self, model: &CmsRecord, seen: Option<&CmsRecord>) -> Result<()> {
         let id = model.topology.as_str();
         writing!(self, "recording a topology's model", |tx, on| {
+            cms_as_seen!(tx, on, model.topology, seen);
             let synced = query(on(&CMS_SYNC))
                 .bind(key(id))
                 .bind(to_text("the model", &model.document)?)
@@ -134,8 +151,9 @@ impl CmsStore for SqlStore {
         })
     }
 
-    async fn remove_cms(&self, topology: &TopologyId) -> Result<bool> {
+    async fn remove_cms(&self, topology: &TopologyId, seen: Option<&CmsRecord>) -> Result<bool> {
         writing!(self, "forgetting a topology's model", |tx, on| {
+            cms_as_seen!(tx, on, topology, seen);
             query(on(&CMS_REMOVE)).bind(key(topology.as_str())).execute(&mut *tx).await?.rows_affected() > 0
         })
     }

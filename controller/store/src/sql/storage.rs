@@ -8,10 +8,12 @@ use super::error::Fail;
 use super::rows::{ComponentRow, count, int, key};
 use crate::input::clean;
 use crate::{
-    ComponentRecord, PAGE_MAX, PageRequest, Result, StorageStore, StoreError, StoredFileFilter, StoredFileRecord,
+    ComponentRecord, Expected, PAGE_MAX, PageRequest, Result, StorageStore, StoreError, StoredFileFilter,
+    StoredFileRecord,
 };
 use async_trait::async_trait;
 use sqlx::{FromRow, query, query_as, query_scalar};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 macro_rules! file_columns {
@@ -25,7 +27,7 @@ statements! {
     LOCK = "update stored_tenant set bytes = bytes where tenant = $1 returning bytes";
     BYTES = "select bytes from stored_tenant where tenant = $1";
     SET_BYTES = "update stored_tenant set bytes = $2 where tenant = $1";
-    SIZE = "select size from stored_file where tenant = $1 and storage = $2 and region = $3 and path = $4";
+    KEPT = "select size, sha256 from stored_file where tenant = $1 and storage = $2 and region = $3 and path = $4";
     PUT = "insert into stored_file (tenant, storage, region, path, size, sha256, created_ms, author)
         values ($1, $2, $3, $4, $5, $6, $7, $8)
         on conflict (tenant, storage, region, path) do update set size = excluded.size, sha256 = excluded.sha256,
@@ -39,6 +41,29 @@ statements! {
     );
     STORED_HASHES = "select distinct sha256 from stored_file";
     SPECS_WITH_FILES = "select id, topology, name, ordinal, revision, spec from component where spec like '%\"sha256\"%'";
+}
+
+/// Tenant, storage, region and path: what a file is called.
+struct Name<'a>(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, Cow<'a, str>);
+
+impl<'a> Name<'a> {
+    fn of(tenant: &'a str, storage: &'a str, region: &'a str, path: &'a str) -> Self {
+        Self(key(tenant), key(storage), key(region), key(path))
+    }
+}
+
+/// A query with a name in its first four places; a macro, since its type differs per engine.
+macro_rules! named {
+    ($query:expr, $name:ident) => {
+        $query.bind(&*$name.0).bind(&*$name.1).bind(&*$name.2).bind(&*$name.3)
+    };
+}
+
+/// What is compared and counted of a file.
+#[derive(FromRow)]
+struct Kept {
+    size: i64,
+    sha256: String,
 }
 
 #[derive(FromRow)]
@@ -71,67 +96,58 @@ impl TryFrom<Row> for StoredFileRecord {
 
 #[async_trait]
 impl StorageStore for SqlStore {
-    async fn put_file(&self, file: &StoredFileRecord, bytes_max: u64) -> Result<bool> {
-        let (tenant, storage, region) = (key(&file.tenant), key(&file.storage), key(&file.region));
-        let path = key(&file.path);
+    async fn put_file(&self, file: &StoredFileRecord, bytes_max: u64, expected: &Expected) -> Result<bool> {
+        let name = Name::of(&file.tenant, &file.storage, &file.region, &file.path);
         writing!(self, "recording a file of the storage", |tx, on| {
-            query(on(&TENANT)).bind(&*tenant).execute(&mut *tx).await?;
-            let bytes: i64 = query_scalar(on(&LOCK)).bind(&*tenant).fetch_one(&mut *tx).await?;
-            let before: Option<i64> = query_scalar(on(&SIZE))
-                .bind(&*tenant)
-                .bind(&*storage)
-                .bind(&*region)
-                .bind(&*path)
-                .fetch_optional(&mut *tx)
-                .await?;
-            let bytes = bytes.saturating_sub(before.unwrap_or(0)).saturating_add(int(file.size)?);
+            query(on(&TENANT)).bind(&*name.0).execute(&mut *tx).await?;
+            let bytes: i64 = query_scalar(on(&LOCK)).bind(&*name.0).fetch_one(&mut *tx).await?;
+            let before: Option<Kept> = named!(query_as(on(&KEPT)), name).fetch_optional(&mut *tx).await?;
+            if !expected.admits(before.as_ref().map(|kept| kept.sha256.as_str())) {
+                return Err(StoreError::Conflict { what: "file", id: file.path.clone() }.into());
+            }
+            let bytes = bytes.saturating_sub(before.as_ref().map_or(0, |kept| kept.size));
+            let bytes = bytes.saturating_add(int(file.size)?);
             if bytes > i64::try_from(bytes_max).unwrap_or(i64::MAX) {
                 return Err(StoreError::Conflict { what: "quota", id: file.tenant.clone() }.into());
             }
-            query(on(&PUT))
-                .bind(&*tenant)
-                .bind(&*storage)
-                .bind(&*region)
-                .bind(&*path)
+            named!(query(on(&PUT)), name)
                 .bind(int(file.size)?)
                 .bind(key(&file.sha256))
                 .bind(file.created_ms)
                 .bind(clean(&file.author))
                 .execute(&mut *tx)
                 .await?;
-            query(on(&SET_BYTES)).bind(&*tenant).bind(bytes).execute(&mut *tx).await?;
+            query(on(&SET_BYTES)).bind(&*name.0).bind(bytes).execute(&mut *tx).await?;
             before.is_none()
         })
     }
 
-    async fn remove_file(&self, tenant: &str, storage: &str, region: &str, path: &str) -> Result<bool> {
-        let (tenant, storage, region, path) = (key(tenant), key(storage), key(region), key(path));
+    async fn remove_file(
+        &self,
+        tenant: &str,
+        storage: &str,
+        region: &str,
+        path: &str,
+        expected: &Expected,
+    ) -> Result<bool> {
+        let name = Name::of(tenant, storage, region, path);
         writing!(self, "forgetting a file of the storage", |tx, on| {
-            let bytes: Option<i64> = query_scalar(on(&LOCK)).bind(&*tenant).fetch_optional(&mut *tx).await?;
-            let size: Option<i64> = query_scalar(on(&SIZE))
-                .bind(&*tenant)
-                .bind(&*storage)
-                .bind(&*region)
-                .bind(&*path)
-                .fetch_optional(&mut *tx)
-                .await?;
-            if let (Some(bytes), Some(size)) = (bytes, size) {
-                query(on(&REMOVE)).bind(&*tenant).bind(&*storage).bind(&*region).bind(&*path).execute(&mut *tx).await?;
-                query(on(&SET_BYTES)).bind(&*tenant).bind(bytes.saturating_sub(size)).execute(&mut *tx).await?;
+            let bytes: Option<i64> = query_scalar(on(&LOCK)).bind(&*name.0).fetch_optional(&mut *tx).await?;
+            let kept: Option<Kept> = named!(query_as(on(&KEPT)), name).fetch_optional(&mut *tx).await?;
+            let (Some(bytes), Some(kept)) = (bytes, kept) else { return Ok(false) };
+            if !expected.admits(Some(&kept.sha256)) {
+                return Err(StoreError::Conflict { what: "file", id: path.to_owned() }.into());
             }
-            size.is_some()
+            named!(query(on(&REMOVE)), name).execute(&mut *tx).await?;
+            query(on(&SET_BYTES)).bind(&*name.0).bind(bytes.saturating_sub(kept.size)).execute(&mut *tx).await?;
+            true
         })
     }
 
     async fn file(&self, tenant: &str, storage: &str, region: &str, path: &str) -> Result<Option<StoredFileRecord>> {
+        let name = Name::of(tenant, storage, region, path);
         reading!(self, "reading a file of the storage", |tx, on| {
-            let row: Option<Row> = query_as(on(&GET))
-                .bind(key(tenant))
-                .bind(key(storage))
-                .bind(key(region))
-                .bind(key(path))
-                .fetch_optional(&mut *tx)
-                .await?;
+            let row: Option<Row> = named!(query_as(on(&GET)), name).fetch_optional(&mut *tx).await?;
             row.map(StoredFileRecord::try_from).transpose()?
         })
     }
