@@ -1,9 +1,10 @@
 //! Talks to the controller's API.
 
+use crate::again::Again;
 use crate::content::{Content, Upload};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::routes::{Route, encoded};
+use crate::routes::{self, Route, encoded};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
@@ -36,13 +37,17 @@ pub struct Ask<'a> {
     path: String,
     query: Vec<(&'a str, String)>,
     if_match: Option<&'a str>,
+    again: Again,
     body: Result<Option<Vec<u8>>, CliError>,
 }
 
 impl<'a> Ask<'a> {
     /// A request of a route, with the variable parts of its path.
     pub fn new(route: Route, parts: &[&str]) -> Self {
-        Self { method: route.method(), path: route.at(parts), query: Vec::new(), if_match: None, body: Ok(None) }
+        // whoever logs in is nobody yet, of whom a key could be
+        let again = Again::of(&route.method(), route != routes::LOG_IN);
+        let (method, path) = (route.method(), route.at(parts));
+        Self { method, path, query: Vec::new(), if_match: None, again, body: Ok(None) }
     }
 
     /// With a value in its query.
@@ -160,7 +165,7 @@ impl Client {
         let request = request.map_err(|e| CliError::Local(format!("{} is not a URL: {e}", self.context.endpoint)))?;
         let late = || self.away(format!("no answer within {} s", limit.as_secs()));
         let answered = tokio::time::timeout(limit, self.http.request(request)).await.map_err(|_| late())?;
-        answered.map_err(|e| self.unreachable(&e))
+        answered.map_err(|e| self.unreachable(&e, !e.is_connect()))
     }
 
     async fn successful(&self, response: Response<Incoming>) -> Result<Response<Incoming>, CliError> {
@@ -178,22 +183,22 @@ impl Client {
         })))
     }
 
-    fn unreachable(&self, error: &dyn std::error::Error) -> CliError {
+    fn unreachable(&self, error: &dyn std::error::Error, lost: bool) -> CliError {
         let mut reason = error.to_string();
         let mut next = error.source();
         while let Some(cause) = next {
             reason = cause.to_string();
             next = cause.source();
         }
-        self.away(reason)
+        CliError::Unreachable { endpoint: self.context.endpoint.clone(), reason, lost }
     }
 
     fn away(&self, reason: String) -> CliError {
-        CliError::Unreachable { endpoint: self.context.endpoint.clone(), reason }
+        CliError::Unreachable { endpoint: self.context.endpoint.clone(), reason, lost: false }
     }
 
     async fn read(&self, response: Response<Incoming>) -> Result<Bytes, CliError> {
-        Ok(response.into_body().collect().await.map_err(|e| self.unreachable(&e))?.to_bytes())
+        Ok(response.into_body().collect().await.map_err(|e| self.unreachable(&e, true))?.to_bytes())
     }
 
     /// Sends what was asked for and decodes the answer.
@@ -202,20 +207,29 @@ impl Client {
         decoded(&bytes)
     }
 
-    async fn bytes(&self, ask: Ask<'_>) -> Result<Bytes, CliError> {
-        let response = self.answer(ask).await?;
-        self.read(response).await
+    async fn bytes(&self, mut ask: Ask<'_>) -> Result<Bytes, CliError> {
+        loop {
+            let answered = async { self.read(self.answer(&ask).await?).await };
+            let error = match answered.await {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            let Some(wait) = ask.again.after(&error) else { return Err(error) };
+            tokio::time::sleep(wait).await;
+        }
     }
 
-    async fn answer(&self, ask: Ask<'_>) -> Result<Response<Incoming>, CliError> {
+    async fn answer(&self, ask: &Ask<'_>) -> Result<Response<Incoming>, CliError> {
         let mut path = format!("{API}{}", ask.path);
         for (n, (name, value)) in ask.query.iter().enumerate() {
             path.push(if n == 0 { '?' } else { '&' });
             path.push_str(&format!("{name}={}", encoded(value)));
         }
         let expect = ask.if_match.map(|commit| format!("\"{commit}\""));
-        let headers: Vec<(&str, &str)> = expect.iter().map(|value| ("if-match", value.as_str())).collect();
-        self.successful(self.ask(ask.method, &path, &headers, ask.body?).await?).await
+        let expect = expect.iter().map(|value| ("if-match", value.as_str()));
+        let headers: Vec<(&str, &str)> = expect.chain(ask.again.key().map(|key| ("idempotency-key", key))).collect();
+        let body = ask.body.as_ref().map_err(|error| CliError::Local(error.text()))?;
+        self.successful(self.ask(ask.method.clone(), &path, &headers, body.clone()).await?).await
     }
 
     /// Sends a file to a path of the API before 1.0, with its hash, and decodes the answer.
@@ -238,13 +252,13 @@ impl Client {
     /// Writes what is answered to a file, checked against the hash that comes with it; its size.
     pub async fn download(&self, ask: Ask<'_>, to: &Path) -> Result<u64, CliError> {
         let cannot = |error: std::io::Error| CliError::Local(format!("cannot write {}: {error}", to.display()));
-        let response = self.answer(ask).await?;
+        let response = self.answer(&ask).await?;
         let expect = response.headers().get("x-straas-sha256").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(dir).map_err(cannot)?;
         let (mut hash, mut size, mut body) = (Sha256::new(), 0, response.into_body());
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| self.unreachable(&error))?;
+            let frame = frame.map_err(|error| self.unreachable(&error, true))?;
             if let Some(piece) = frame.data_ref() {
                 hash.update(piece);
                 size += piece.len() as u64;

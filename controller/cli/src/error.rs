@@ -27,6 +27,8 @@ pub enum CliError {
         endpoint: String,
         /// Why.
         reason: String,
+        /// The connection ended after the request was sent: it may have been carried out.
+        lost: bool,
     },
     /// No thing of this name.
     NotFound {
@@ -125,7 +127,11 @@ impl CliError {
                 };
                 (code, format!("{} ({}): {}", problem.title, problem.status, problem.detail), hint.map(str::to_owned))
             }
-            Self::Unreachable { endpoint, reason } => {
+            Self::Unreachable { endpoint, reason, lost: true } => {
+                let hint = "see what is there now before you ask again: it may have been done";
+                (6, format!("the answer of {endpoint} was lost: {reason}"), Some(hint.to_owned()))
+            }
+            Self::Unreachable { endpoint, reason, lost: false } => {
                 let hint = "straas dev up   (a controller on this machine), or name another one with --endpoint";
                 (6, format!("no controller answers at {endpoint}: {reason}"), Some(hint.to_owned()))
             }

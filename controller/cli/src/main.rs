@@ -3,6 +3,7 @@
 //! Results go to stdout in the form that `-o` names, everything else to stderr. Errors say what to
 //! do next and end with an exit code that a script can tell apart (`error.rs`).
 
+mod again;
 mod audit;
 mod client;
 mod cms;

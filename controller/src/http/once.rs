@@ -107,10 +107,7 @@ pub async fn by_key(
         Begun::Answered(text) => return again(&text, seal.as_ref()),
         Begun::Made(made) => return anew(&app, made).await,
         Begun::Other => return Err(ApiError::key_reused()),
-        Begun::Full => {
-            let text = "this tenant's requests of today name themselves too often; leave Idempotency-Key out";
-            return Err(ApiError::too_many(text));
-        }
+        Begun::Full => return Err(ApiError::names_full()),
     }
     // what was asked for is done although the caller goes: he asks again and is answered
     let work = carry_out(app.clone(), claim, request, next, seal).in_current_span();

@@ -166,6 +166,12 @@ impl ApiError {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many", "Too many at once", detail)
     }
 
+    /// 429: a tenant's requests of a day have as many names as are remembered.
+    pub fn names_full() -> Self {
+        let detail = "this tenant's requests of today name themselves too often; leave Idempotency-Key out";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "names-full", "Too many names", detail)
+    }
+
     /// 503.
     pub fn unavailable(detail: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Try again later", detail)

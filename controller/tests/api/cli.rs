@@ -27,21 +27,22 @@ fn program() -> &'static Path {
     })
 }
 
+/// How it ended.
 #[derive(Debug)]
-struct Ran {
+pub struct Ran {
     code: i32,
     stdout: String,
     stderr: String,
 }
 
 impl Ran {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
     /// Asserts an exit code and texts that a person has to read.
-    fn says(&self, code: i32, texts: &[&str]) -> &Self {
+    pub fn says(&self, code: i32, texts: &[&str]) -> &Self {
         let all = format!("{}{}", self.stdout, self.stderr);
         assert_eq!(self.code, code, "{self:?}");
         for text in texts {
@@ -51,14 +52,15 @@ impl Ran {
     }
 }
 
-struct Cli {
+/// The program with a home of its own.
+pub struct Cli {
     home: tempfile::TempDir,
-    endpoint: String,
+    pub endpoint: String,
     token_file: PathBuf,
 }
 
 impl Cli {
-    fn of(rig: &Rig) -> Self {
+    pub fn of(rig: &Rig) -> Self {
         let home = tempfile::tempdir().expect("a directory");
         Self { home, endpoint: rig.endpoint(), token_file: rig.data().join("admin.token") }
     }
@@ -75,7 +77,7 @@ impl Cli {
         command
     }
 
-    async fn run(&self, line: &str) -> Ran {
+    pub async fn run(&self, line: &str) -> Ran {
         self.done(self.command(line)).await
     }
 

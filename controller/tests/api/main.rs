@@ -11,6 +11,7 @@ mod audit;
 mod bad_input;
 mod changes;
 mod cli;
+mod cli_again;
 mod commands;
 mod commands_many;
 mod configurations;
