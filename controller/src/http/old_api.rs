@@ -5,7 +5,7 @@ use super::auth::Caller;
 use super::commands::{Order, queue_one, reading, view};
 use super::extract::{Body, Path, Query};
 use super::problem::ApiError;
-use super::{body, components, topologies};
+use super::{body, components, finish, topologies};
 use crate::app::App;
 use crate::uploads;
 use axum::Extension;
@@ -89,7 +89,7 @@ pub async fn guestcmd(
     let args = args(request.args)?;
     let order = Order { command: request.command, args, timeout_s: None, deadline_s: None, files: Vec::new() };
     let record = queue_one(&app, &caller, &node, order).await?;
-    result(&app, record).await
+    Ok(result(app, record))
 }
 
 fn args(args: Option<Value>) -> Result<Map<String, Value>, ApiError> {
@@ -113,11 +113,14 @@ async fn nodes_of(app: &App, caller: &Caller, id: &str) -> Result<Vec<NodeRecord
 }
 
 /// Waits for the end of a command; 202 if it has not ended.
-async fn result(app: &App, record: CommandRecord) -> Result<Response, ApiError> {
-    let record = reading::ended(app, record, Instant::now() + WAIT_MAX).await?;
-    let output = app.store.output(&record.id, 0, COMMAND_OUTPUT_BYTES_MAX).await?;
-    let status = if record.standing.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(view(record, String::from_utf8_lossy(&output).into_owned()))).into_response())
+fn result(app: Arc<App>, record: CommandRecord) -> Response {
+    let queued = (StatusCode::ACCEPTED, Json(view(record.clone(), String::new())));
+    finish::later(queued, async move {
+        let record = reading::ended(&app, record, Instant::now() + WAIT_MAX).await?;
+        let output = app.store.output(&record.id, 0, COMMAND_OUTPUT_BYTES_MAX).await?;
+        let status = if record.standing.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+        Ok((status, Json(view(record, String::from_utf8_lossy(&output).into_owned()))).into_response())
+    })
 }
 
 /// Query of a jar: what to do with it.
@@ -160,5 +163,5 @@ pub async fn stormjar(
     let files = vec![FileRef { path: name, sha256, size, mode: 0o644 }];
     let order = Order { command: SUBMIT.0.to_owned(), args, timeout_s: None, deadline_s: None, files };
     let record = queue_one(&app, &caller, &node, order).await?;
-    result(&app, record).await
+    Ok(result(app, record))
 }

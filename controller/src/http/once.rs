@@ -72,6 +72,11 @@ pub fn store(app: &App, made: &Made) -> Arc<dyn Store> {
     CLAIMED.try_with(|claim| app.store.claimed(claim, &json!(made))).unwrap_or_else(|_| app.store.clone())
 }
 
+/// Whether what goes on is a request that names itself.
+pub fn is_claimed() -> bool {
+    CLAIMED.try_with(|_| ()).is_ok()
+}
+
 /// How a route's requests are told apart, and its answers kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {

@@ -232,6 +232,9 @@ pub fn router(routes: Vec<Route>, app: &Arc<App>) -> Router<Arc<App>> {
         let trail = axum::middleware::from_fn_with_state(app.clone(), audit::record);
         let tags = axum::middleware::from_fn_with_state(route.matches, etag::conditional);
         let mut handler = route.handler.clone().route_layer(tags).route_layer(trail);
+        if route.waits {
+            handler = handler.route_layer(axum::middleware::from_fn(finish::before_waiting));
+        }
         if route.once_by_key() {
             handler =
                 handler.route_layer(axum::middleware::from_fn_with_state((app.clone(), route.traits), once::by_key));

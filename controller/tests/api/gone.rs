@@ -4,7 +4,8 @@
 //! is written after it. The moments are the point here; nothing is awaited with them.
 
 use crate::agent::Agent;
-use crate::rig::{PATIENCE, Rig};
+use crate::commands::{list, working};
+use crate::rig::{PATIENCE, Rig, TOPOLOGIES};
 use http::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -91,4 +92,33 @@ async fn every_change_is_in_the_audit_trail_with_its_outcome() {
     let after = tenants().await;
     assert!(before <= made && made <= after, "{before} tenants, {made} in the trail, {after} tenants");
     assert!(made > 0, "nothing was done");
+}
+
+#[tokio::test]
+async fn a_command_that_nobody_waits_for_any_more_has_its_line_whole() {
+    let rig = Rig::start().await;
+    let (id, _agents) = working(&rig, 1).await;
+    let component = rig.get(&format!("{TOPOLOGIES}/{id}")).await["components"][0]["id"].clone();
+    let path = format!("/straas/guestcmd/{}/demo-zk-1", component.as_str().expect("an id"));
+    let body = list().to_string();
+    for moment in 1..=MOMENTS {
+        // up to 30 ms: some of them wait by then
+        hang_up(rig.connect().await, &path, &rig.token, body.as_bytes(), 8 * moment).await;
+    }
+    let queued = async || rig.get("/straas/v1.0/commands?limit=500").await["items"].as_array().expect("items").len();
+    let of = |answer: &crate::wire::Answer| {
+        let lines = answer.json()["items"].as_array().expect("items").clone();
+        lines.into_iter().filter(|line| line["path"] == path.as_str()).collect::<Vec<_>>()
+    };
+    let before = queued().await;
+    let trail = rig
+        .until("/straas/v1.0/audit?limit=500", |answer| {
+            let lines = of(answer);
+            !lines.is_empty() && lines.iter().all(|line| !line["status"].is_null())
+        })
+        .await;
+    let told = of(&trail).iter().filter(|line| line["status"] == 202).count();
+    let after = queued().await;
+    assert!(before <= told && told <= after, "{before} commands, {told} in the trail, {after} commands");
+    assert!(told > 0, "nothing was done");
 }
