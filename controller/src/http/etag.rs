@@ -13,7 +13,7 @@
 
 use super::conditions::tags;
 use super::problem::ApiError;
-use axum::Json;
+use super::steady::steady;
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
@@ -21,12 +21,9 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use serde_json::Value;
 use straas_schemas::{Digest, NodeId};
 use straas_store::{CmsRecord, ComponentRecord, NodeRecord, TopologyRecord, UserRecord};
 
-/// What each heartbeat changes: nobody decides upon it.
-const UNSTEADY: [&str; 2] = ["vitals", "seen_ms"];
 /// Hex digits of a digest: two values that differ have the same once in four billion.
 const DIGITS: usize = 8;
 
@@ -35,7 +32,11 @@ const DIGITS: usize = 8;
 pub struct Tag(Vec<(&'static str, String)>);
 
 fn digest(value: &impl Serialize) -> String {
-    let mut text = Digest::sha256(&serde_json::to_vec(value).unwrap_or_default()).0;
+    shortened(&serde_json::to_vec(value).unwrap_or_default())
+}
+
+fn shortened(bytes: &[u8]) -> String {
+    let mut text = Digest::sha256(bytes).0;
     text.truncate(DIGITS);
     text
 }
@@ -98,8 +99,7 @@ impl Tag {
 
     /// An answer that shows the thing.
     pub fn shows(&self, view: &impl Serialize) -> Response {
-        let tag = format!("\"{}.{}\"", self.text(), steady(view));
-        ([(header::ETAG, tag)], Json(view)).into_response()
+        answer(view, &format!("{}.", self.text()))
     }
 
     /// The aspects that an ETag has otherwise; all of it if it is of another kind.
@@ -113,24 +113,17 @@ impl Tag {
 
 /// An answer whose ETag leaves out what every heartbeat changes.
 pub fn listing(view: &impl Serialize) -> Response {
-    ([(header::ETAG, format!("\"{}\"", steady(view)))], Json(view)).into_response()
+    answer(view, "")
 }
 
-fn steady(view: &impl Serialize) -> String {
-    let mut value = serde_json::to_value(view).unwrap_or_default();
-    settle(&mut value);
-    digest(&value)
-}
-
-fn settle(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            UNSTEADY.iter().for_each(|key| drop(map.remove(*key)));
-            map.values_mut().for_each(settle);
-        }
-        Value::Array(items) => items.iter_mut().for_each(settle),
-        _ => {}
-    }
+/// An answer that is serialised once: its ETag is made of the bytes that are sent.
+fn answer(view: &impl Serialize, wanted: &str) -> Response {
+    let bytes = match serde_json::to_vec(view) {
+        Ok(bytes) => bytes,
+        Err(error) => return ApiError::internal("an answer cannot be written", &error).into_response(),
+    };
+    let tag = format!("\"{wanted}{}\"", shortened(&steady(&bytes)));
+    ([(header::ETAG, tag), (header::CONTENT_TYPE, "application/json".to_owned())], bytes).into_response()
 }
 
 /// `If-Match`: what a writer wants to find.
@@ -236,11 +229,16 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// What a reader is shown is what the ETag is of, as JSON or as a type.
     #[test]
-    fn what_every_heartbeat_changes_is_left_out() {
-        let view = |load: u32, seen: u32, state: &str| json!({ "nodes": [{ "vitals": { "load": load }, "seen_ms": seen, "state": state }] });
-        assert_eq!(steady(&view(1, 2, "up")), steady(&view(3, 4, "up")));
-        assert_ne!(steady(&view(1, 2, "up")), steady(&view(1, 2, "down")));
+    fn an_answer_is_its_bytes_and_their_tag() {
+        let tag = Tag(vec![("version", "11".to_owned())]);
+        let of = |view: &serde_json::Value| tag.shows(view).headers()[header::ETAG].clone();
+        let (one, two) = (json!({ "seen_ms": 1, "s": "up" }), json!({ "seen_ms": 2, "s": "up" }));
+        assert_eq!(of(&one), of(&two));
+        assert_ne!(of(&one), of(&json!({ "seen_ms": 1, "s": "down" })));
+        assert!(of(&one).to_str().expect("text").starts_with("\"11."));
+        assert_eq!(listing(&one).headers()[header::CONTENT_TYPE], "application/json");
     }
 
     #[test]

@@ -48,6 +48,7 @@ mod scripts;
 mod seal;
 mod services;
 mod status;
+mod steady;
 mod steer;
 mod storage;
 mod topologies;
