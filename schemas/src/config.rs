@@ -31,6 +31,37 @@ pub struct ConfigFile {
     pub content: Vec<Section>,
 }
 
+impl ConfigFile {
+    /// Every option with where it stands, in the order of the file.
+    pub fn options(&self) -> impl Iterator<Item = Placed<'_>> {
+        self.content.iter().enumerate().flat_map(|(in_file, section)| {
+            section.options.iter().enumerate().map(move |(in_section, option)| Placed {
+                name: (section.section.as_str(), option.key.as_str()),
+                option,
+                place: (in_file, in_section),
+            })
+        })
+    }
+}
+
+/// An option and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    /// Its section and its key.
+    pub name: (&'a str, &'a str),
+    /// The option.
+    pub option: &'a ConfigOption,
+    place: (usize, usize),
+}
+
+impl Placed<'_> {
+    /// Its JSON pointer.
+    #[must_use]
+    pub fn pointer(&self) -> String {
+        format!("/content/{}/options/{}", self.place.0, self.place.1)
+    }
+}
+
 /// The one kind of configuration file there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -133,12 +133,7 @@ fn check_place(path: &str, only_values: bool) -> Result<()> {
 }
 
 fn options(file: &ConfigFile) -> BTreeMap<(&str, &str), (String, &ConfigOption)> {
-    let each = file.content.iter().enumerate().flat_map(|(s, section)| {
-        section.options.iter().enumerate().map(move |(o, option)| {
-            ((section.section.as_str(), option.key.as_str()), (format!("/content/{s}/options/{o}"), option))
-        })
-    });
-    each.collect()
+    file.options().map(|placed| (placed.name, (placed.pointer(), placed.option))).collect()
 }
 
 /// On a topology's branch: the same keys as before, other values.

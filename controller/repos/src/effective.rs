@@ -10,7 +10,7 @@ use git2::{Oid, Repository, Tree};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use straas_schemas::Fault;
-use straas_schemas::config::{CONFIG_FILE_BYTES_MAX, ConfigFile, Effective, ValueKind, effective};
+use straas_schemas::config::{CONFIG_FILE_BYTES_MAX, ConfigFile, ConfigOption, Effective, ValueKind, effective};
 
 /// Folders kept: one per component version in use, and one per topology that was reconfigured.
 const FOLDERS_MAX: usize = 1024;
@@ -115,20 +115,12 @@ pub(crate) fn json_fault(file: &str, error: &serde_json::Error) -> FileFault {
     }
 }
 
-/// Every option with its pointer.
-fn options(file: &ConfigFile) -> impl Iterator<Item = (String, (&str, &str), &straas_schemas::config::ConfigOption)> {
-    file.content.iter().enumerate().flat_map(|(s, section)| {
-        section.options.iter().enumerate().map(move |(o, option)| {
-            (format!("/content/{s}/options/{o}"), (section.section.as_str(), option.key.as_str()), option)
-        })
-    })
-}
-
 /// Options that stand in a file twice.
 pub(crate) fn repeated(file: &ConfigFile) -> Vec<Fault> {
     let mut seen = BTreeMap::new();
     let mut faults = Vec::new();
-    for (pointer, name, _) in options(file) {
+    for placed in file.options() {
+        let (pointer, name) = (placed.pointer(), placed.name);
         if let Some(first) = seen.insert(name, pointer.clone()) {
             faults
                 .push(Fault::at(format!("{pointer}/key"), format!("{} stands here and at {first}; keep one", name.1)));
@@ -139,16 +131,18 @@ pub(crate) fn repeated(file: &ConfigFile) -> Vec<Fault> {
 
 /// Secrets that are no texts: what is sealed is a text, and cannot be looked at.
 fn open_secrets(default: &ConfigFile) -> Vec<Fault> {
-    let wrong = options(default).filter(|(_, _, o)| o.secret && (o.kind != ValueKind::String || o.values.is_some()));
+    let is_text = |o: &ConfigOption| o.kind == ValueKind::String && o.values.is_none();
+    let wrong = default.options().filter(|placed| placed.option.secret && !is_text(placed.option));
     let text = "a secret is of the type string and has no list of values, since it is sealed";
-    wrong.map(|(pointer, ..)| Fault::at(format!("{pointer}/secret"), text)).collect()
+    wrong.map(|placed| Fault::at(format!("{}/secret", placed.pointer()), text)).collect()
 }
 
 /// Options of an overriding file that `default.json` does not have in this type: nothing would read them.
 pub(crate) fn strangers(default: &ConfigFile, user: &ConfigFile) -> Vec<Fault> {
-    let known: BTreeMap<_, _> = options(default).map(|(_, name, option)| (name, option.kind)).collect();
+    let known: BTreeMap<_, _> = default.options().map(|placed| (placed.name, placed.option.kind)).collect();
     let mut faults = Vec::new();
-    for (pointer, name, option) in options(user) {
+    for placed in user.options() {
+        let (pointer, name, option) = (placed.pointer(), placed.name, placed.option);
         match known.get(&name) {
             None => {
                 let message =

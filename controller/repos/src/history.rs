@@ -200,10 +200,7 @@ pub(crate) fn empty() -> ConfigFile {
 
 /// The options of a file by (section, key).
 pub(crate) fn options(file: &ConfigFile) -> BTreeMap<(&str, &str), &ConfigOption> {
-    let each = file.content.iter().flat_map(|section| {
-        section.options.iter().map(move |option| ((section.section.as_str(), option.key.as_str()), option))
-    });
-    each.collect()
+    file.options().map(|placed| (placed.name, placed.option)).collect()
 }
 
 /// For each (section, key) the commit that set it.

@@ -19,7 +19,8 @@ impl Directory {
     }
 
     fn path(&self, sha256: &str) -> Option<PathBuf> {
-        let plain = sha256.len() == 64 && sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
+        // in lower case, as it is written everywhere: one content has one name
+        let plain = sha256.len() == 64 && sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         plain.then(|| self.dir.join(sha256))
     }
 }
@@ -136,10 +137,15 @@ mod tests {
         std::fs::create_dir(&inner).unwrap();
         std::fs::write(dir.path().join("secret"), "x").unwrap();
         let blobs = Directory::new(inner);
-        for name in ["../secret", "", ".", "nothing"] {
+        // the same hash in capitals would be another name of one content
+        let capitals = "A".repeat(64);
+        std::fs::write(dir.path().join("blobs").join(&capitals), "x").unwrap();
+        for name in ["../secret", "", ".", "nothing", &capitals] {
             assert!(blobs.open(name).await.unwrap().is_none(), "{name}");
             blobs.remove(name).await.unwrap();
         }
+        assert!(blobs.list().await.unwrap().is_empty());
+        assert!(blobs.keep(&capitals, &dir.path().join("secret")).await.is_err());
         assert!(dir.path().join("secret").exists());
     }
 }
