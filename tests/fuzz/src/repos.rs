@@ -1,7 +1,7 @@
 //! Names of branches, tags, commits and paths, and files of the repositories.
 
 use std::sync::LazyLock;
-use straas_repos::{CommitId, ConfigRepo, line_of, shape_faults};
+use straas_repos::{CommitId, ConfigRepo, TagFilter, line_of, shape_faults};
 use straas_schemas::config::{ConfigFile, effective};
 use straas_schemas::ids::name_fault;
 use straas_schemas::storage::{stored_path_fault, target_fault};
@@ -25,8 +25,8 @@ pub(super) fn reference(data: &[u8]) {
         assert!(commit.as_str() == text && text.len() == 40);
     }
     let _ = repo.branch(text);
-    let _ = repo.tags(text, None, 10);
-    let _ = repo.tags("master", Some(text), 10);
+    let _ = repo.tags(text, TagFilter::default(), None, 10);
+    let _ = repo.tags("master", TagFilter { role: Some(text), prefix: text }, Some(text), 10);
     let part = |path: &str, parts: &[&str]| path.split('/').any(|part| parts.contains(&part));
     let outside = |path: &str| path.starts_with('/') || part(path, &[".", "..", ".git"]);
     if let Ok(Some(_)) = repo.read(head, text) {
