@@ -28,6 +28,7 @@ pub mod metadata;
 pub mod poll;
 pub mod problem;
 pub mod report;
+pub mod rollout;
 pub mod settings;
 pub mod stage;
 pub mod storage;

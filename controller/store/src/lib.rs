@@ -20,6 +20,7 @@ mod input;
 mod memory;
 pub mod records;
 mod requests;
+mod rollouts;
 mod sql;
 mod storage;
 
@@ -33,6 +34,7 @@ pub use identity::*;
 pub use memory::MemoryStore;
 pub use records::*;
 pub use requests::*;
+pub use rollouts::*;
 pub use sql::SqlStore;
 pub use storage::*;
 
@@ -102,7 +104,15 @@ pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 /// Everything the controller keeps in a database.
 #[async_trait]
 pub trait Store:
-    CommandStore + IdentityStore + AuditStore + RequestStore + StorageStore + HealthStore + CmsStore + HistoryStore
+    CommandStore
+    + IdentityStore
+    + AuditStore
+    + RequestStore
+    + StorageStore
+    + HealthStore
+    + CmsStore
+    + HistoryStore
+    + RolloutStore
 {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;

@@ -13,6 +13,7 @@ mod history;
 mod identity;
 mod neighbours;
 mod requests;
+mod rollouts;
 mod storage;
 mod topologies;
 
@@ -58,6 +59,7 @@ struct Tables {
     files: BTreeMap<storage::Name, crate::StoredFileRecord>,
     health: BTreeMap<(NodeId, bool), crate::HealthRecord>,
     cms: BTreeMap<TopologyId, crate::CmsRecord>,
+    rollouts: BTreeMap<String, crate::RolloutRecord>,
 }
 
 #[derive(Debug)]

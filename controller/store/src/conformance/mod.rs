@@ -21,6 +21,7 @@ mod jobs;
 mod neighbours;
 mod nodes;
 mod requests;
+mod rollouts;
 mod storage;
 mod topologies;
 mod workflows;
@@ -130,6 +131,10 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         storage::a_file_is_changed_as_expected_or_not,
         storage::a_tenants_limit_holds_for_all_at_once,
         storage::content_that_is_needed_is_known,
+        rollouts::kept_and_changed_as_they_were_seen,
+        rollouts::listed_newest_first,
+        rollouts::a_component_is_in_one_at_a_time,
+        rollouts::what_a_request_begins_is_noted_with_it,
         health::the_newest_word_counts,
         health::a_model_is_made_once,
         concurrency::one_enrolment_per_token,

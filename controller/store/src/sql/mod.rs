@@ -28,6 +28,7 @@ mod history;
 mod identity;
 mod nodes;
 mod quarantine;
+mod rollouts;
 mod rows;
 mod snapshots;
 mod storage;
@@ -121,6 +122,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         storage::ALL,
         health::ALL,
         history::ALL,
+        rollouts::ALL,
         store::ALL,
     ];
     nouns.into_iter().chain(commands::ALL).flatten()
