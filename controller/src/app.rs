@@ -1,6 +1,7 @@
 //! What every part of the controller shares: the store, the repos, the caches, the way to wake.
 
 use crate::apply::health::Said;
+use crate::apply::held::Held;
 use crate::ca::Ca;
 use crate::commands::Commands;
 use crate::config::Config;
@@ -20,7 +21,9 @@ use std::sync::Arc;
 use straas_drivers::Hosts;
 use straas_repos::{ConfigRepo, Packs, ScriptRepo};
 use straas_schemas::{Assignment, FileRef, NodeId};
-use straas_store::{NewEvent, PAGE_MAX, PageRequest, Store, StoredAssignment, TopologyFilter, TopologyRecord};
+use straas_store::{
+    NewEvent, PAGE_MAX, PageRequest, RolloutFilter, Store, StoredAssignment, TopologyFilter, TopologyRecord,
+};
 use tokio_util::task::TaskTracker;
 
 /// The controller's parts.
@@ -51,6 +54,8 @@ pub struct App {
     pub beats: Beats,
     /// What the built-in health check said last.
     pub health: Said,
+    /// Which jobs are held, as they were planned last.
+    pub held: Held,
     /// Files every host should have.
     pub files: Vec<FileRef>,
     /// Files that tenants keep.
@@ -166,6 +171,26 @@ impl App {
     pub async fn wake_all(&self) -> Result<(), Error> {
         self.topologies(None).await?.iter().for_each(|topology| self.wake.wake(&topology.id));
         Ok(())
+    }
+
+    /// The ids of all rollouts that have not ended, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn open_rollouts(&self) -> Result<Vec<String>, Error> {
+        let filter = RolloutFilter { tenant: None, open_only: true };
+        let mut page = PageRequest { after: None, limit: PAGE_MAX };
+        let mut all = Vec::new();
+        loop {
+            let found = self.store.rollouts(&filter, &page).await?;
+            let full = found.len() == PAGE_MAX as usize;
+            all.extend(found.into_iter().map(|found| found.rollout.id));
+            page.after = all.last().cloned();
+            if !full {
+                all.reverse();
+                return Ok(all);
+            }
+        }
     }
 
     /// Every topology of a tenant, or of all.

@@ -18,6 +18,7 @@ use straas_schemas::{Assignment, ComponentId, NodeId};
 use straas_store::{NewEvent, NodeRecord, StoreError};
 
 pub mod health;
+pub mod held;
 mod operations;
 mod rollouts;
 
@@ -60,6 +61,7 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
     }
     app.beats.read(topology, &plan.facts);
     health::say(app, topology, plan).await?;
+    app.held.planned(topology, &plan.jobs);
     plan.looks.iter().for_each(|(node, at_ms)| app.fleet.look(node, *at_ms));
     let node = |id: &NodeId| input.nodes.iter().find(|node| node.id == *id);
     let missing = |wish: &HostWish| node(&wish.node).is_none_or(|n| n.host != Host::Up || n.host_number < wish.number);
@@ -151,6 +153,7 @@ async fn forget(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> 
     input.nodes.iter().for_each(|node| app.fleet.remove(&node.id));
     app.beats.forget(&input.topology.id);
     app.health.forget(&input.topology.id);
+    app.held.forget(&input.topology.id);
     event(app, input, &format!("topology {} is deleted; nothing of it is left", input.topology.name)).await;
     Ok(())
 }

@@ -21,11 +21,13 @@ pub mod log;
 mod metrics;
 mod port;
 mod repos;
+mod rollout;
 mod secrets;
 mod settings;
 mod snapshot;
 mod stop;
 mod storage;
+mod sync;
 mod tasks;
 mod tls;
 mod unsealed;
@@ -125,6 +127,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::hosts::run(app.clone()));
     tasks.spawn(tasks::beats::run(app.clone()));
     tasks.spawn(tasks::commands::run(app.clone()));
+    tasks.spawn(tasks::rollouts::run(app.clone()));
     tasks.spawn(settings::run(app.clone()));
     for (mirror, _) in tasks::mirrors::all(&app) {
         tasks.spawn(tasks::mirrors::run(app.clone(), mirror));
@@ -233,6 +236,7 @@ async fn open(
         commands: commands::Commands::default(),
         beats: tasks::beats::Beats::default(),
         health: apply::health::Said::default(),
+        held: apply::held::Held::default(),
         files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
         storage: Arc::new(storage::Storages::open(&dir)),
         admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),

@@ -1,4 +1,4 @@
-//! Which topologies have to be looked at again.
+//! Which topologies, and whether rollouts, have to be looked at again.
 //!
 //! Level-triggered: a wake-up carries no content. Whoever is woken reads everything anew and
 //! compares, so waking twice, or for nothing, costs a little time and does no harm.
@@ -15,12 +15,18 @@ const LISTENER_LAG_MAX: usize = 256;
 pub struct Wake {
     dirty: Mutex<BTreeSet<TopologyId>>,
     notify: Notify,
+    rollouts: Notify,
     touched: broadcast::Sender<TopologyId>,
 }
 
 impl Default for Wake {
     fn default() -> Self {
-        Self { dirty: Mutex::default(), notify: Notify::new(), touched: broadcast::Sender::new(LISTENER_LAG_MAX) }
+        Self {
+            dirty: Mutex::default(),
+            notify: Notify::new(),
+            rollouts: Notify::new(),
+            touched: broadcast::Sender::new(LISTENER_LAG_MAX),
+        }
     }
 }
 
@@ -40,6 +46,16 @@ impl Wake {
             }
             self.notify.notified().await;
         }
+    }
+
+    /// A rollout was begun or steered.
+    pub fn wake_rollouts(&self) {
+        self.rollouts.notify_one();
+    }
+
+    /// Waits until a rollout was begun or steered.
+    pub async fn rollouts(&self) {
+        self.rollouts.notified().await;
     }
 
     /// A topology was looked at, and people may see something new.

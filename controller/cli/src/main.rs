@@ -24,6 +24,7 @@ mod node;
 mod output;
 mod people;
 mod quarantine;
+mod rollout;
 mod routes;
 mod script;
 mod sse;
@@ -104,6 +105,9 @@ enum Noun {
     /// Jobs: what a request causes, step by step.
     #[command(subcommand)]
     Job(job::Verb),
+    /// Rollouts: what reaches many components batch by batch, each verified before the next.
+    #[command(subcommand)]
+    Rollout(rollout::Verb),
     /// Guest commands: run one on a node or on many, with its output.
     #[command(subcommand)]
     Command(command::Verb),
@@ -174,6 +178,7 @@ fn main() -> ExitCode {
             Noun::Guestcmd(verb) => guestcmd::run(verb, &cli.global).await,
             Noun::Quarantine(verb) => quarantine::run(verb, &cli.global).await,
             Noun::Node(verb) => node::run(verb, &cli.global).await,
+            Noun::Rollout(verb) => rollout::run(verb, &cli.global).await,
             Noun::Job(verb) => job::run(verb, &cli.global).await,
             Noun::Login(login) => people::login::run(login, &cli.global).await,
             Noun::Token(verb) => people::token::run(verb, &cli.global).await,

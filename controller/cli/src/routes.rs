@@ -60,6 +60,12 @@ routes! {
     JOB_PAUSE = "POST" "/jobs/{id}/pause";
     JOB_RESUME = "POST" "/jobs/{id}/resume";
     JOB_CANCEL = "POST" "/jobs/{id}/cancel";
+    ROLLOUTS = "GET" "/rollouts";
+    ROLLOUT_START = "POST" "/rollouts";
+    ROLLOUT = "GET" "/rollouts/{id}";
+    ROLLOUT_PAUSE = "POST" "/rollouts/{id}/pause";
+    ROLLOUT_RESUME = "POST" "/rollouts/{id}/resume";
+    ROLLOUT_CANCEL = "POST" "/rollouts/{id}/cancel";
     NODES = "GET" "/nodes";
     NODE = "GET" "/nodes/{id}";
     REPLACE = "PUT" "/nodes/{id}";

@@ -24,25 +24,37 @@ pub struct Whom {
 impl Whom {
     /// What they are, and their ids.
     pub async fn found(&self, client: &Client) -> Result<(Scope, Vec<String>), CliError> {
-        let mut items = Vec::new();
         if !self.topology.is_empty() {
-            for name in &self.topology {
-                items.push(find::topology(client, name).await?.id.0);
-            }
-            return Ok((Scope::Topologies, items));
+            return Ok((Scope::Topologies, topologies(client, &self.topology).await?));
         }
         if !self.component.is_empty() {
-            for name in &self.component {
-                let Some((of, name)) = name.split_once('/') else {
-                    return Err(CliError::Input(format!("{name} is not TOPOLOGY/COMPONENT")));
-                };
-                items.push(find::component(client, of, name).await?.1.id.0);
-            }
-            return Ok((Scope::Components, items));
+            return Ok((Scope::Components, components(client, &self.component).await?));
         }
+        let mut items = Vec::new();
         for name in &self.node {
             items.push(find::node(client, name).await?.id.0);
         }
         Ok((Scope::Nodes, items))
     }
+}
+
+/// The ids of topologies.
+pub async fn topologies(client: &Client, names: &[String]) -> Result<Vec<String>, CliError> {
+    let mut items = Vec::new();
+    for name in names {
+        items.push(find::topology(client, name).await?.id.0);
+    }
+    Ok(items)
+}
+
+/// The ids of components, called TOPOLOGY/COMPONENT.
+pub async fn components(client: &Client, names: &[String]) -> Result<Vec<String>, CliError> {
+    let mut items = Vec::new();
+    for name in names {
+        let Some((of, name)) = name.split_once('/') else {
+            return Err(CliError::Input(format!("{name} is not TOPOLOGY/COMPONENT")));
+        };
+        items.push(find::component(client, of, name).await?.1.id.0);
+    }
+    Ok(items)
 }

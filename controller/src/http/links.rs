@@ -45,6 +45,12 @@ const JOB: Uses = &[
     ("post_jobs_id_resume", "id"),
     ("post_jobs_id_cancel", "id"),
 ];
+const ROLLOUT: Uses = &[
+    ("get_rollouts_id", "id"),
+    ("post_rollouts_id_pause", "id"),
+    ("post_rollouts_id_resume", "id"),
+    ("post_rollouts_id_cancel", "id"),
+];
 const COMMAND: Uses = &[("get_commands_id", "id"), ("get_commands_id_output", "id"), ("post_commands_id_cancel", "id")];
 const BATCH: Uses = &[("get_batches_id", "id"), ("post_batches_id_cancel", "id"), ("get_commands", "batch")];
 const USER: Uses = &[
@@ -67,6 +73,8 @@ const LINKS: &[(&str, &str, &str, &str, Uses)] = &[
     ("patch_components_id", "202", "job", "/job/id", JOB),
     ("get_nodes", "200", "node", "/items/0/id", NODE),
     ("get_jobs", "200", "job", "/items/0/id", JOB),
+    ("post_rollouts", "201", "rollout", "/id", ROLLOUT),
+    ("get_rollouts", "200", "rollout", "/items/0/id", ROLLOUT),
     ("get_commands", "200", "command", "/items/0/id", COMMAND),
     ("post_nodes_id_commands", "202", "command", "/id", COMMAND),
     ("post_components_id_commands", "202", "batch", "/id", BATCH),

@@ -16,7 +16,7 @@ use super::auth::{Caller, Shown};
 use super::extract::Body;
 use super::problem::ApiError;
 use super::seal::Seal;
-use super::{commands, jobs, topologies};
+use super::{commands, fleet, jobs, topologies};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::chain;
@@ -63,6 +63,10 @@ pub enum Made {
     Command { id: CommandId },
     /// A batch, or another course of it.
     Batch { id: String },
+    /// A rollout over the fleet.
+    Rollout { id: String },
+    /// Another course of a rollout over the fleet.
+    RolloutTurn { id: String },
     /// Something that is read at this path.
     Thing { path: String },
 }
@@ -247,6 +251,8 @@ async fn anew(app: &App, made: Value) -> Result<Response, ApiError> {
             commands::accepted(&format!("commands/{id}"), &commands::view(record, String::new()))
         }
         Made::Batch { id } => commands::batches::answer(app, &id).await?,
+        Made::Rollout { id } => fleet::begun(app.store.rollout(&id).await?.ok_or_else(gone)?),
+        Made::RolloutTurn { id } => fleet::shown(app.store.rollout(&id).await?.ok_or_else(gone)?).into_response(),
         Made::Thing { path } => {
             let text = format!("this request was carried out, but the controller died before it answered: see {path}");
             return Err(ApiError::conflict(&text));

@@ -12,7 +12,7 @@ use super::problem::ApiError;
 use super::topologies::How;
 use crate::app::App;
 use crate::error::chain;
-use crate::wanted;
+use crate::{sync, wanted};
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
@@ -152,13 +152,5 @@ pub fn adopt(situation: &Situation, from: &str, to: &str) -> Result<Adopted, Api
 /// The repo cannot be read, or has no such commit.
 pub fn missing_scripts(situation: &Situation, commit: &str, version: &str) -> Result<Vec<String>, ApiError> {
     let spec = &situation.component.spec;
-    let commit = CommitId::parse(commit)?;
-    let meta = situation.meta()?;
-    let mut missing = Vec::new();
-    for role in spec.want.groups.iter().filter_map(|group| meta.role(&group.role)) {
-        missing.extend(situation.scripts.missing(&commit, &spec.kind, &role.script_role, version)?);
-    }
-    missing.sort();
-    missing.dedup();
-    Ok(missing)
+    Ok(sync::missing_scripts(&situation.scripts, situation.meta()?, spec, commit, version)?)
 }

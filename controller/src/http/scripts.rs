@@ -11,7 +11,7 @@ use super::rollouts::missing_scripts;
 use super::scope::{change_each, meant};
 use super::topologies::Mutation;
 use crate::app::{App, blocking};
-use crate::wanted;
+use crate::sync;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
@@ -23,7 +23,7 @@ use straas_schemas::job::JobKind;
 use straas_store::ComponentSpec;
 
 /// `PUT /v1.0/nodes/scripts`
-pub async fn sync(
+pub async fn put(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Query(query): Query<Mutation>,
@@ -58,18 +58,7 @@ fn roll_out(situation: &Situation, spec: &mut ComponentSpec, order: &Order) -> R
         let lack = format!("commit {:.10} lacks {}, which {name} needs", order.commit, missing.join(", "));
         return Err(ApiError::invalid("/commit", &lack));
     }
-    let changed = wanted::roll_out(spec, &situation.job, order.options, true, |want| match &order.nodes {
-        None => {
-            want.scripts.clone_from(&order.commit);
-            want.nodes.values_mut().for_each(|node| node.scripts = None);
-        }
-        Some(nodes) => {
-            for id in nodes {
-                let own = (want.scripts != order.commit).then(|| order.commit.clone());
-                wanted::of_node(want, id).scripts = own;
-            }
-        }
-    });
+    let changed = sync::sync(spec, &situation.job, order.options, &order.commit, order.nodes.as_deref());
     let whom = match &order.nodes {
         None => name.clone(),
         Some(nodes) => {
@@ -82,7 +71,10 @@ fn roll_out(situation: &Situation, spec: &mut ComponentSpec, order: &Order) -> R
 }
 
 /// The commit asked for, or the newest.
-async fn commit(app: &App, asked: Option<&str>) -> Result<String, ApiError> {
+///
+/// # Errors
+/// 422 if there is no such commit.
+pub async fn commit(app: &App, asked: Option<&str>) -> Result<String, ApiError> {
     let scripts = app.scripts.clone();
     let Some(asked) = asked else { return Ok(blocking(move || scripts.head()).await?.into()) };
     let unknown = |_| ApiError::invalid("/commit", "is no commit of the script repo; give all 40 hex digits");

@@ -5,3 +5,4 @@ pub mod commands;
 pub mod hosts;
 pub mod mirrors;
 pub mod reconcile;
+pub mod rollouts;

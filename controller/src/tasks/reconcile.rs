@@ -68,6 +68,7 @@ async fn sweep_all(app: &App) -> Result<(), Error> {
 async fn look(app: &Arc<App>, id: &TopologyId, shown: &mut Shown) -> Result<Option<Duration>, Error> {
     let Some(input) = snapshot::take(app, id).await? else {
         show(app, id, BTreeMap::new(), shown);
+        app.held.forget(id);
         return Ok(None);
     };
     let begun = std::time::Instant::now();

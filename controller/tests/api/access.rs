@@ -68,6 +68,13 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("POST", "/jobs/{job}/pause", "", "ynyfyfu"),
     ("POST", "/jobs/{job}/resume", "", "ynyfyfu"),
     ("POST", "/jobs/{job}/cancel", "", "ynyfyfu"),
+    ("GET", "/rollouts", "", "yyyfyfu"),
+    ("GET", "/rollouts?all_tenants=true", "", "ffyfyfu"),
+    ("POST", "/rollouts", "{", "yyyfyfu"),
+    ("GET", "/rollouts/{rollout}", "", "ynyfyfu"),
+    ("POST", "/rollouts/{rollout}/pause", "", "ynyfyfu"),
+    ("POST", "/rollouts/{rollout}/resume", "", "ynyfyfu"),
+    ("POST", "/rollouts/{rollout}/cancel", "", "ynyfyfu"),
     ("GET", "/commands", "", "yyyfyfu"),
     ("GET", "/commands/{command}", "", "ynyfyfu"),
     ("GET", "/commands/{command}/output", "", "ynyfyfu"),
@@ -122,6 +129,7 @@ struct Scene {
     node: String,
     job: String,
     command: String,
+    rollout: String,
     made: u32,
 }
 
@@ -162,11 +170,16 @@ impl Scene {
         let order = json!({ "command": "assist-cmd/list" }).to_string().into_bytes();
         let command = rig.raw(Method::POST, &format!("{V1}/nodes/{node}/commands"), &owner, order).await;
         assert_eq!(command.status, 202, "{}", command.text());
+        // all have the newest scripts: it has ended, and its owner is told so
+        let order = json!({ "kind": "scripts" }).to_string().into_bytes();
+        let rollout = rig.raw(Method::POST, &format!("{V1}/rollouts"), &owner, order).await;
+        assert_eq!(rollout.status, 201, "{}", rollout.text());
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let scene = Self {
             component: text(&seen["components"][0]["id"]),
             job: text(&made["job"]["id"]),
             command: text(&command.json()["id"]),
+            rollout: text(&rollout.json()["id"]),
             node,
             topology: id,
             rig,
@@ -220,6 +233,7 @@ impl Scene {
             .replace("{node}", &self.node)
             .replace("{job}", &self.job)
             .replace("{command}", &self.command)
+            .replace("{rollout}", &self.rollout)
     }
 }
 

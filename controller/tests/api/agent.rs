@@ -208,6 +208,10 @@ impl Agent {
                 self.failed = (Some(digest.clone()), attempt);
                 let result = StageResult { attempt, ..self.result(stage, digest, Outcome::Failed) };
                 self.report(ReportBody::Stage(result)).await;
+                // as a ledger has it: what failed last is run again, also where it had succeeded once
+                if stage == Stage::Validate {
+                    self.done.remove(&stage);
+                }
                 return false;
             }
             let result = self.result(stage, digest.clone(), Outcome::Succeeded);

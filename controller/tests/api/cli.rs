@@ -403,3 +403,27 @@ async fn files_are_edited_blamed_and_brought_up_to_date() {
         cli.run(&format!("completions {shell}")).await.says(0, &["straas", "topology"]);
     }
 }
+
+#[tokio::test]
+async fn a_rollout_is_begun_seen_and_steered() {
+    let rig = Rig::start().await;
+    let cli = Cli::of(&rig);
+    rig.create("demo", 1).await;
+    cli.run("rollout list").await.says(0, &["(none)"]);
+    cli.run("rollout start").await.says(0, &["nothing to do"]);
+    let scripts = straas_repos::ScriptRepo::open(&rig.data().join("scripts.git")).expect("a repository");
+    scripts.write("cmd/zookeeper/default/validate.sh", b"#!/bin/bash\n", "another", "an author").expect("a commit");
+    cli.run("rollout start --dry-run").await.says(0, &["nothing was changed", "batch 1: 1 components", "demo/zk"]);
+    cli.run("rollout list --open").await.says(0, &["(none)"]);
+    let begun = cli.run("rollout start --component demo/zk --batches 50,100 --soak 60 -o json").await.json();
+    let id = begun["id"].as_str().expect("an id");
+    assert_eq!((&begun["soak_s"], &begun["batches"][0]["percent"]), (&60.into(), &50.into()), "{begun}");
+    cli.run("rollout list --open --all-tenants").await.says(0, &[id, "running", "0/1"]);
+    cli.run("rollout start --topology demo").await.says(4, &[id]);
+    cli.run(&format!("rollout pause {id}")).await.says(0, &["paused"]);
+    cli.run(&format!("rollout resume {id}")).await.says(0, &["running"]);
+    cli.run(&format!("rollout cancel {id}")).await.says(0, &[id, "cancel"]);
+    rig.until(&format!("/straas/v1.0/rollouts/{id}"), |answer| answer.json()["state"] == "cancelled").await;
+    cli.run(&format!("rollout show {id}")).await.says(0, &["cancelled it", "demo/zk"]);
+    cli.run("rollout show none").await.says(3, &["no rollout none"]);
+}

@@ -38,6 +38,7 @@ mod platform;
 mod providers;
 mod reports;
 mod rig;
+mod rollouts;
 mod secrets;
 #[path = "../../repos/tests/suite/server.rs"]
 mod server;

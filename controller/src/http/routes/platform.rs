@@ -12,7 +12,7 @@ use straas_schemas::view::{DryRun, Page, QuarantineView};
 /// See the module.
 pub fn routes() -> Vec<Route> {
     vec![
-        set("/nodes/scripts", scripts::sync)
+        set("/nodes/scripts", scripts::put)
             .says("Has topologies, components or nodes take up a commit of the script repo.")
             .may(Own, All, Never)
             .query::<Mutation>()

@@ -1,13 +1,14 @@
-//! What is being done: jobs, guest commands, batches of them.
+//! What is being done: jobs, rollouts over the fleet, guest commands, batches of them.
 
 use crate::http::access::Reach::{All, Never, Own};
 use crate::http::commands::{batches, live, reading};
 use crate::http::route::on::{read, send};
 use crate::http::route::{Content, Route};
 use crate::http::topologies::Mutation;
-use crate::http::{events, jobs, steer};
+use crate::http::{events, fleet, jobs, steer};
 use straas_schemas::command::{BatchView, CommandView, CommandsOffered};
 use straas_schemas::job::Job;
+use straas_schemas::rollout::{FleetRollout, FleetRolloutRequest};
 use straas_schemas::view::{DryRun, Page};
 
 /// See the module.
@@ -32,6 +33,27 @@ pub fn routes() -> Vec<Route> {
         }),
         steered("/jobs/{id}/cancel", "Takes back what a job changed, as far as that can be.", |path| {
             send(path, steer::cancel)
+        }),
+        read("/rollouts", fleet::list)
+            .says("Lists rollouts over the fleet, newest first; without their members.")
+            .may(Own, All, Never)
+            .query::<fleet::RolloutsQuery>()
+            .answers::<Page<FleetRollout>>(200, "A page."),
+        send("/rollouts", fleet::begin)
+            .says("Rolls something out over many components, batch by batch; turned back as a whole if one fails.")
+            .may(Own, All, Never)
+            .query::<Mutation>()
+            .takes::<FleetRolloutRequest>()
+            .answers::<FleetRollout>(201, "The rollout.")
+            .answers::<FleetRollout>(200, "As it would be, with its batches and members; nothing is written."),
+        read("/rollouts/{id}", fleet::show)
+            .says("Shows a rollout with its members.")
+            .may(Own, All, Never)
+            .answers::<FleetRollout>(200, "The rollout."),
+        turned("/rollouts/{id}/pause", "Lets no further member of a rollout begin.", |path| send(path, fleet::pause)),
+        turned("/rollouts/{id}/resume", "Goes on with a rollout that was paused.", |path| send(path, fleet::resume)),
+        turned("/rollouts/{id}/cancel", "Has every member that has begun want what it did before.", |path| {
+            send(path, fleet::cancel)
         }),
         read("/commands", reading::list)
             .says("Lists guest commands, newest first; without their output.")
@@ -82,4 +104,8 @@ fn steered(path: &'static str, says: &'static str, route: impl Fn(&'static str) 
         .query::<Mutation>()
         .answers::<Job>(200, "The job as it stands now.")
         .answers::<DryRun>(200, "What it would do.")
+}
+
+fn turned(path: &'static str, says: &'static str, route: impl Fn(&'static str) -> Route) -> Route {
+    route(path).says(says).may(Own, All, Never).answers::<FleetRollout>(200, "The rollout as it stands now.")
 }
