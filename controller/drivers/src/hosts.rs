@@ -198,9 +198,8 @@ pub(crate) fn check_spec(spec: &HostSpec) -> Result<(), HostError> {
             reason: format!("{:?} is not a host name of 1 to {NAME_LENGTH_MAX} of a-z, 0-9 and inner -", clip(name)),
         });
     }
-    let none = String::new();
-    let spread = spec.spread.as_ref().unwrap_or(&none);
-    for (field, text) in [("owner", &spec.owner), ("zone", &spec.zone), ("spread", spread)] {
+    let spread = spec.spread.as_deref().unwrap_or_default();
+    for (field, text) in [("owner", spec.owner.as_str()), ("zone", &spec.zone), ("spread", spread)] {
         if text.len() > LABEL_LENGTH_MAX || text.chars().any(char::is_control) {
             return Err(HostError::Invalid {
                 field,

@@ -28,7 +28,7 @@
 //! Never here: hosts that are spawned or installed. All newcomers do that at once.
 
 use crate::observe::{Known, applied, confirmed, newcomer, opened, serves, works};
-use crate::permits::goes_last;
+use crate::permits::{goes_last, held_for};
 use crate::{Component, Host, Node, desired, looks};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,8 +112,7 @@ fn view<'a>(node: &Node, nodes: &[&'a Node]) -> BTreeSet<&'a NodeId> {
 /// Whether a node may be down at this moment because it was let: its permit is for a configuration of which it has
 /// reported nothing yet.
 fn is_down_for_config(node: &Node) -> bool {
-    let order = node.assignment.as_ref().and_then(|a| a.order(Stage::Config));
-    let Some(Gate::Permit { granted: Some(digest) }) = order.map(|order| &order.gate) else { return false };
+    let Some(digest) = held_for(node, Stage::Config) else { return false };
     node.stages.get(&Stage::Config).is_none_or(|(result, _)| result.digest != *digest)
 }
 

@@ -18,6 +18,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use straas_schemas::config::is_sealed;
+use straas_schemas::configuration::SECRET;
 use straas_schemas::history::{NodeAsOf, ReportView, StageAsOf, ToldView};
 use straas_schemas::report::ReportBody;
 use straas_schemas::{Assignment, Stage};
@@ -88,13 +89,12 @@ fn ran<'a>(reports: impl Iterator<Item = &'a Reported>) -> (Vec<StageAsOf>, u64)
 
 fn told(told: Told) -> Result<ToldView, ApiError> {
     let Told { assignment: stored, written_ms } = told;
-    let read: Result<Assignment, _> = serde_json::from_str(&stored.document);
     let broken = |error: serde_json::Error| StoreError::Broken {
         what: "reading an assignment".to_owned(),
         source: Box::new(error),
     };
-    let assignment = read.map_err(broken)?;
     let mut whole: Value = serde_json::from_str(&stored.document).map_err(broken)?;
+    let assignment = Assignment::deserialize(&whole).map_err(broken)?;
     hide(&mut whole);
     Ok(ToldView {
         generation: stored.generation,
@@ -111,7 +111,7 @@ fn told(told: Told) -> Result<ToldView, ApiError> {
 /// What is sealed is of no use to a reader, and nobody's to see.
 fn hide(value: &mut Value) {
     match value {
-        Value::String(text) if is_sealed(text) => "***".clone_into(text),
+        Value::String(text) if is_sealed(text) => SECRET.clone_into(text),
         Value::Array(items) => items.iter_mut().for_each(hide),
         Value::Object(map) => map.values_mut().for_each(hide),
         _ => {}

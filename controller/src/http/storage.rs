@@ -112,10 +112,6 @@ pub async fn upload(
         path: format!("/straas/v1.0/storage/{}/regions/{}/{}", record.storage, record.region, record.path),
     };
     let new = match once::store(&app, &made).put_file(&record, limits.tenant_bytes_max(), &upon.0).await {
-        Err(StoreError::Conflict { what: "file", .. }) => {
-            let now = there(&app, &caller, storage, &record.region, &record.path).await?;
-            return Err(Upon::refused(&record.path, now.as_deref()));
-        }
         Err(StoreError::Conflict { what: "quota", .. }) => {
             let text = format!(
                 "your files would have more than the {} MiB that a tenant may have; delete some first",
@@ -123,7 +119,7 @@ pub async fn upload(
             );
             return Err(ApiError::conflict(&text));
         }
-        other => other?,
+        done => as_expected(&app, &caller, storage, &record.region, &record.path, done).await?,
     };
     let view = view(record);
     audit::changed(format!("file {}", view.path), Value::Null, json!({ "sha256": view.sha256, "size": view.size }));
@@ -141,6 +137,21 @@ async fn there(
     path: &str,
 ) -> Result<Option<String>, ApiError> {
     Ok(app.store.file(&caller.tenant, storage.name(), region, path).await?.map(|file| file.sha256))
+}
+
+/// What became of a change of a file: 412 with what is there if that is not what was expected.
+async fn as_expected(
+    app: &App,
+    caller: &Caller,
+    storage: &Storage,
+    region: &str,
+    path: &str,
+    done: Result<bool, StoreError>,
+) -> Result<bool, ApiError> {
+    if let Err(StoreError::Conflict { what: "file", .. }) = done {
+        return Err(Upon::refused(path, there(app, caller, storage, region, path).await?.as_deref()));
+    }
+    Ok(done?)
 }
 
 fn etag(sha256: &str) -> String {
@@ -223,14 +234,8 @@ pub async fn remove(
     upon: Upon,
 ) -> Result<StatusCode, ApiError> {
     let storage = app.storage.at(&storage)?;
-    let removed = match app.store.remove_file(&caller.tenant, storage.name(), &region, &path, &upon.0).await {
-        Err(StoreError::Conflict { what: "file", .. }) => {
-            let now = there(&app, &caller, storage, &region, &path).await?;
-            return Err(Upon::refused(&path, now.as_deref()));
-        }
-        other => other?,
-    };
-    if !removed {
+    let done = app.store.remove_file(&caller.tenant, storage.name(), &region, &path, &upon.0).await;
+    if !as_expected(&app, &caller, storage, &region, &path, done).await? {
         return Err(ApiError::not_found("file", &path));
     }
     audit::changed(format!("file {path}"), json!({ "path": path }), Value::Null);

@@ -43,8 +43,7 @@ fn manifest(sections: &Sections) {
     };
     // without its quoted texts it has nothing but names, numbers and its own punctuation
     let mut bare = String::new();
-    let mut chars = text.lines().skip(1).flat_map(|line| line.chars().chain(['\n'])).peekable();
-    // a carriage return or another line's end inside of a text is a character like any other
+    let mut chars = text.lines().skip(1).flat_map(|line| line.chars().chain(['\n']));
     while let Some(c) = chars.next() {
         if c != '\'' {
             bare.push(c);

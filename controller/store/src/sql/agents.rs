@@ -32,8 +32,7 @@ statements! {
         where id = $1 returning incarnation";
     HEARTBEAT_CLEAR = "delete from heartbeat where node = $1";
     STAGES_CLEAR = "delete from stage_result where node = $1";
-    REPORTS_FORGET = "delete from report where node = $1
-        and incarnation <= (select incarnation - 4 from node where id = $1)";
+    REPORTS_FORGET = "delete from report where node = $1 and incarnation <= $2";
     REPORT_ADD = "insert into report (node, incarnation, seq, received_ms, document) values ($1, $2, $3, $4, $5)
         on conflict (node, incarnation, seq) do nothing";
     REPORTS_PRUNE = "delete from report where node = $1 and incarnation = $2 and seq <= $3";
@@ -70,9 +69,27 @@ statements! {
                     and not (excluded.run = heartbeat.run and excluded.beat < heartbeat.beat))";
 }
 
-/// What clears what was observed of an earlier incarnation, beside [`ENROL`]. Its reports are history then, of
-/// [`crate::INCARNATIONS_REPORTED_MAX`] incarnations.
-pub(super) const CLEARS: [&super::run::Statement; 3] = [&HEARTBEAT_CLEAR, &STAGES_CLEAR, &REPORTS_FORGET];
+/// Begins another incarnation of a node inside a transaction, whose agent enrolled at this time or has not yet: what was
+/// observed of the earlier one is cleared, and its reports are history. The incarnation's number.
+macro_rules! begin_incarnation {
+    ($tx:ident, $on:ident, $node:expr, $enrolled_ms:expr) => {{
+        let enrolled_ms: Option<i64> = $enrolled_ms;
+        let incarnation: i64 = sqlx::query_scalar($on(&$crate::sql::agents::ENROL))
+            .bind($node)
+            .bind(enrolled_ms)
+            .fetch_one(&mut *$tx)
+            .await?;
+        for clear in [&$crate::sql::agents::HEARTBEAT_CLEAR, &$crate::sql::agents::STAGES_CLEAR] {
+            sqlx::query($on(clear)).bind($node).execute(&mut *$tx).await?;
+        }
+        sqlx::query($on(&$crate::sql::agents::REPORTS_FORGET))
+            .bind($node)
+            .bind(incarnation - i64::from($crate::INCARNATIONS_REPORTED_MAX))
+            .execute(&mut *$tx)
+            .await?;
+        incarnation
+    }};
+}
 
 /// See [`crate::Store::add_join_token`].
 pub(super) async fn add_join_token(store: &SqlStore, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()> {
@@ -114,10 +131,7 @@ pub(super) async fn enrol(store: &SqlStore, hash: &str, used_key: &str, now_ms: 
                 Some(_) => EnrolOutcome::Used,
             });
         };
-        let incarnation: i64 = query_scalar(on(&ENROL)).bind(&node).bind(now_ms).fetch_one(&mut *tx).await?;
-        for clear in CLEARS {
-            query(on(clear)).bind(&node).execute(&mut *tx).await?;
-        }
+        let incarnation = begin_incarnation!(tx, on, &node, Some(now_ms));
         if incarnation > 1 {
             lose_commands!(tx, on, &node, because::ENROLLED, now_ms);
         }

@@ -19,6 +19,7 @@ mod commands;
 mod neighbours;
 #[macro_use]
 mod events;
+#[macro_use]
 mod agents;
 mod audit;
 mod connect;

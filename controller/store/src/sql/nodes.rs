@@ -3,7 +3,7 @@
 //! An assignment is written by compare-and-swap in the where-clause; no lock is held meanwhile.
 
 use super::rows::{self, AssignmentRow, NodeRow, from_text, int, key, phase_name, stage, to_text};
-use super::{Fail, SqlStore, agents, history};
+use super::{Fail, SqlStore, history};
 use crate::input::{check_generation, clean};
 use crate::{
     ASSIGNMENTS_PER_NODE_MAX, HostPhase, HostRecord, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError,
@@ -182,10 +182,7 @@ pub(super) async fn set_host(store: &SqlStore, node: &NodeId, host: &HostRecord)
             (number < i64::from(host.number) && incarnation > 0) || (host.is_gone() && enrolled.is_some())
         };
         if seen.is_some_and(another) {
-            query(on(&agents::ENROL)).bind(&*id).bind(None::<i64>).execute(&mut *tx).await?;
-            for clear in agents::CLEARS {
-                query(on(clear)).bind(&*id).execute(&mut *tx).await?;
-            }
+            let _ = begin_incarnation!(tx, on, &*id, None);
         }
         let changed = query(on(&SET_HOST))
             .bind(&*id)
