@@ -31,6 +31,9 @@ macro_rules! id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str(&self.0) }
         }
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str { &self.0 }
+        }
         impl From<&str> for $name { fn from(s: &str) -> Self { Self(s.to_owned()) } }
         impl From<String> for $name { fn from(s: String) -> Self { Self(s) } }
     };
@@ -54,6 +57,10 @@ id!(
 id!(
     /// A guest command on one node.
     CommandId
+);
+id!(
+    /// A host of the pool.
+    HostId
 );
 
 /// Why a name was refused, in words for the person who chose it; `None` if it is fine.

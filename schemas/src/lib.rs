@@ -26,6 +26,7 @@ pub mod ids;
 pub mod job;
 pub mod metadata;
 pub mod poll;
+pub mod pool;
 pub mod problem;
 pub mod report;
 pub mod rollout;
@@ -39,7 +40,7 @@ pub mod view;
 pub use assignment::{Assignment, FileRef, Gate, Lifecycle, Package, StageOrder};
 pub use digest::Digest;
 pub use fault::Fault;
-pub use ids::{CommandId, ComponentId, JobId, NodeId, TopologyId};
+pub use ids::{CommandId, ComponentId, HostId, JobId, NodeId, TopologyId};
 pub use stage::{Outcome, Stage};
 
 /// Version of the agent protocol that these types speak. Raised only when an older peer could

@@ -18,6 +18,7 @@ mod history;
 mod identity;
 mod input;
 mod memory;
+mod pool;
 pub mod records;
 mod requests;
 mod rollouts;
@@ -32,6 +33,7 @@ pub use health::*;
 pub use history::*;
 pub use identity::*;
 pub use memory::MemoryStore;
+pub use pool::*;
 pub use records::*;
 pub use requests::*;
 pub use rollouts::*;
@@ -113,6 +115,7 @@ pub trait Store:
     + CmsStore
     + HistoryStore
     + RolloutStore
+    + PoolStore
 {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;

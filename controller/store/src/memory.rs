@@ -12,6 +12,7 @@ mod health;
 mod history;
 mod identity;
 mod neighbours;
+mod pool;
 mod requests;
 mod rollouts;
 mod storage;
@@ -60,6 +61,7 @@ struct Tables {
     health: BTreeMap<(NodeId, bool), crate::HealthRecord>,
     cms: BTreeMap<TopologyId, crate::CmsRecord>,
     rollouts: BTreeMap<String, crate::RolloutRecord>,
+    pool: pool::Pool,
 }
 
 #[derive(Debug)]

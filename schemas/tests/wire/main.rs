@@ -10,7 +10,7 @@ use schemars::Schema;
 use serde_json::Value;
 use std::path::PathBuf;
 use straas_schemas::{
-    assignment, change, command, config, enrol, heartbeat, job, metadata, poll, problem, report, topology, view,
+    assignment, change, command, config, enrol, heartbeat, job, metadata, poll, pool, problem, report, topology, view,
 };
 
 /// A type that crosses a process boundary.
@@ -63,6 +63,10 @@ wire! {
     report_answer: report::ReportAnswer, true;
     enrol_request: enrol::EnrolRequest, true;
     renew_request: enrol::RenewRequest, true;
+    join_request: pool::JoinRequest, true;
+    host_certificate: pool::HostCertificate, true;
+    host_poll_request: pool::HostPollRequest, true;
+    host_poll_answer: pool::HostPollAnswer, true;
     certificate: enrol::Certificate, true;
 }
 

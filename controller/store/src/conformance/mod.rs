@@ -20,6 +20,7 @@ mod identity;
 mod jobs;
 mod neighbours;
 mod nodes;
+mod pool;
 mod requests;
 mod rollouts;
 mod storage;
@@ -131,6 +132,11 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         storage::a_file_is_changed_as_expected_or_not,
         storage::a_tenants_limit_holds_for_all_at_once,
         storage::content_that_is_needed_is_known,
+        pool::hosts_join_with_tokens,
+        pool::a_lost_answer_is_given_again,
+        pool::hosts_change_as_they_were_seen,
+        pool::a_node_is_on_one_host,
+        pool::what_changed_is_found,
         rollouts::kept_and_changed_as_they_were_seen,
         rollouts::listed_newest_first,
         rollouts::a_component_is_in_one_at_a_time,

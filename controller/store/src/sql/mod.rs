@@ -28,6 +28,7 @@ mod health;
 mod history;
 mod identity;
 mod nodes;
+mod pool;
 mod quarantine;
 mod rollouts;
 mod rows;
@@ -124,6 +125,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         health::ALL,
         history::ALL,
         rollouts::ALL,
+        pool::ALL,
         store::ALL,
     ];
     nouns.into_iter().chain(commands::ALL).flatten()
