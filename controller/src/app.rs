@@ -10,6 +10,7 @@ use crate::fleet::{Fleet, Offer};
 use crate::http::limits::Limits;
 use crate::identity::Identity;
 use crate::metrics::Metrics;
+use crate::pool::desk::Desk;
 use crate::settings::Settings;
 use crate::stop::Stop;
 use crate::storage::Storages;
@@ -54,6 +55,8 @@ pub struct App {
     pub beats: Beats,
     /// What the built-in health check said last.
     pub health: Said,
+    /// Hosts of the pool that wait for news.
+    pub pool: Arc<Desk>,
     /// Which jobs are held, as they were planned last.
     pub held: Held,
     /// Files every host should have.

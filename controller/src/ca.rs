@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use straas_schemas::{Digest, NodeId};
+use straas_schemas::Digest;
 use time::{Duration, OffsetDateTime};
 
 /// The DNS name agents expect in the controller's certificate, whatever address they connect to.
@@ -60,8 +60,15 @@ pub struct Pair {
     pub key_pem: String,
 }
 
-/// A signed node certificate.
-pub struct NodeCertificate {
+/// What the identities in certificates begin with: `straas://node/<id>/<incarnation>`.
+pub const SCHEME: &str = "straas://";
+/// The kind of a node's identity.
+pub const NODE: &str = "node";
+/// The kind of the identity of a host of the pool.
+pub const HOST: &str = "host";
+
+/// A certificate of a node or host.
+pub struct ClientCertificate {
     /// PEM.
     pub pem: String,
     /// Unix ms.
@@ -118,24 +125,24 @@ impl Ca {
         Ok(Digest::sha256(&csr.public_key.subject_public_key_info()))
     }
 
-    /// Signs the public key of a request as the identity of one incarnation of a node.
+    /// Signs the public key of a request as the identity of one incarnation of a node ([`NODE`]) or host ([`HOST`]).
     ///
     /// # Errors
     /// `Request` if the request is not one or is not signed by its own key.
-    pub fn sign_node(
+    pub fn sign(
         &self,
         csr_pem: &str,
-        node: &NodeId,
+        (kind, id): (&str, &str),
         incarnation: u64,
         days: u32,
-    ) -> Result<NodeCertificate, CaError> {
+    ) -> Result<ClientCertificate, CaError> {
         let csr = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
-        let mut params = leaf(node.as_str(), i64::from(days), ExtendedKeyUsagePurpose::ClientAuth);
-        let identity = format!("straas://node/{node}/{incarnation}");
+        let mut params = leaf(id, i64::from(days), ExtendedKeyUsagePurpose::ClientAuth);
+        let identity = format!("{SCHEME}{kind}/{id}/{incarnation}");
         params.subject_alt_names = vec![SanType::URI(Ia5String::try_from(identity)?)];
         let not_after_ms = i64::try_from(params.not_after.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
         let certificate = params.signed_by(&csr.public_key, &self.issuer)?;
-        Ok(NodeCertificate { pem: certificate.pem(), not_after_ms })
+        Ok(ClientCertificate { pem: certificate.pem(), not_after_ms })
     }
 }
 

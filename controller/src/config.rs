@@ -13,6 +13,7 @@ use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use straas_schemas::config::Effective;
+use straas_schemas::ids::{ZONE_NAME_MAX, name_fault};
 use straas_schemas::settings::ServiceSettings;
 
 /// A revocation at Keystone is honoured within a minute.
@@ -39,6 +40,9 @@ pub struct Config {
     /// Hosts on this machine.
     #[serde(default)]
     pub local: LocalConfig,
+    /// Hosts that exist already and join.
+    #[serde(default)]
+    pub pool: PoolConfig,
     /// Files that every host should have before any stage runs.
     #[serde(default)]
     pub files: Vec<FileConfig>,
@@ -184,11 +188,21 @@ impl Default for ApiConfig {
     }
 }
 
+/// `[pool]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PoolConfig {
+    /// Zones whose hosts are the pool's; `"*"` alone for all: then none are made on this machine.
+    pub zones: Vec<String>,
+}
+
 /// `[agents]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentsConfig {
-    /// Port on the gateway of the hosts' network.
+    /// Address and port for agents of hosts that are not on this machine: those of the pool.
+    pub listen: Option<SocketAddr>,
+    /// Port on the gateway of the hosts' network on this machine.
     pub port: u16,
     /// Port of the package repository on the gateway.
     pub packages_port: u16,
@@ -198,7 +212,7 @@ pub struct AgentsConfig {
 
 impl Default for AgentsConfig {
     fn default() -> Self {
-        Self { port: 7443, packages_port: 8081, certificate_days: None }
+        Self { listen: None, port: 7443, packages_port: 8081, certificate_days: None }
     }
 }
 
@@ -300,7 +314,28 @@ impl Config {
         if !faults.is_empty() {
             return Err(invalid(faults.join("; ")));
         }
+        if let Some(fault) = config.pool_fault() {
+            return Err(invalid(fault));
+        }
         Ok(config)
+    }
+
+    /// What of `[pool]` cannot be.
+    fn pool_fault(&self) -> Option<String> {
+        let zones = &self.pool.zones;
+        if zones.iter().any(|zone| zone == "*") {
+            if zones.len() > 1 {
+                return Some("[pool] zones: \"*\" is all zones and stands alone".to_owned());
+            }
+            if self.agents.listen.is_none() {
+                let text = "[agents] listen is missing: no hosts are made on this machine, so those of the pool have to be \
+                            told an address of it, e.g. \"0.0.0.0:7443\"";
+                return Some(text.to_owned());
+            }
+            return None;
+        }
+        let fault = |zone: &String| name_fault("a zone", zone, ZONE_NAME_MAX);
+        zones.iter().find_map(fault).map(|fault| format!("[pool] zones: {fault}"))
     }
 
     /// What it sets of what can change while the service runs. It counts instead of `service/default.json`
@@ -362,6 +397,10 @@ mod tests {
         check("data_dir = '/x'\n[timing]\nheartbeat_ms = 35000", Err("suspect_after_ms"));
         check("data_dir = '/x'\n[api]\nat_once = 3", Err("at_once"));
         check("data_dir = '/x'\n[agents]\ncertificate_days = 0", Err("certificate_days"));
+        check("data_dir = '/x'\n[pool]\nzones = ['a/b']", Err("[pool] zones"));
+        check("data_dir = '/x'\n[pool]\nzones = ['*']", Err("[agents] listen"));
+        check("data_dir = '/x'\n[pool]\nzones = ['*', 'a']\n[agents]\nlisten = '0.0.0.0:7443'", Err("stands alone"));
+        check("data_dir = '/x'\n[pool]\nzones = ['*']\n[agents]\nlisten = '0.0.0.0:7443'", Ok(()));
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod identity;
 mod local;
 pub mod log;
 mod metrics;
+mod pool;
 mod port;
 mod repos;
 mod rollout;
@@ -58,15 +59,15 @@ const STOP: Duration = Duration::from_secs(10);
 
 /// What the controller is given by whoever starts it.
 pub struct World {
-    /// The provider of hosts.
-    pub hosts: Arc<dyn Hosts>,
+    /// The provider of hosts, but for those of the pool; none where all are the pool's.
+    pub hosts: Option<Arc<dyn Hosts>>,
     /// What a new host's agent is told; `None` until hosts can be made.
     pub boot: watch::Receiver<Option<BootTemplate>>,
     /// Where users connect.
     pub user_port: TcpListener,
     /// Where agents connect.
-    pub agent_port: TcpListener,
-    /// Addresses under which agents reach that port, for its certificate.
+    pub agent_ports: Vec<TcpListener>,
+    /// Addresses under which agents reach those, for their certificate.
     pub agent_addresses: Vec<IpAddr>,
 }
 
@@ -76,8 +77,34 @@ pub struct World {
 /// Something it cannot do without is missing: the data directory, the database, a port.
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
     data_dir(&config.data_dir)?;
+    if pool::Zones::new(&config.pool.zones).all() {
+        return run_on_pool(config, stop).await;
+    }
     let hosts = local::open(&config).await?;
     run_on(config, hosts, stop).await
+}
+
+/// As [`run`], with hosts of the pool alone.
+async fn run_on_pool(config: Config, stop: impl Future<Output = ()>) -> Result<()> {
+    tracing::info!("all hosts are the pool's: none are made on this machine");
+    let user_port = user_port(&config).await?;
+    let (agent_ports, agent_addresses) = agent_port(&config).await?.into_iter().unzip();
+    // nobody waits for it: a host of the pool has an agent already
+    let (_offer, boot) = watch::channel(None);
+    serve(config, World { hosts: None, boot, user_port, agent_ports, agent_addresses }, stop).await
+}
+
+async fn user_port(config: &Config) -> Result<TcpListener> {
+    let listening = TcpListener::bind(config.api.listen).await;
+    listening.with_context(|| format!("listen on {} for users ([api] listen)", config.api.listen))
+}
+
+/// The port for agents that are not on this machine, if there is to be one.
+async fn agent_port(config: &Config) -> Result<Option<(TcpListener, IpAddr)>> {
+    let Some(listen) = config.agents.listen else { return Ok(None) };
+    let listening = TcpListener::bind(listen).await;
+    let listening = listening.with_context(|| format!("listen on {listen} for agents ([agents] listen)"))?;
+    Ok(Some((listening, listen.ip())))
 }
 
 /// As [`run`], with hosts that the caller has opened and goes on using.
@@ -89,17 +116,12 @@ pub async fn run_on(config: Config, hosts: LocalHosts, stop: impl Future<Output 
     if let Some(note) = Hosts::isolation_note(&hosts) {
         tracing::warn!("{note}");
     }
-    let user_port = TcpListener::bind(config.api.listen).await;
-    let user_port = user_port.with_context(|| format!("listen on {} for users ([api] listen)", config.api.listen))?;
-    let agent_port = hosts.listen(config.agents.port).context("listen for agents ([agents] port)")?;
+    let user_port = user_port(&config).await?;
+    let near = hosts.listen(config.agents.port).context("listen for agents ([agents] port)")?;
+    let near = (TcpListener::from_std(near)?, hosts.gateway());
+    let (agent_ports, agent_addresses) = std::iter::once(near).chain(agent_port(&config).await?).unzip();
     let (offer, boot) = watch::channel(None);
-    let world = World {
-        boot,
-        user_port,
-        agent_port: TcpListener::from_std(agent_port)?,
-        agent_addresses: vec![hosts.gateway()],
-        hosts: Arc::new(hosts.clone()),
-    };
+    let world = World { boot, user_port, agent_ports, agent_addresses, hosts: Some(Arc::new(hosts.clone())) };
     // packages of components that are laid over the repositories are wanted from the first start on
     let catalog = config.clone();
     tokio::task::spawn_blocking(move || local::catalog(&catalog)).await??;
@@ -128,13 +150,16 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::beats::run(app.clone()));
     tasks.spawn(tasks::commands::run(app.clone()));
     tasks.spawn(tasks::rollouts::run(app.clone()));
+    tasks.spawn(pool::desk::run(app.pool.clone(), app.store.clone(), stopping.clone()));
     tasks.spawn(settings::run(app.clone()));
     for (mirror, _) in tasks::mirrors::all(&app) {
         tasks.spawn(tasks::mirrors::run(app.clone(), mirror));
     }
     tasks.spawn(storage::run(app.storage.clone(), app.store.clone(), stopping.clone()));
     let door = port::Door { acceptor: Some(tls.into()), idle: port::AGENT_IDLE, router: agents::router(app.clone()) };
-    tasks.spawn(port::serve(world.agent_port, door, stopping.clone()));
+    for port in world.agent_ports {
+        tasks.spawn(port::serve(port, door.clone(), stopping.clone()));
+    }
     let idle = Duration::from_secs(app.config.api.head_s.max(1).into());
     let door = port::Door { acceptor: None, idle, router: http::router(app.clone()) };
     tasks.spawn(port::serve(world.user_port, door, stopping.clone()));
@@ -196,7 +221,7 @@ fn who(config: &Config, store: &Arc<dyn Store>) -> Result<Arc<dyn identity::Iden
 
 async fn open(
     config: Config,
-    hosts: Arc<dyn Hosts>,
+    others: Option<Arc<dyn Hosts>>,
     boot: watch::Receiver<Option<BootTemplate>>,
     stopping: stop::Stop,
 ) -> Result<Arc<App>> {
@@ -222,6 +247,9 @@ async fn open(
     data_dir(&dir)?;
     let settings = settings::Settings::open(&configs).context("read the service's settings in the config repo")?;
     log::from(settings.common().log.level);
+    let desk = Arc::new(pool::desk::Desk::default());
+    let hosts = pool::Pool::new(store.clone(), desk.clone());
+    let hosts = Arc::new(pool::Zoned::new(pool::Zones::new(&config.pool.zones), hosts, others));
     Ok(Arc::new(App {
         identity: who(&config, &store)?,
         store,
@@ -236,6 +264,7 @@ async fn open(
         commands: commands::Commands::default(),
         beats: tasks::beats::Beats::default(),
         health: apply::health::Said::default(),
+        pool: desk,
         held: apply::held::Held::default(),
         files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
         storage: Arc::new(storage::Storages::open(&dir)),

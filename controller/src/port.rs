@@ -116,7 +116,7 @@ async fn connection(
         Ok(Err(error)) => return tracing::debug!(%address, %error, "handshake failed"),
         Err(_) => return tracing::debug!(%address, "handshake took too long"),
     };
-    let peer = Peer { identity: tls::identity(tls.get_ref().1) };
+    let peer = Peer { who: tls::who(tls.get_ref().1) };
     requests(tls, Some(peer), address, desk.door, watcher).await;
 }
 
@@ -124,7 +124,7 @@ async fn requests<S>(stream: S, peer: Option<Peer>, address: SocketAddr, door: D
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let stranger = peer.as_ref().is_some_and(|peer| peer.identity.is_none());
+    let stranger = peer.as_ref().is_some_and(|peer| peer.who.is_none());
     let idle = if stranger { STRANGER_IDLE } else { door.idle };
     let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(idle);

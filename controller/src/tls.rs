@@ -5,28 +5,37 @@
 //! Standing (is this incarnation still the one?) is judged per request, not per connection, since
 //! an open poll outlives every list of revoked certificates.
 
-use crate::ca::{Ca, CaError};
+use crate::ca::{Ca, CaError, HOST, NODE, SCHEME};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::net::IpAddr;
 use std::sync::Arc;
-use straas_schemas::NodeId;
+use straas_schemas::{HostId, NodeId};
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// The node its certificate stands for, if it has one.
-    pub identity: Option<Identity>,
+    /// Whom its certificate stands for, if it has one.
+    pub who: Option<Who>,
 }
 
-/// A node as its certificate says.
+/// Whom a certificate stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The node.
-    pub node: NodeId,
-    /// Its incarnation.
+pub enum Who {
+    /// A node.
+    Node(Identity<NodeId>),
+    /// A host of the pool.
+    Host(Identity<HostId>),
+}
+
+/// A node or host as its certificate says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity<Id> {
+    /// Its id.
+    pub id: Id,
+    /// How often it had enrolled or joined when it got the certificate.
     pub incarnation: u64,
     /// When two thirds of the certificate's life are over, Unix ms.
     pub renew_at_ms: i64,
@@ -76,20 +85,22 @@ pub enum TlsError {
 }
 
 /// Who is at the other end, if a certificate of ours says so.
-pub fn identity(connection: &rustls::ServerConnection) -> Option<Identity> {
+pub fn who(connection: &rustls::ServerConnection) -> Option<Who> {
     let certificate = connection.peer_certificates()?.first()?;
     let (_, x509) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let names = x509.subject_alternative_name().ok()??;
     let uri = names.value.general_names.iter().find_map(|name| match name {
-        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix("straas://node/"),
+        x509_parser::extensions::GeneralName::URI(uri) => uri.strip_prefix(SCHEME),
         _ => None,
     })?;
-    let (node, incarnation) = uri.split_once('/')?;
+    let (kind, rest) = uri.split_once('/')?;
+    let (id, incarnation) = rest.split_once('/')?;
     let (from, to) = (x509.validity().not_before.timestamp(), x509.validity().not_after.timestamp());
-    Some(Identity {
-        node: NodeId(node.to_owned()),
-        incarnation: incarnation.parse().ok()?,
-        renew_at_ms: (from + (to - from) / 3 * 2) * 1000,
-        not_after_ms: to * 1000,
-    })
+    let incarnation = incarnation.parse().ok()?;
+    let (renew_at_ms, not_after_ms) = ((from + (to - from) / 3 * 2) * 1000, to * 1000);
+    match kind {
+        NODE => Some(Who::Node(Identity { id: id.into(), incarnation, renew_at_ms, not_after_ms })),
+        HOST => Some(Who::Host(Identity { id: id.into(), incarnation, renew_at_ms, not_after_ms })),
+        _ => None,
+    }
 }

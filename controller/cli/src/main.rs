@@ -23,6 +23,7 @@ mod mutation;
 mod node;
 mod output;
 mod people;
+mod pool;
 mod quarantine;
 mod rollout;
 mod routes;
@@ -108,6 +109,12 @@ enum Noun {
     /// Rollouts: what reaches many components batch by batch, each verified before the next.
     #[command(subcommand)]
     Rollout(rollout::Verb),
+    /// Hosts of the pool: machines that exist already and wait for a node.
+    #[command(subcommand)]
+    Host(pool::Host),
+    /// Tokens with which hosts join the pool.
+    #[command(subcommand)]
+    JoinToken(pool::Token),
     /// Guest commands: run one on a node or on many, with its output.
     #[command(subcommand)]
     Command(command::Verb),
@@ -179,6 +186,8 @@ fn main() -> ExitCode {
             Noun::Quarantine(verb) => quarantine::run(verb, &cli.global).await,
             Noun::Node(verb) => node::run(verb, &cli.global).await,
             Noun::Rollout(verb) => rollout::run(verb, &cli.global).await,
+            Noun::Host(verb) => pool::host(verb, &cli.global).await,
+            Noun::JoinToken(verb) => pool::token(verb, &cli.global).await,
             Noun::Job(verb) => job::run(verb, &cli.global).await,
             Noun::Login(login) => people::login::run(login, &cli.global).await,
             Noun::Token(verb) => people::token::run(verb, &cli.global).await,

@@ -87,6 +87,15 @@ routes! {
     LOG_IN = "POST" "/auth/tokens";
     OWN_TENANTS = "GET" "/auth/tenants";
     WHO = "GET" "/auth/token";
+    HOSTS = "GET" "/hosts";
+    HOST_ADD = "POST" "/hosts";
+    HOST = "GET" "/hosts/{id}";
+    HOST_CHANGE = "PATCH" "/hosts/{id}";
+    HOST_REMOVE = "DELETE" "/hosts/{id}";
+    JOIN_TOKENS = "GET" "/join-tokens";
+    JOIN_TOKEN_CREATE = "POST" "/join-tokens";
+    JOIN_TOKEN = "GET" "/join-tokens/{id}";
+    JOIN_TOKEN_REVOKE = "DELETE" "/join-tokens/{id}";
     TOKENS = "GET" "/tokens";
     TOKEN_CREATE = "POST" "/tokens";
     TOKEN_REVOKE = "DELETE" "/tokens/{id}";

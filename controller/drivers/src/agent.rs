@@ -36,8 +36,8 @@ impl fmt::Debug for Secret {
 pub struct AgentBoot {
     /// URLs of the controllers' agent port, in order of preference.
     pub controllers: Vec<String>,
-    /// The node's id.
-    pub node: String,
+    /// The node's id; none for a host that joins a pool.
+    pub node: Option<String>,
     /// Certificate of the controller's CA, PEM.
     pub ca_pem: String,
     /// The one-time token for enrolment.
@@ -78,8 +78,8 @@ impl AgentPaths {
 }
 
 /// The keys that [`agent_toml`] writes itself, so that `settings` cannot say them twice.
-const OWN_KEYS: [&str; 7] =
-    ["controllers", "node", "state_dir", "ca_file", "join_token_file", "prefix", "metrics_listen"];
+const OWN_KEYS: [&str; 8] =
+    ["controllers", "node", "pool", "state_dir", "ca_file", "join_token_file", "prefix", "metrics_listen"];
 
 impl AgentBoot {
     /// Refuses values that could break out of the files they are written into.
@@ -119,15 +119,20 @@ impl AgentBoot {
 pub fn agent_toml(agent: &AgentBoot, paths: &AgentPaths) -> String {
     let controllers: Vec<String> = agent.controllers.iter().map(|url| toml_string(url)).collect();
     let mut text = format!("controllers = [{}]\n", controllers.join(", "));
+    match &agent.node {
+        Some(node) => text.push_str(&format!("node = {}\n", toml_string(node))),
+        None => text.push_str("pool = true\n"),
+    }
     let own = [
-        ("node", agent.node.clone()),
         ("state_dir", paths.at("/var/lib/straas/agent")),
         ("ca_file", paths.at("/etc/straas/ca.pem")),
         ("join_token_file", paths.at("/etc/straas/join-token")),
         ("prefix", paths.prefix.clone()),
         ("metrics_listen", agent.metrics_listen.clone()),
     ];
-    for (key, value) in own {
+    // a host of the pool is its node's alone, and hears with the node where that shows its metrics
+    let of_a_node = |key: &str| key == "prefix" || key == "metrics_listen";
+    for (key, value) in own.into_iter().filter(|(key, _)| agent.node.is_some() || !of_a_node(key)) {
         text.push_str(&format!("{key} = {}\n", toml_string(&value)));
     }
     for (key, value) in &agent.settings {

@@ -38,6 +38,12 @@ pub enum HostError {
     /// The subnet is used up, or the wanted address is taken.
     #[error("no address: {0}")]
     NoAddress(String),
+    /// No host can be had.
+    #[error("{0}")]
+    NoHost(String),
+    /// The host is still somebody else's word to give: it has not let go.
+    #[error("{0}")]
+    Held(String),
     /// A program of the machine is missing.
     #[error("the program `{tool}` is not installed")]
     MissingTool {
@@ -97,6 +103,7 @@ impl HostError {
             Self::MissingTool { package, .. } => Some(format!("apt-get install {package}")),
             Self::Busy { .. } => Some("stop the other controller, or give this one another state directory".into()),
             Self::NoAddress(_) => Some("delete hosts that are no longer needed, or configure a larger subnet".into()),
+            Self::NoHost(_) => Some("let more hosts join the pool of this zone, or ask for smaller ones".into()),
             Self::Unsupported(_) => {
                 Some("run as root on Linux with namespaces and overlayfs, with `--isolation microhost`".into())
             }

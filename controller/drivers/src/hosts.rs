@@ -28,9 +28,16 @@ pub trait Hosts: Send + Sync {
     /// What this kind of host cannot show compared with a VM, in one sentence; `None` if nothing.
     fn isolation_note(&self) -> Option<String>;
 
-    /// How many fault domains it can spread hosts over; 1 where it knows of none.
-    fn fault_domains(&self) -> u32 {
+    /// How many fault domains of a zone it can spread hosts over; 1 where it knows of none.
+    fn fault_domains(&self, zone: &str) -> u32 {
+        let _ = zone;
         1
+    }
+
+    /// Whether a host of this zone is made with [`HostSpec::agent`]; else it has its own way to an agent.
+    fn needs_boot(&self, zone: &str) -> bool {
+        let _ = zone;
+        true
     }
 
     /// Makes the host exist and run. Does nothing when it runs already, boots it when it is down.

@@ -39,7 +39,7 @@ pub async fn output(
         return Err(ApiError::invalid("/offset", "a number above 2^63 - 1"));
     }
     let id = CommandId(command);
-    let next = app.store.append_output(&identity.node, &id, at.offset, &bytes).await?;
+    let next = app.store.append_output(&identity.id, &id, at.offset, &bytes).await?;
     app.commands.touch(id.as_str());
     Ok(Json(Next { next }))
 }

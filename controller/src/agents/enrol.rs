@@ -2,6 +2,7 @@
 
 use super::OwnNode;
 use crate::app::App;
+use crate::ca::NODE;
 use crate::clock::now_ms;
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
@@ -64,12 +65,12 @@ pub async fn renew(
     Json(request): Json<RenewRequest>,
 ) -> Result<Json<Certificate>, ApiError> {
     check_csr(&request.csr_pem)?;
-    certificate(&app, &request.csr_pem, identity.node, identity.incarnation).map(Json)
+    certificate(&app, &request.csr_pem, identity.id, identity.incarnation).map(Json)
 }
 
 fn certificate(app: &App, csr_pem: &str, node: NodeId, incarnation: u64) -> Result<Certificate, ApiError> {
     let days = app.settings.common().agents.certificate_days;
-    let signed = app.ca.sign_node(csr_pem, &node, incarnation, days)?;
+    let signed = app.ca.sign(csr_pem, (NODE, node.as_str()), incarnation, days)?;
     Ok(Certificate {
         node,
         incarnation,
@@ -79,7 +80,7 @@ fn certificate(app: &App, csr_pem: &str, node: NodeId, incarnation: u64) -> Resu
     })
 }
 
-fn check_csr(csr_pem: &str) -> Result<(), ApiError> {
+pub(super) fn check_csr(csr_pem: &str) -> Result<(), ApiError> {
     if csr_pem.len() > CSR_BYTES_MAX {
         return Err(ApiError::invalid("/csr_pem", &format!("longer than {CSR_BYTES_MAX} bytes")));
     }
@@ -87,6 +88,6 @@ fn check_csr(csr_pem: &str) -> Result<(), ApiError> {
 }
 
 /// A name as the host gave it, fit for a log: short and printable.
-fn clean(text: &str) -> String {
+pub(super) fn clean(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(64).collect()
 }

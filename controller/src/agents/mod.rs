@@ -7,13 +7,14 @@ mod commands;
 mod enrol;
 mod packs;
 mod poll;
+mod pool;
 mod report;
 
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::http::finish;
 use crate::http::problem::ApiError;
-use crate::tls::{Identity, Peer};
+use crate::tls::{Identity, Peer, Who};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
 use axum::http::request::Parts;
@@ -22,6 +23,7 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use std::collections::HashMap;
 use std::sync::Arc;
+use straas_schemas::NodeId;
 use straas_schemas::command::COMMAND_PIECE_BYTES_MAX;
 use straas_schemas::enrol::CSR_BYTES_MAX;
 use straas_schemas::heartbeat::HEARTBEAT_BYTES_MAX;
@@ -39,6 +41,8 @@ pub fn router(app: Arc<App>) -> Router {
     let written = Router::new()
         .route("/agent/v1/enrol", post(enrol::enrol).layer(small))
         .route("/agent/v1/nodes/{id}/renew", post(enrol::renew).layer(small))
+        .route("/agent/v1/hosts", post(pool::join).layer(small))
+        .route("/agent/v1/hosts/{id}/renew", post(pool::renew).layer(small))
         .route("/agent/v1/nodes/{id}/reports", post(report::reports).layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
         .route(
             "/agent/v1/nodes/{id}/commands/{command}/output",
@@ -48,6 +52,7 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(written)
         .route("/agent/v1/nodes/{id}/poll", post(poll::poll).layer(small))
+        .route("/agent/v1/hosts/{id}/poll", post(pool::poll).layer(small))
         .route(
             "/agent/v1/nodes/{id}/heartbeat",
             post(report::heartbeat).layer(DefaultBodyLimit::max(HEARTBEAT_BYTES_MAX)),
@@ -61,15 +66,17 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 /// The node named in the path, which is the one that asks.
-pub struct OwnNode(pub Identity);
+pub struct OwnNode(pub Identity<NodeId>);
 
 impl FromRequestParts<Arc<App>> for OwnNode {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        let named = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
-        let named = named.ok().and_then(|path| path.get("id").cloned()).unwrap_or_default();
-        let identity = parts.extensions.get::<Peer>().and_then(|peer| peer.identity.clone());
+        let named = named(parts, app).await;
+        let identity = match who(parts) {
+            Some(Who::Node(identity)) => Some(identity),
+            _ => None,
+        };
         let checked = stands(app, &named, identity).await;
         if checked.is_err() {
             app.metrics.refused();
@@ -78,22 +85,41 @@ impl FromRequestParts<Arc<App>> for OwnNode {
     }
 }
 
-async fn stands(app: &App, named: &str, identity: Option<Identity>) -> Result<Identity, ApiError> {
+/// The id in the path.
+async fn named(parts: &mut Parts, app: &Arc<App>) -> String {
+    let named = Path::<HashMap<String, String>>::from_request_parts(parts, app).await;
+    named.ok().and_then(|path| path.get("id").cloned()).unwrap_or_default()
+}
+
+/// Whom the connection's certificate stands for.
+fn who(parts: &Parts) -> Option<Who> {
+    parts.extensions.get::<Peer>().and_then(|peer| peer.who.clone())
+}
+
+/// The certificate that was shown, if it is for what the path names and has not ended.
+fn shown<Id: AsRef<str>>(named: &str, what: &str, identity: Option<Identity<Id>>) -> Result<Identity<Id>, ApiError> {
     let identity = identity.ok_or_else(|| {
-        ApiError::unauthorized("this route needs the node's client certificate; enrol with a join token first")
+        let text = format!("this route needs the {what}'s client certificate; enrol with a join token first");
+        ApiError::unauthorized(&text)
     })?;
-    if identity.node.as_str() != named {
-        return Err(ApiError::forbidden("a node reads and writes itself only; this certificate is another node's"));
+    if identity.id.as_ref() != named {
+        let text = format!("a {what} reads and writes itself only; this certificate is another {what}'s");
+        return Err(ApiError::forbidden(&text));
     }
     if identity.not_after_ms <= now_ms() {
         return Err(ApiError::unauthorized("this certificate has ended; enrol again with a join token"));
     }
-    let known = app.fleet.incarnation(&identity.node);
+    Ok(identity)
+}
+
+async fn stands(app: &App, named: &str, identity: Option<Identity<NodeId>>) -> Result<Identity<NodeId>, ApiError> {
+    let identity = shown(named, "node", identity)?;
+    let known = app.fleet.incarnation(&identity.id);
     if known.is_none_or(|known| known < identity.incarnation) {
         // made or enrolled at another controller; a database that is away is no reason to say 401
-        app.sync_node(&identity.node).await?;
+        app.sync_node(&identity.id).await?;
     }
-    let slot = app.fleet.incarnation(&identity.node);
+    let slot = app.fleet.incarnation(&identity.id);
     match slot {
         Some(newest) if newest == identity.incarnation => Ok(identity),
         Some(newest) => Err(ApiError::unauthorized(&format!(

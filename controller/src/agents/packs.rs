@@ -48,7 +48,7 @@ pub async fn file(
     Path((_, sha256)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
     // a file that only this node needs, for a command or as assigned, is nobody else's to read
-    let slot = app.fleet.get(&identity.node);
+    let slot = app.fleet.get(&identity.id);
     if let Some((_, size)) = slot.as_ref().and_then(|slot| slot.orders.file(&sha256)) {
         return stream(&crate::files::uploaded(&app.config.data_dir, &sha256), &sha256, size).await;
     }

@@ -42,7 +42,7 @@ pub async fn poll(
     if request.commands.len() > NAMED_MAX {
         return Err(ApiError::invalid("/commands", &format!("at most {NAMED_MAX} commands")));
     }
-    let node = &identity.node;
+    let node = &identity.id;
     named(&app, node, &request, app.fleet.get(node).ok_or_else(gone)?).await;
     let mut watch = app.fleet.watch(node).ok_or_else(gone)?;
     let mut stopping = app.stopping.clone();

@@ -39,16 +39,16 @@ pub async fn reports(
         return Err(ApiError::invalid("/reports", "at least one report"));
     };
     let now = now_ms();
-    let slot = app.fleet.get(&identity.node);
+    let slot = app.fleet.get(&identity.id);
     let tells = |report: &Report| {
         let slot = slot.as_ref()?;
-        let name = slot.offer.as_ref().map_or_else(|| identity.node.as_str(), |offer| &offer.assignment.name);
-        Some(event(&slot.topology, &identity.node, name, report, now))
+        let name = slot.offer.as_ref().map_or_else(|| identity.id.as_str(), |offer| &offer.assignment.name);
+        Some(event(&slot.topology, &identity.id, name, report, now))
     };
-    let fresh = app.store.record_reports(&identity.node, identity.incarnation, &request.reports, &tells, now).await?;
+    let fresh = app.store.record_reports(&identity.id, identity.incarnation, &request.reports, &tells, now).await?;
     app.metrics.reports_recorded(fresh.len());
     if let Some(slot) = slot.as_ref().filter(|_| !fresh.is_empty()) {
-        commands(&app, &identity.node, &fresh).await;
+        commands(&app, &identity.id, &fresh).await;
         if fresh.iter().any(|report| !matches!(report.body, ReportBody::Command(_))) {
             app.wake.wake(&slot.topology);
         }
@@ -198,6 +198,6 @@ pub async fn heartbeat(
             return Err(ApiError::invalid(pointer, "a number above 2^63 - 1"));
         }
     }
-    app.beats.add(identity.node, now_ms(), beat);
+    app.beats.add(identity.id, now_ms(), beat);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -56,7 +56,7 @@ pub async fn create(
     for (index, component) in components.iter().enumerate() {
         free(&app, component, &format!("/components/{index}")).await?;
     }
-    let notes = notes(&*app.hosts, &components);
+    let notes = notes(&*app.hosts, &topology.zone, &components);
     let job = new_job(JobKind::Create, &topology, None, detail(format!("create topology {}", topology.name), &notes));
     let mut snapshot = Snapshot {
         topology: topology.clone(),
@@ -134,7 +134,7 @@ pub async fn add(
     .await?;
     component.spec.want.config = adopted.commit.to_string();
     component.spec.want.files = everywhere(&now);
-    let notes = notes(&*app.hosts, std::slice::from_ref(&component));
+    let notes = notes(&*app.hosts, &topology.zone, std::slice::from_ref(&component));
     let detail = detail(format!("add component {}", component.name), &notes);
     let job = new_job(JobKind::Create, &topology, Some(&component.id), detail);
     if query.dry_run {
@@ -171,8 +171,8 @@ fn everywhere(now: &Snapshot) -> Vec<DeliveredFile> {
 }
 
 /// What was asked of the placement of hosts and cannot be honoured by a provider with so many fault domains.
-fn notes(provider: &dyn Hosts, components: &[ComponentRecord]) -> Vec<String> {
-    let (kind, domains) = (provider.kind(), provider.fault_domains());
+fn notes(provider: &dyn Hosts, zone: &str, components: &[ComponentRecord]) -> Vec<String> {
+    let (kind, domains) = (provider.kind(), provider.fault_domains(zone));
     let mut out = Vec::new();
     for component in components {
         for group in &component.spec.want.groups {

@@ -22,7 +22,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use straas_schemas::{Digest, NodeId};
-use straas_store::{CmsRecord, ComponentRecord, NodeRecord, TopologyRecord, UserRecord};
+use straas_store::{CmsRecord, ComponentRecord, NodeRecord, PoolHost, TopologyRecord, UserRecord};
 
 /// Hex digits of a digest: two values that differ have the same once in four billion.
 const DIGITS: usize = 8;
@@ -86,6 +86,16 @@ impl Tag {
     /// Of a user.
     pub fn of_user(user: &UserRecord) -> Self {
         Self(vec![("record", digest(&(user.created_ms, user.revision)))])
+    }
+
+    /// Of a host of the pool.
+    pub fn of_host(host: &PoolHost) -> Self {
+        let node = host.allotment.as_ref().map(|allotted| &allotted.node);
+        Self(vec![
+            ("cordon", digest(&host.cordoned)),
+            ("node", digest(&node)),
+            ("cleaning by hand", digest(&host.cleaned)),
+        ])
     }
 
     /// Of a topology's model in the configuration management system, as it was written.

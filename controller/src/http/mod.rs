@@ -38,6 +38,7 @@ mod once;
 pub mod openapi;
 mod ops;
 mod page;
+mod pool;
 pub mod problem;
 mod quarantine;
 mod request_id;

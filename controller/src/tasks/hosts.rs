@@ -186,22 +186,27 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
                 let gone = HostRecord { number: wish.number, changed_ms: now_ms(), ..HostRecord::default() };
                 app.store.set_host(&wish.node, &gone).await?;
             }
-            // the first host waits until image and packages are there
-            let mut boot = app.boot.clone();
-            let mut stopping = app.stopping.clone();
-            let template = tokio::select! {
-                template = boot.wait_for(Option::is_some) => template.ok().and_then(|template| template.clone()),
-                () = unwanted.cancelled() => return Ok(()),
-                () = stopping.requested() => None,
-            };
-            let token = secrets::new_token();
-            if found.is_none() {
-                // A host that exists keeps the token it was made with. A new one needs a new one,
-                // also where an earlier host had enrolled: its key went with it.
-                app.store.add_join_token(&secrets::hash(&token), &wish.node, now_ms() + TOKEN_LIFE_MS).await?;
+            let mut spec = spec(app, wish);
+            if app.hosts.needs_boot(&wish.zone) {
+                // the first host waits until image and packages are there
+                let mut boot = app.boot.clone();
+                let mut stopping = app.stopping.clone();
+                let template = tokio::select! {
+                    template = boot.wait_for(Option::is_some) => template.ok().and_then(|template| template.clone()),
+                    () = unwanted.cancelled() => return Ok(()),
+                    () = stopping.requested() => None,
+                };
+                let template = template.ok_or(Error::Stopping)?;
+                (spec.agent.controllers, spec.agent.apt) = (template.controllers, template.apt);
+                let token = secrets::new_token();
+                if found.is_none() {
+                    // A host that exists keeps the token it was made with. A new one needs a new one,
+                    // also where an earlier host had enrolled: its key went with it.
+                    app.store.add_join_token(&secrets::hash(&token), &wish.node, now_ms() + TOKEN_LIFE_MS).await?;
+                }
+                spec.agent.join_token = Secret::new(token);
             }
-            let template = template.ok_or(Error::Stopping)?;
-            app.hosts.ensure(&spec(app, wish, template, token)).await?
+            app.hosts.ensure(&spec).await?
         }
     };
     let address = Some(status.address.to_string());
@@ -225,7 +230,8 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
     Ok(())
 }
 
-fn spec(app: &App, wish: &Wish, template: crate::BootTemplate, token: String) -> HostSpec {
+/// The host of a wish, but for what a host that is made here is told for its first boot.
+fn spec(app: &App, wish: &Wish) -> HostSpec {
     HostSpec {
         id: wish.node.0.clone(),
         name: wish.name.clone(),
@@ -235,13 +241,13 @@ fn spec(app: &App, wish: &Wish, template: crate::BootTemplate, token: String) ->
         spread: wish.spread.clone(),
         address: None,
         agent: AgentBoot {
-            controllers: template.controllers,
-            node: wish.node.0.clone(),
+            controllers: Vec::new(),
+            node: Some(wish.node.0.clone()),
             ca_pem: app.ca.certificate_pem().to_owned(),
-            join_token: Secret::new(token),
+            join_token: Secret::new(String::new()),
             // numbers, no secrets: Prometheus scrapes them from another machine
             metrics_listen: format!("0.0.0.0:{METRICS_PORT}"),
-            apt: template.apt,
+            apt: None,
             settings: BTreeMap::new(),
         },
         userdata: String::new(),

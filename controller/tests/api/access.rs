@@ -117,6 +117,15 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("GET", "/audit?all_tenants=true", "", "ffyfyfu"),
     ("GET", "/quarantine", "", "yyyfyfu"),
     ("DELETE", "/quarantine/version/{quarantined}", "", "ffyfyfu"),
+    ("GET", "/hosts", "", "ffyfyfu"),
+    ("POST", "/hosts", "{", "ffyfyfu"),
+    ("GET", "/hosts/{host}", "", "ffyfyfu"),
+    ("PATCH", "/hosts/{host}", "{", "ffyfyfu"),
+    ("DELETE", "/hosts/{host}", "", "ffyfyfu"),
+    ("GET", "/join-tokens", "", "ffyfyfu"),
+    ("POST", "/join-tokens", "{", "ffyfyfu"),
+    ("GET", "/join-tokens/{join token}", "", "ffyfyfu"),
+    ("DELETE", "/join-tokens/{join token}", "", "ffyfyfu"),
     ("GET", "old:/straas/", "", "yyyfyfu"),
     ("GET", "old:/straas/mine", "", "ynnfnfu"),
     ("POST", "old:/straas/guestcmd/{component}/mine-zk-1", "{", "ynnfyfu"),
@@ -201,6 +210,16 @@ impl Scene {
         if path.contains("{token}") {
             let token = make("/tokens", json!({ "label": fresh, "tenant": "mine" })).await;
             path = path.replace("{token}", token["id"].as_str().expect("an id"));
+        }
+        for (place, list) in [("{host}", "/hosts"), ("{join token}", "/join-tokens")] {
+            if path.contains(place) {
+                let mut body = json!({ "zone": "z1" });
+                if list == "/hosts" {
+                    body["name"] = json!(fresh);
+                }
+                let made = make(list, body).await;
+                path = path.replace(place, made["id"].as_str().expect("an id"));
+            }
         }
         if path.contains("{tenant}") {
             make("/tenants", json!({ "id": fresh })).await;

@@ -35,6 +35,7 @@ mod once;
 mod page;
 mod people;
 mod platform;
+mod pool;
 mod providers;
 mod reports;
 mod rig;

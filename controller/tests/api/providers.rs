@@ -102,7 +102,7 @@ impl Hosts for Recorder {
         None
     }
 
-    fn fault_domains(&self) -> u32 {
+    fn fault_domains(&self, _zone: &str) -> u32 {
         2
     }
 

@@ -74,10 +74,10 @@ impl Rig {
         self.users = user_port.local_addr().expect("an address");
         self.agents = agent_port.local_addr().expect("an address");
         let world = World {
-            hosts: self.hosts.clone(),
+            hosts: Some(self.hosts.clone()),
             boot: self.boot.subscribe(),
             user_port,
-            agent_port,
+            agent_ports: vec![agent_port],
             agent_addresses: vec![self.agents.ip()],
         };
         let (stop, stopped) = oneshot::channel();
@@ -98,10 +98,10 @@ impl Rig {
         let port = async || TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.expect("a port");
         let (user_port, agent_port) = (port().await, port().await);
         let world = World {
-            hosts: self.hosts.clone(),
+            hosts: Some(self.hosts.clone()),
             boot: self.boot.subscribe(),
             user_port,
-            agent_port,
+            agent_ports: vec![agent_port],
             agent_addresses: vec![],
         };
         format!("{:#}", serve(config, world, std::future::pending()).await.expect_err("a refusal"))

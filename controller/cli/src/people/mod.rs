@@ -47,7 +47,10 @@ pub fn seconds(text: &str) -> Result<u32, String> {
 }
 
 /// Keeps a token in a file that only its owner reads.
-fn keep(path: &std::path::Path, token: &str) -> Result<(), CliError> {
+///
+/// # Errors
+/// The file cannot be written.
+pub fn keep(path: &std::path::Path, token: &str) -> Result<(), CliError> {
     use std::io::Write as _;
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let fail = |error| CliError::Local(format!("cannot write {}: {error}", path.display()));

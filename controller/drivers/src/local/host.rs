@@ -23,7 +23,7 @@ impl Hosts for LocalHosts {
         self.inner.fabric.is_none().then(|| process::NOTE.to_owned())
     }
 
-    fn fault_domains(&self) -> u32 {
+    fn fault_domains(&self, _zone: &str) -> u32 {
         self.inner.config.fault_domains
     }
 
@@ -41,7 +41,7 @@ impl Hosts for LocalHosts {
         let lower = self.image(quiet()).await?;
         let address = self.inner.registry.take_address(&spec.id, wanted_v4(spec.address)?)?;
         let group = spec.spread.as_ref().map(|spread| (spec.owner.clone(), spread.clone()));
-        let place = self.inner.registry.places.take(&spec.id, group, self.fault_domains());
+        let place = self.inner.registry.places.take(&spec.id, group, self.inner.config.fault_domains);
         let record = HostRecord {
             version: RECORD_VERSION,
             id: spec.id.clone(),

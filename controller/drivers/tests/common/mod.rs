@@ -77,7 +77,7 @@ pub fn spec(id: &str, name: &str) -> HostSpec {
         address: None,
         agent: AgentBoot {
             controllers: vec!["https://10.77.0.1:7443".into()],
-            node: id.into(),
+            node: Some(id.into()),
             ca_pem: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into(),
             join_token: Secret::new("join-token-of-the-test"),
             metrics_listen: "127.0.0.1:9465".into(),

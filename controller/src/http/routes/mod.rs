@@ -4,6 +4,7 @@ mod configurations;
 mod identity;
 mod old;
 mod platform;
+mod pool;
 mod storage;
 mod topologies;
 mod work;
@@ -25,6 +26,7 @@ pub fn all() -> Vec<(&'static str, Vec<Route>)> {
         ("configurations", below(V1, configurations::routes())),
         ("storage", below(V1, storage::routes())),
         ("platform", below(V1, platform::routes())),
+        ("pool", below(V1, pool::routes())),
         ("identity", below(V1, identity::routes())),
         ("old", old::routes()),
     ]

@@ -36,7 +36,10 @@ async fn sweep(app: &App) -> Result<(), Error> {
     for host in app.hosts.list().await? {
         let node = NodeId(host.id.clone());
         if host.owner == app.config.local.instance && !app.busy.contains(&node) {
-            compare(app, &node, &host).await?;
+            // one that cannot be removed now keeps no other from being looked at
+            if let Err(error) = compare(app, &node, &host).await {
+                tracing::warn!(host = host.name, error = error.chain(), "cannot bring a host in line; trying again");
+            }
         }
         seen.insert(node);
     }

@@ -1,0 +1,114 @@
+//! Who of the pool waits for news, and who was heard of: what of the pool is in memory only.
+//!
+//! A host is woken when its record changed. This controller's own changes wake at once; those of others are found by
+//! their numbers, with one small query a second, however many hosts there are. When hosts were heard of is written in
+//! batches, so that a poll costs no write.
+
+use crate::clock::now_ms;
+use crate::error::chain;
+use crate::stop::Stop;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use straas_schemas::HostId;
+use straas_store::{PAGE_MAX, Store};
+use tokio::sync::watch;
+
+/// Changes of other controllers are looked for so often.
+const LOOK: Duration = Duration::from_secs(1);
+/// When hosts were heard of is written so often.
+const WRITE: Duration = Duration::from_secs(10);
+/// Most hosts of one batch.
+const BATCH_MAX: usize = 1_000;
+
+/// See the module.
+#[derive(Default)]
+pub struct Desk {
+    waiting: Mutex<HashMap<HostId, watch::Sender<()>>>,
+    seen: Mutex<BTreeMap<HostId, Seen>>,
+}
+
+#[derive(Clone, Copy)]
+struct Seen {
+    at_ms: i64,
+    written: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Desk {
+    /// Tells of each change of a host from now on.
+    pub fn watch(&self, host: &HostId) -> watch::Receiver<()> {
+        let mut waiting = lock(&self.waiting);
+        // of those nobody waits for any more
+        if waiting.len() > 2 * PAGE_MAX as usize {
+            waiting.retain(|_, sender| sender.receiver_count() > 0);
+        }
+        waiting.entry(host.clone()).or_insert_with(|| watch::Sender::new(())).subscribe()
+    }
+
+    /// A host's record changed.
+    pub fn wake(&self, host: &HostId) {
+        if let Some(sender) = lock(&self.waiting).get(host) {
+            sender.send_replace(());
+        }
+    }
+
+    /// A host is here.
+    pub fn seen(&self, host: &HostId) {
+        lock(&self.seen).insert(host.clone(), Seen { at_ms: now_ms(), written: false });
+    }
+
+    /// When a host was heard of last, as far as this controller knows.
+    pub fn seen_ms(&self, host: &HostId) -> Option<i64> {
+        lock(&self.seen).get(host).map(|seen| seen.at_ms)
+    }
+
+    async fn write(&self, store: &dyn Store) -> straas_store::Result<()> {
+        let waiting: Vec<_> = {
+            let mut seen = lock(&self.seen);
+            // those that were written and not heard of since are the store's to remember
+            seen.retain(|_, seen| !seen.written);
+            seen.iter().map(|(host, seen)| (host.clone(), seen.at_ms)).collect()
+        };
+        for batch in waiting.chunks(BATCH_MAX) {
+            store.pool_seen(batch).await?;
+            let mut seen = lock(&self.seen);
+            for (host, at_ms) in batch {
+                if let Some(seen) = seen.get_mut(host).filter(|seen| seen.at_ms == *at_ms) {
+                    seen.written = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Wakes who was changed after `last`; the number of the last change.
+    async fn look(&self, store: &dyn Store, last: u64) -> straas_store::Result<u64> {
+        let changes = store.pool_changes(last).await?;
+        changes.iter().for_each(|(host, _)| self.wake(host));
+        Ok(changes.last().map_or(last, |(_, number)| *number))
+    }
+}
+
+/// Keeps the desk until the controller stops.
+pub async fn run(desk: Arc<Desk>, store: Arc<dyn Store>, mut stopping: Stop) {
+    let (mut look, mut write) = (tokio::time::interval(LOOK), tokio::time::interval(WRITE));
+    let mut last = 0;
+    loop {
+        let done = tokio::select! {
+            _ = look.tick() => desk.look(&*store, last).await.map(|newest| last = newest),
+            _ = write.tick() => desk.write(&*store).await,
+            () = stopping.requested() => break,
+        };
+        if let Err(error) = done {
+            tracing::debug!(error = chain(&error), "the pool's records are not at hand; trying again");
+        }
+    }
+    // who was heard of last: whoever comes next takes them for silent otherwise
+    if let Err(error) = desk.write(&*store).await {
+        tracing::debug!(error = chain(&error), "cannot write when hosts were heard of");
+    }
+}
