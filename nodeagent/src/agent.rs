@@ -12,7 +12,7 @@ use crate::commands::live::{self, Live};
 use crate::config::Config;
 use crate::ledger::{self, LedgerError, LedgerFile};
 use crate::scripts::Scripts;
-use crate::{beat, commands, enrol, executor, metrics, poll, reporter, vitals, work};
+use crate::{beat, commands, enrol, executor, keys, metrics, poll, reporter, vitals, work};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -77,7 +77,7 @@ pub struct Agent {
     /// The controllers.
     pub client: Client,
     /// Who this node is.
-    pub identity: RefCell<enrol::Identity>,
+    pub identity: RefCell<keys::Identity>,
     /// The scripts.
     pub scripts: Scripts,
     /// Samples of the host.
@@ -118,21 +118,36 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     }
 }
 
+/// Runs until SIGTERM or SIGINT, or until standard input ends: whoever started it has ended, or wants it to.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_until_stdin_ends(config: Config) -> Result<(), AgentError> {
+    let mut signalled = stop_signal()?;
+    let (sender, stop) = watch::channel(false);
+    tokio::task::spawn_local(async move {
+        let ended = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()));
+        tokio::select! {
+            _ = ended => {}
+            _ = signalled.wait_for(|stop| *stop) => {}
+        }
+        let _ = sender.send(true);
+        std::future::pending::<()>().await;
+    });
+    let mut stopped = stop.clone();
+    tokio::select! {
+        result = run_until(config, stop) => result,
+        () = late_stop(&mut stopped) => Ok(()),
+    }
+}
+
 /// Runs until `stop` turns true; then ends the running script and itself.
 ///
 /// # Errors
 /// When it cannot start, or the ledger fails for good.
 pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<(), AgentError> {
     let io = |what: String| move |source| AgentError::Io { what, source };
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        let dir = &config.state_dir;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(io(format!("{} cannot be made", dir.display())))?;
-    }
+    ledger::make_dir(&config.state_dir).map_err(io(format!("{} cannot be made", config.state_dir.display())))?;
     let _lock = ledger::lock(&config.state_dir)?;
     let (file, ledger, mut ledger_lost) = LedgerFile::open(&config.state_dir.join("ledger"))?;
     if ledger.head.epoch == 0 && enrol::is_enrolled(&config) {
@@ -294,7 +309,11 @@ pub fn unix_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
 }
 
-fn stop_signal() -> Result<watch::Receiver<bool>, AgentError> {
+/// Turns true at SIGTERM and SIGINT.
+///
+/// # Errors
+/// Signals cannot be received.
+pub(crate) fn stop_signal() -> Result<watch::Receiver<bool>, AgentError> {
     let io = |source| AgentError::Io { what: "signals cannot be received".into(), source };
     let mut terminate = signal(SignalKind::terminate()).map_err(io)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io)?;

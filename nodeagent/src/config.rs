@@ -1,18 +1,62 @@
 //! `agent.toml`: where the controllers are and where the agent lives. Every unknown key is refused.
 //!
-//! What a node *is* comes with its assignment; this file only says how to get it.
+//! What a node *is* comes with its assignment; this file only says how to get it. A host of the pool (`pool = true`) does
+//! not even know for which node it is there.
 //!
 //! Never here: the environment, and secrets (the join token is a file of its own).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use straas_schemas::NodeId;
 
 /// Most controller URLs: they are tried in turn, and a longer list only delays finding a live one.
 const CONTROLLERS_MAX: usize = 16;
+/// Interval of heartbeats before there is an assignment to say so, in ms.
+pub const HEARTBEAT_MS: u32 = 10_000;
 
-/// The configuration.
+/// What a file says.
+#[derive(Clone, Debug)]
+pub enum Configuration {
+    /// This host is a node's.
+    Node(Config),
+    /// It is the pool's.
+    Pool(PoolConfig),
+}
+
+/// The configuration of a host of the pool: what is common to all nodes that it will have.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolConfig {
+    /// Always true: what tells it from a node's.
+    pub pool: bool,
+    /// Base URLs of the agent API, `https://host:port`.
+    pub controllers: Vec<String>,
+    /// The agent's own directory; those of nodes are below it.
+    #[serde(default = "default_state_dir")]
+    pub state_dir: PathBuf,
+    /// The controllers' certificate authority, PEM.
+    #[serde(default = "default_ca_file")]
+    pub ca_file: PathBuf,
+    /// Join token; removed once the host has joined.
+    #[serde(default = "default_join_token_file")]
+    pub join_token_file: PathBuf,
+    /// Where other nodes reach this host; if absent, where it talks to its controllers from.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    /// Log filter, e.g. `info` or `straas_agent=debug`.
+    #[serde(default = "default_log")]
+    pub log: String,
+    /// `text` or `json`.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// How long the controller may hold a poll, in ms.
+    #[serde(default = "default_poll_wait_ms")]
+    pub poll_wait_ms: u32,
+}
+
+/// The configuration of a node's agent.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Base URLs of the agent API, `https://host:port`.
@@ -49,7 +93,7 @@ pub struct Config {
 }
 
 /// Form of the log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -72,7 +116,7 @@ fn default_log() -> String {
     "info".into()
 }
 const fn default_heartbeat_ms() -> u32 {
-    10_000
+    HEARTBEAT_MS
 }
 const fn default_poll_wait_ms() -> u32 {
     25_000
@@ -99,6 +143,46 @@ pub enum ConfigError {
     },
 }
 
+impl Configuration {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// Unreadable, not TOML, an unknown key, or a value that cannot be used.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        Self::parse(&text).map_err(|message| ConfigError::Invalid { path: path.into(), message })
+    }
+
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| error.to_string())?;
+        if table.get("pool").and_then(toml::Value::as_bool) == Some(true) {
+            return PoolConfig::parse(text).map(Self::Pool);
+        }
+        Config::parse(text).map(Self::Node)
+    }
+
+    /// Log filter.
+    #[must_use]
+    pub fn log(&self) -> (&str, LogFormat) {
+        match self {
+            Self::Node(config) => (&config.log, config.log_format),
+            Self::Pool(config) => (&config.log, config.log_format),
+        }
+    }
+}
+
+impl PoolConfig {
+    fn parse(text: &str) -> Result<Self, String> {
+        let mut config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        check_common(&mut config.controllers, &config.state_dir, &config.ca_file)?;
+        Ok(config)
+    }
+}
+
 impl Config {
     /// Reads and checks a file.
     ///
@@ -115,25 +199,9 @@ impl Config {
     /// What is wrong, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        if config.controllers.is_empty() || config.controllers.len() > CONTROLLERS_MAX {
-            return Err(format!("controllers: 1 to {CONTROLLERS_MAX} URLs are needed"));
-        }
-        for url in &mut config.controllers {
-            let parsed: http::Uri = url.parse().map_err(|error| format!("controllers: {url:?}: {error}"))?;
-            if parsed.scheme_str() != Some("https") || parsed.host().is_none() || parsed.path().len() > 1 {
-                return Err(format!("controllers: {url:?} is not of the form https://host:port"));
-            }
-            while url.ends_with('/') {
-                url.pop();
-            }
-        }
+        check_common(&mut config.controllers, &config.state_dir, &config.ca_file)?;
         if !straas_schemas::ids::is_id(config.node.as_str()) {
             return Err(format!("node: {:?} is not an id (letters, digits and '-', at most 64)", config.node.as_str()));
-        }
-        for (key, path) in [("state_dir", &config.state_dir), ("ca_file", &config.ca_file)] {
-            if !path.is_absolute() {
-                return Err(format!("{key}: {} is not an absolute path", path.display()));
-            }
         }
         if !config.prefix.is_empty() && !Path::new(&config.prefix).is_absolute() {
             return Err(format!("prefix: {:?} is neither empty nor an absolute path", config.prefix));
@@ -143,6 +211,28 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// What a node's agent and a host of the pool have in common.
+fn check_common(controllers: &mut [String], state_dir: &Path, ca_file: &Path) -> Result<(), String> {
+    if controllers.is_empty() || controllers.len() > CONTROLLERS_MAX {
+        return Err(format!("controllers: 1 to {CONTROLLERS_MAX} URLs are needed"));
+    }
+    for url in controllers {
+        let parsed: http::Uri = url.parse().map_err(|error| format!("controllers: {url:?}: {error}"))?;
+        if parsed.scheme_str() != Some("https") || parsed.host().is_none() || parsed.path().len() > 1 {
+            return Err(format!("controllers: {url:?} is not of the form https://host:port"));
+        }
+        while url.ends_with('/') {
+            url.pop();
+        }
+    }
+    for (key, path) in [("state_dir", state_dir), ("ca_file", ca_file)] {
+        if !path.is_absolute() {
+            return Err(format!("{key}: {} is not an absolute path", path.display()));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -164,5 +254,34 @@ mod tests {
         check("controllers=['https://x']\nnode='n'\nstate_dir='x'", Some("state_dir"));
         check("controllers=['https://x']\nnode='n'\nmetrics_listen='x'", Some("metrics_listen"));
         check("controllers=['https://x']\nnode='n'\nprefix='x'", Some("prefix"));
+        check("controllers=['https://x']\npool=false", Some("pool"));
+    }
+
+    #[test]
+    fn a_host_is_a_nodes_or_the_pools() {
+        let pool = |text: &str| match Configuration::parse(text) {
+            Ok(Configuration::Pool(config)) => Ok(config),
+            Ok(Configuration::Node(_)) => panic!("{text} is a node's"),
+            Err(message) => Err(message),
+        };
+        let config = pool("controllers=['https://10.0.0.1:7443/']\npool=true\naddress='10.0.0.7'").expect("good");
+        assert_eq!(
+            (config.controllers[0].as_str(), config.address),
+            ("https://10.0.0.1:7443", "10.0.0.7".parse().ok())
+        );
+        for (text, wrong) in [
+            ("controllers=[]\npool=true", "controllers"),
+            ("controllers=['https://x']\npool=true\nnode='n'", "node"),
+            ("controllers=['https://x']\npool=true\nprefix='/x'", "prefix"),
+            ("controllers=['https://x']\npool=true\naddress='x'", "address"),
+        ] {
+            let message = pool(text).expect_err(text);
+            assert!(message.contains(wrong), "{message} does not name {wrong}");
+        }
+        let node = Configuration::parse("controllers=['https://x']\nnode='n'").expect("good");
+        let Configuration::Node(config) = node else { panic!("the pool's") };
+        // as the pool writes it for the agent of a node
+        let written = toml::to_string(&config).expect("text");
+        assert_eq!(Config::parse(&written).expect("good").state_dir, config.state_dir);
     }
 }

@@ -1,13 +1,6 @@
 //! Who this node is: a join token becomes a certificate once, and the certificate is renewed.
 //!
-//! ```text
-//! tls/pending.key            the key of a request under way; kept, so that a request whose answer
-//!                            was lost is repeated with the same key
-//! tls/<n>/{node.key,node.pem,identity.json}
-//! tls/current -> <n>         switched by one rename: key and certificate always belong together
-//! tls/node.key, tls/node.pem -> current/...
-//! ```
-//! The private key is made here and never leaves. The token file is removed when a certificate is
+//! The private key is made here (`keys.rs`) and never leaves. The token file is removed when a certificate is
 //! on the disk. A node that is not accepted any more keeps trying and says what to do: a new join
 //! token in its place enrols it again.
 //!
@@ -17,12 +10,8 @@ use crate::agent::{Agent, unix_ms};
 use crate::backoff::Backoff;
 use crate::client::{Client, ClientError, Credentials, REQUEST_TIME};
 use crate::config::Config;
-use crate::stages::write_private;
-use rcgen::{CertificateParams, KeyPair};
-use serde::{Deserialize, Serialize};
-use std::path::Path;
+use crate::keys::{self, Identity};
 use std::time::Duration;
-use straas_schemas::NodeId;
 use straas_schemas::enrol::{Certificate, EnrolRequest, RenewRequest};
 
 /// Shortest time between two renewals: a wrong clock must not make a loop. Of a certificate that
@@ -47,26 +36,13 @@ pub enum EnrolError {
     Client(#[from] ClientError),
 }
 
-/// Who the controller says this node is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Identity {
-    /// The node.
-    pub node: NodeId,
-    /// Counts the node's hosts.
-    pub incarnation: u64,
-    /// When it was issued, by this host's clock.
-    pub issued_ms: i64,
-    /// When it ends, by the controller's clock.
-    pub not_after_ms: i64,
-}
-
 /// The identity on the disk, or a new one by enrolment, which is tried until it succeeds.
 ///
 /// # Errors
 /// No token, or files and keys that cannot be used.
 pub async fn identify(config: &Config, ca_pem: String) -> Result<(Identity, Client), EnrolError> {
     let tls = config.state_dir.join("tls");
-    if let Some((identity, own)) = load(&tls).filter(|(identity, _)| identity.node == config.node) {
+    if let Some((identity, own)) = keys::load(&tls).filter(|(identity, _)| identity.id == *config.node.as_str()) {
         let expired = identity.not_after_ms < unix_ms();
         if !expired || !config.join_token_file.exists() {
             let client = Client::new(config.controllers.clone(), ca_pem, Some(&own))?;
@@ -102,7 +78,7 @@ pub fn is_enrolled(config: &Config) -> bool {
 async fn enrol(config: &Config, client: &Client) -> Result<Identity, EnrolError> {
     let file = &config.join_token_file;
     let token = std::fs::read_to_string(file).map_err(|_| EnrolError::NoToken(file.display().to_string()))?;
-    let (key_pem, csr_pem) = request(&config.state_dir.join("tls"))?;
+    let (key_pem, csr_pem) = keys::request(&config.state_dir.join("tls")).map_err(EnrolError::Setup)?;
     let request = EnrolRequest {
         protocol: straas_schemas::PROTOCOL,
         token: token.trim().to_owned(),
@@ -121,7 +97,7 @@ async fn enrol(config: &Config, client: &Client) -> Result<Identity, EnrolError>
     if let Err(error) = std::fs::remove_file(file) {
         tracing::warn!(file = %file.display(), %error, "the used join token cannot be removed");
     }
-    tracing::info!(node = %identity.node, incarnation = identity.incarnation, "enrolled");
+    tracing::info!(node = identity.id, incarnation = identity.incarnation, "enrolled");
     Ok(identity)
 }
 
@@ -154,7 +130,7 @@ pub async fn keep_renewed(agent: &Agent) {
 }
 
 async fn renew(agent: &Agent) -> Result<(), EnrolError> {
-    let (key_pem, csr_pem) = request(&agent.config.state_dir.join("tls"))?;
+    let (key_pem, csr_pem) = keys::request(&agent.config.state_dir.join("tls")).map_err(EnrolError::Setup)?;
     let answer: Certificate = agent.client.post(&agent.path("renew"), &RenewRequest { csr_pem }, REQUEST_TIME).await?;
     if answer.node != agent.config.node {
         return Err(EnrolError::Setup(format!("the renewed certificate is for another node, {}", answer.node)));
@@ -179,7 +155,7 @@ pub async fn refused(agent: &Agent, error: &ClientError) {
             .map_err(|error| EnrolError::Setup(format!("{}: {error}", agent.config.ca_file.display())))?;
         let client = Client::new(agent.config.controllers.clone(), ca_pem, None)?;
         let identity = enrol(&agent.config, &client).await?;
-        if let Some((_, own)) = load(&agent.config.state_dir.join("tls")) {
+        if let Some((_, own)) = keys::load(&agent.config.state_dir.join("tls")) {
             agent.client.set_credentials(&own)?;
         }
         agent.identity.replace(identity);
@@ -190,76 +166,17 @@ pub async fn refused(agent: &Agent, error: &ClientError) {
     }
 }
 
-/// A key that is on the disk already, and a request for it.
-fn request(tls: &Path) -> Result<(String, String), EnrolError> {
-    let setup = |error: String| EnrolError::Setup(error);
-    std::fs::create_dir_all(tls).map_err(|error| setup(format!("{}: {error}", tls.display())))?;
-    let pending = tls.join("pending.key");
-    let key = std::fs::read_to_string(&pending).ok().and_then(|pem| KeyPair::from_pem(&pem).ok());
-    let key = match key {
-        Some(key) => key,
-        None => {
-            let key = KeyPair::generate().map_err(|error| setup(format!("a key cannot be made: {error}")))?;
-            write_private(&pending, key.serialize_pem().as_bytes()).map_err(setup)?;
-            key
-        }
-    };
-    let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem());
-    Ok((key.serialize_pem(), csr.map_err(|error| setup(format!("a request cannot be made: {error}")))?))
-}
-
 /// Keeps a certificate and uses it.
 fn store(config: &Config, client: &Client, answer: &Certificate, key_pem: &str) -> Result<Identity, EnrolError> {
     let own = Credentials { certificate_pem: answer.certificate_pem.clone(), key_pem: key_pem.to_owned() };
     // refuses a certificate of another key, before anything is replaced
     client.set_credentials(&own)?;
     let identity = Identity {
-        node: answer.node.clone(),
+        id: answer.node.0.clone(),
         incarnation: answer.incarnation,
         issued_ms: unix_ms(),
         not_after_ms: answer.not_after_ms,
     };
-    write(&config.state_dir.join("tls"), &own, &identity).map_err(EnrolError::Setup)?;
+    keys::write(&config.state_dir.join("tls"), &own, &identity).map_err(EnrolError::Setup)?;
     Ok(identity)
-}
-
-fn write(tls: &Path, own: &Credentials, identity: &Identity) -> Result<(), String> {
-    let name = identity.issued_ms.to_string();
-    let dir = tls.join(&name);
-    let at = |error: std::io::Error| format!("{}: {error}", tls.display());
-    std::fs::create_dir_all(&dir).map_err(at)?;
-    write_private(&dir.join("node.key"), own.key_pem.as_bytes())?;
-    write_private(&dir.join("node.pem"), own.certificate_pem.as_bytes())?;
-    let json = serde_json::to_vec(identity).map_err(|error| error.to_string())?;
-    write_private(&dir.join("identity.json"), &json)?;
-    link(&tls.join("current"), &name).map_err(at)?;
-    for file in ["node.key", "node.pem"] {
-        link(&tls.join(file), &format!("current/{file}")).map_err(at)?;
-    }
-    for sync in [&dir, &tls.to_path_buf()] {
-        std::fs::File::open(sync).and_then(|dir| dir.sync_all()).map_err(at)?;
-    }
-    let _ = std::fs::remove_file(tls.join("pending.key"));
-    for entry in std::fs::read_dir(tls).map_err(at)?.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name() != name.as_str() {
-            let _ = std::fs::remove_dir_all(entry.path());
-        }
-    }
-    Ok(())
-}
-
-fn link(path: &Path, target: &str) -> std::io::Result<()> {
-    if std::fs::read_link(path).is_ok_and(|now| now == Path::new(target)) {
-        return Ok(());
-    }
-    let new = path.with_extension("new-link");
-    let _ = std::fs::remove_file(&new);
-    std::os::unix::fs::symlink(target, &new)?;
-    std::fs::rename(&new, path)
-}
-
-fn load(tls: &Path) -> Option<(Identity, Credentials)> {
-    let read = |name: &str| std::fs::read_to_string(tls.join("current").join(name)).ok();
-    let identity = serde_json::from_str(&read("identity.json")?).ok()?;
-    Some((identity, Credentials { certificate_pem: read("node.pem")?, key_pem: read("node.key")? }))
 }

@@ -75,6 +75,15 @@ pub struct LedgerFile {
 #[derive(Debug)]
 pub struct StateLock(#[allow(dead_code)] Flock<File>);
 
+/// Makes a state directory that only root enters.
+///
+/// # Errors
+/// The disk.
+pub fn make_dir(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 /// Locks the state directory.
 ///
 /// # Errors

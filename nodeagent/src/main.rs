@@ -4,26 +4,45 @@
 
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
-use straas_agent::config::{Config, LogFormat};
+use straas_agent::config::{Configuration, LogFormat};
 
 const USAGE: &str = "straas-agent --config /etc/straas/agent.toml\nstraas-agent --version";
 
+/// What is asked for.
+struct Arguments {
+    config: PathBuf,
+    /// Whoever started this agent holds its standard input open: without him it ends. For the agent of a node on a host
+    /// of the pool.
+    until_stdin_ends: bool,
+}
+
 fn main() -> anyhow::Result<()> {
-    let Some(path) = arguments()? else { return Ok(()) };
-    let config = Config::read(&path)?;
-    logs(&config);
+    let Some(arguments) = arguments()? else { return Ok(()) };
+    let config = Configuration::read(&arguments.config)?;
+    logs(config.log());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     let local = tokio::task::LocalSet::new();
-    local
-        .block_on(&runtime, straas_agent::agent::run(config))
-        .inspect_err(|error| tracing::error!(error = %chain(error), "the agent ends"))?;
+    let ended = match config {
+        Configuration::Node(config) => local.block_on(&runtime, async {
+            if arguments.until_stdin_ends {
+                straas_agent::agent::run_until_stdin_ends(config).await
+            } else {
+                straas_agent::agent::run(config).await
+            }
+        }),
+        Configuration::Pool(config) => local.block_on(&runtime, straas_agent::pool::run(config)),
+    };
+    // a thread that waits for standard input ends with the process
+    runtime.shutdown_background();
+    ended.inspect_err(|error| tracing::error!(error = %chain(error), "the agent ends"))?;
     Ok(())
 }
 
 #[allow(clippy::print_stdout)] // answers to a person
-fn arguments() -> anyhow::Result<Option<PathBuf>> {
+fn arguments() -> anyhow::Result<Option<Arguments>> {
     let mut arguments = std::env::args_os().skip(1);
     let mut path = None;
+    let mut until_stdin_ends = false;
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--version" | "-V") => {
@@ -34,17 +53,19 @@ fn arguments() -> anyhow::Result<Option<PathBuf>> {
                 println!("{USAGE}");
                 return Ok(None);
             }
+            Some("--until-stdin-ends") => until_stdin_ends = true,
             Some("--config") => path = Some(arguments.next().context("--config needs a file")?),
             _ => bail!("unknown argument {argument:?}\n{USAGE}"),
         }
     }
-    Ok(Some(path.map_or_else(|| PathBuf::from("/etc/straas/agent.toml"), PathBuf::from)))
+    let config = path.map_or_else(|| PathBuf::from("/etc/straas/agent.toml"), PathBuf::from);
+    Ok(Some(Arguments { config, until_stdin_ends }))
 }
 
-fn logs(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.log).unwrap_or_default();
+fn logs((filter, format): (&str, LogFormat)) {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    match config.log_format {
+    match format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.with_ansi(false).init(),
     }

@@ -51,6 +51,22 @@ impl<'a> Frame<'a> {
         Ok(Self { place, assignment, site_pp: site.join("site.pp"), work, context })
     }
 
+    /// `cmd/{role}/{version}/{name}`, or the role's default, or everybody's.
+    pub fn command(&self, name: &str) -> Option<PathBuf> {
+        let all = self.place.scripts.join("cmd");
+        let role = all.join(&self.assignment.role);
+        let folders = [role.join(&self.assignment.version), role.join("default"), all.join("default")];
+        folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+    }
+
+    /// That there is no such script, for people.
+    pub fn lacks(&self, name: &str) -> String {
+        let (role, version) = (&self.assignment.role, &self.assignment.version);
+        format!(
+            "the scripts have none of cmd/{role}/{version}/{name}, cmd/{role}/default/{name} and cmd/default/{name}"
+        )
+    }
+
     /// The whole environment, but for what is a run's own; `stage` for `STRAAS_STAGE`.
     pub fn environment(&self, stage: &str) -> Vec<(String, OsString)> {
         let (place, assignment) = (self.place, self.assignment);

@@ -24,12 +24,17 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use straas_converge::{RunOrder, RunResult, Task};
+use straas_schemas::assignment::Limits;
 use straas_schemas::report::Facts;
 use straas_schemas::{Assignment, Outcome, Stage};
 use tokio::sync::watch;
 
 /// The exit code that means "not yet": `EX_TEMPFAIL`.
 const NOT_YET: i32 = 75;
+
+/// Limits of an operation that no assignment orders: a database that takes minutes to stop is stopped, a package manager
+/// that hangs is not waited for.
+const OPERATION_LIMITS: Limits = Limits { total_s: 900, no_progress_s: 600 };
 
 /// Where things are on this node.
 #[derive(Clone, Debug)]
@@ -97,23 +102,44 @@ pub async fn run(
     }
 }
 
+/// Runs an operation that no assignment orders, because nothing is to be here any more: `stop` or `remove`.
+pub async fn operate(
+    place: &Place,
+    operation: &'static str,
+    attempt: u32,
+    assignment: &Assignment,
+    kill: watch::Receiver<bool>,
+    progress: &dyn Fn(&Said),
+) -> RunResult {
+    let context = place.state_dir.join("run").join("context.json");
+    let frame = match Frame::prepare(place, assignment, context) {
+        Ok(frame) => frame,
+        Err(reason) => return failed(reason),
+    };
+    let name = format!("{operation}.sh");
+    let Some(program) = frame.command(&name) else { return failed(frame.lacks(&name)) };
+    let script = Script {
+        program,
+        arguments: Vec::new(),
+        environment: frame.environment(operation),
+        directory: frame.work.clone(),
+        mark: format!("{}/{operation}", place.node),
+        limits: OPERATION_LIMITS,
+        spool: spool(&place.state_dir.join("run"), operation, attempt),
+        secrets: Secrets::of(&assignment.context),
+    };
+    judge(&name, &executor::run(script, kill, progress).await)
+}
+
 impl Job<'_> {
-    /// `cmd/{role}/{version}/{name}`, or the role's default, or everybody's.
     fn command(&self, name: &str) -> Option<PathBuf> {
-        let assignment = self.frame.assignment;
-        let all = self.frame.place.scripts.join("cmd");
-        let role = all.join(&assignment.role);
-        let folders = [role.join(&assignment.version), role.join("default"), all.join("default")];
-        folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+        self.frame.command(name)
     }
 
     fn required(&self, name: &str) -> Result<Script, Box<RunResult>> {
-        let (role, version) = (&self.frame.assignment.role, &self.frame.assignment.version);
         match self.command(name) {
             Some(program) => Ok(self.script(program, Vec::new())),
-            None => Err(Box::new(failed(format!(
-                "the scripts have none of cmd/{role}/{version}/{name}, cmd/{role}/default/{name} and cmd/default/{name}"
-            )))),
+            None => Err(Box::new(failed(self.frame.lacks(name)))),
         }
     }
 

@@ -9,6 +9,7 @@ use straas_schemas::command::CommandEnd;
 use straas_schemas::enrol::{EnrolRequest, RenewRequest};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::poll::{PollAnswer, PollRequest};
+use straas_schemas::pool::{HostPollAnswer, HostPollRequest, JoinRequest};
 use straas_schemas::report::ReportRequest;
 use straas_schemas::{Assignment, Digest};
 
@@ -32,6 +33,9 @@ pub(super) fn body(data: &[u8]) {
     there_and_back::<EnrolRequest>(data);
     there_and_back::<RenewRequest>(data);
     there_and_back::<CommandEnd>(data);
+    there_and_back::<JoinRequest>(data);
+    there_and_back::<HostPollRequest>(data);
+    there_and_back::<HostPollAnswer>(data);
 }
 
 /// A pack of one commit with a script, and the commit.

@@ -1,0 +1,97 @@
+//! Keys and certificates on the disk, of a node or of a host of the pool.
+//!
+//! ```text
+//! tls/pending.key            the key of a request under way; kept, so that a request whose answer
+//!                            was lost is repeated with the same key
+//! tls/<n>/{node.key,node.pem,identity.json}
+//! tls/current -> <n>         switched by one rename: key and certificate always belong together
+//! tls/node.key, tls/node.pem -> current/...
+//! ```
+//! The private key is made here and never leaves. Never here: asking anybody for a certificate.
+
+use crate::client::Credentials;
+use crate::stages::write_private;
+use rcgen::{CertificateParams, KeyPair};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Who the controller says this is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Identity {
+    /// The node or host. The name on the disk is from when there were nodes only.
+    #[serde(rename = "node")]
+    pub id: String,
+    /// Counts how often it enrolled or joined.
+    pub incarnation: u64,
+    /// When it was issued, by this host's clock.
+    pub issued_ms: i64,
+    /// When it ends, by the controller's clock.
+    pub not_after_ms: i64,
+}
+
+/// A key that is on the disk already, and a request for it.
+///
+/// # Errors
+/// In words.
+pub fn request(tls: &Path) -> Result<(String, String), String> {
+    std::fs::create_dir_all(tls).map_err(|error| format!("{}: {error}", tls.display()))?;
+    let pending = tls.join("pending.key");
+    let key = std::fs::read_to_string(&pending).ok().and_then(|pem| KeyPair::from_pem(&pem).ok());
+    let key = match key {
+        Some(key) => key,
+        None => {
+            let key = KeyPair::generate().map_err(|error| format!("a key cannot be made: {error}"))?;
+            write_private(&pending, key.serialize_pem().as_bytes())?;
+            key
+        }
+    };
+    let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem());
+    Ok((key.serialize_pem(), csr.map_err(|error| format!("a request cannot be made: {error}"))?))
+}
+
+/// Keeps a certificate with its key and uses it from now on; earlier ones are removed.
+///
+/// # Errors
+/// In words.
+pub fn write(tls: &Path, own: &Credentials, identity: &Identity) -> Result<(), String> {
+    let name = identity.issued_ms.to_string();
+    let dir = tls.join(&name);
+    let at = |error: std::io::Error| format!("{}: {error}", tls.display());
+    std::fs::create_dir_all(&dir).map_err(at)?;
+    write_private(&dir.join("node.key"), own.key_pem.as_bytes())?;
+    write_private(&dir.join("node.pem"), own.certificate_pem.as_bytes())?;
+    let json = serde_json::to_vec(identity).map_err(|error| error.to_string())?;
+    write_private(&dir.join("identity.json"), &json)?;
+    link(&tls.join("current"), &name).map_err(at)?;
+    for file in ["node.key", "node.pem"] {
+        link(&tls.join(file), &format!("current/{file}")).map_err(at)?;
+    }
+    for sync in [&dir, &tls.to_path_buf()] {
+        std::fs::File::open(sync).and_then(|dir| dir.sync_all()).map_err(at)?;
+    }
+    let _ = std::fs::remove_file(tls.join("pending.key"));
+    for entry in std::fs::read_dir(tls).map_err(at)?.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && entry.file_name() != name.as_str() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn link(path: &Path, target: &str) -> std::io::Result<()> {
+    if std::fs::read_link(path).is_ok_and(|now| now == Path::new(target)) {
+        return Ok(());
+    }
+    let new = path.with_extension("new-link");
+    let _ = std::fs::remove_file(&new);
+    std::os::unix::fs::symlink(target, &new)?;
+    std::fs::rename(&new, path)
+}
+
+/// What is in use, if it is whole.
+#[must_use]
+pub fn load(tls: &Path) -> Option<(Identity, Credentials)> {
+    let read = |name: &str| std::fs::read_to_string(tls.join("current").join(name)).ok();
+    let identity = serde_json::from_str(&read("identity.json")?).ok()?;
+    Some((identity, Credentials { certificate_pem: read("node.pem")?, key_pem: read("node.key")? }))
+}
