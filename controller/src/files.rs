@@ -3,6 +3,7 @@
 //! At start each is copied to `data_dir/files/<sha256>`, so that what agents are told by hash is
 //! what they get, even if the source changes later.
 
+use crate::apt;
 use crate::ca::write_private;
 use crate::config::FileConfig;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,9 @@ pub fn take_in(data_dir: &Path, files: &[FileConfig]) -> std::io::Result<Vec<Fil
         let (true, Some(target)) = (plain, file.path.to_str()) else {
             return Err(invalid(format!("[[files]] path {} must be absolute and without '..'", file.path.display())));
         };
+        if target == apt::PATH {
+            return Err(invalid(format!("[[files]] path {target} is that of the setting [packages]; choose another")));
+        }
         let size = std::fs::metadata(&file.source)?.len();
         if size > FILE_BYTES_MAX {
             return Err(invalid(format!(

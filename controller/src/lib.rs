@@ -7,6 +7,7 @@
 mod agents;
 mod app;
 mod apply;
+mod apt;
 mod ca;
 mod clock;
 mod commands;
@@ -245,7 +246,8 @@ async fn open(
     let packs = Packs::open(&scripts, &dir.join("packs")).context("open the packs")?;
     // a repository that was made just now has taken the place of the private directory
     data_dir(&dir)?;
-    let settings = settings::Settings::open(&configs).context("read the service's settings in the config repo")?;
+    let settings =
+        settings::Settings::open(&configs, &dir).context("read the service's settings in the config repo")?;
     log::from(settings.common().log.level);
     let desk = Arc::new(pool::desk::Desk::default());
     let hosts = pool::Pool::new(store.clone(), desk.clone());

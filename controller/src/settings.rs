@@ -5,13 +5,16 @@
 //! force (`repos/service.rs`). A write over HTTP looks at once, the task of this module now and then: for
 //! what was pushed, or written by another controller. Never keeps a copy of a value.
 
-use crate::app::{App, blocking};
+use crate::app::App;
+use crate::apt;
 use crate::error::Error;
 use arc_swap::ArcSwap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use straas_repos::{ConfigRepo, ServiceView};
-use straas_schemas::settings::{ServiceSettings, TimingSettings};
+use straas_schemas::FileRef;
+use straas_schemas::settings::{PackageSettings, ServiceSettings, TimingSettings};
 use tokio::time::sleep;
 
 /// Between two looks for what came past the API: one reads one ref.
@@ -28,9 +31,10 @@ impl Settings {
     /// As the repository has them.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub fn open(configs: &ConfigRepo) -> straas_repos::Result<Self> {
-        Ok(Self { now: ArcSwap::from_pointee(configs.service_view()?), turn: tokio::sync::Mutex::default() })
+    /// It cannot be read, or what nodes are to fetch cannot be kept.
+    pub fn open(configs: &ConfigRepo, data_dir: &Path) -> Result<Self, Error> {
+        let view = kept(configs, data_dir)?;
+        Ok(Self { now: ArcSwap::from_pointee(view), turn: tokio::sync::Mutex::default() })
     }
 
     /// Where they are from, and what is wrong with the newest commit.
@@ -40,12 +44,18 @@ impl Settings {
 
     /// What counts everywhere.
     pub fn common(&self) -> ServiceSettings {
-        self.now.load().service.of(None).settings
+        self.now.load().service.of(None).settings.clone()
     }
 
     /// The intervals of the nodes of a zone.
     pub fn timing(&self, zone: &str) -> TimingSettings {
         self.now.load().service.of(Some(zone)).settings.timing
+    }
+
+    /// The files that the nodes of a zone have for what is set.
+    pub fn files(&self, zone: &str) -> Vec<FileRef> {
+        let now = self.now.load();
+        apt::file(&now.service.of(Some(zone)).settings.packages).map(|(file, _)| file).into_iter().collect()
     }
 
     /// The shortest silence, in ms, after which a node of any zone is suspect.
@@ -55,19 +65,28 @@ impl Settings {
     }
 }
 
-/// Puts the newest good settings in force. Topologies are looked at if they may get other intervals.
+/// The newest good settings; what nodes are told to fetch for them is here.
+fn kept(configs: &ConfigRepo, data_dir: &Path) -> Result<ServiceView, Error> {
+    let view = configs.service_view()?;
+    for (_, scope) in view.service.scopes() {
+        apt::keep(data_dir, &scope.settings.packages).map_err(Error::Kept)?;
+    }
+    Ok(view)
+}
+
+/// Puts the newest good settings in force. Topologies are looked at if their nodes may get others.
 ///
 /// # Errors
-/// The repository or the store cannot be read.
+/// The repository or the store cannot be read, or what nodes are to fetch cannot be kept.
 pub async fn look(app: &App) -> Result<(), Error> {
     let turn = app.settings.turn.lock().await;
-    let (before, configs) = (app.settings.view(), app.configs.clone());
-    let view = blocking(move || configs.service_view()).await?;
+    let (before, configs, data_dir) = (app.settings.view(), app.configs.clone(), app.config.data_dir.clone());
+    let view = tokio::task::spawn_blocking(move || kept(&configs, &data_dir)).await??;
     if view.head == before.head {
         return Ok(());
     }
     let changed = view.service != before.service;
-    let other = !timings(&view).eq(timings(&before));
+    let other = !of_nodes(&view).eq(of_nodes(&before));
     if changed && let Some(commit) = &view.commit {
         tracing::info!(%commit, "other settings of the service are in force");
     }
@@ -78,8 +97,9 @@ pub async fn look(app: &App) -> Result<(), Error> {
     if other { app.wake_all().await } else { Ok(()) }
 }
 
-fn timings(view: &ServiceView) -> impl Iterator<Item = (Option<&str>, TimingSettings)> {
-    view.service.scopes().map(|(zone, scope)| (zone, scope.settings.timing))
+/// What nodes are told of settings.
+fn of_nodes(view: &ServiceView) -> impl Iterator<Item = (Option<&str>, TimingSettings, &PackageSettings)> {
+    view.service.scopes().map(|(zone, scope)| (zone, scope.settings.timing, &scope.settings.packages))
 }
 
 /// Looks until the controller stops.

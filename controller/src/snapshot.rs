@@ -199,7 +199,8 @@ pub async fn imagined(app: &App, snapshot: Snapshot) -> Result<Plan, Error> {
 }
 
 fn input(app: &App, snapshot: Snapshot, components: Vec<Component>, neighbours: Vec<Component>) -> PlanInput {
-    let timing = app.settings.timing(&snapshot.topology.zone);
+    let (timing, for_settings) =
+        (app.settings.timing(&snapshot.topology.zone), app.settings.files(&snapshot.topology.zone));
     let needed: BTreeSet<ComponentId> =
         components.iter().flat_map(|c| &c.foreign).map(|foreign| foreign.component.clone()).collect();
     let neighbour = |(other, component): (straas_store::Neighbour, Component)| Neighbour {
@@ -226,7 +227,7 @@ fn input(app: &App, snapshot: Snapshot, components: Vec<Component>, neighbours: 
             })
             .collect(),
         operations: snapshot.operations.into_iter().filter_map(operation).collect(),
-        files: app.files.clone(),
+        files: app.files.iter().cloned().chain(for_settings).collect(),
         settings: timing,
     }
 }

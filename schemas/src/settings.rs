@@ -4,6 +4,10 @@
 //! is what the controller makes of them: typed, with built-in values where nobody says anything.
 //! Decides nothing about files: which of them wins is told by whoever merges them.
 
+mod packages;
+
+pub use packages::{AptRepository, PackageSettings};
+
 use crate::config::Effective;
 use serde::Serialize;
 use std::ops::RangeInclusive;
@@ -51,8 +55,10 @@ impl Part {
 }
 
 /// Everything that is read while the service runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct ServiceSettings {
+    /// `[packages]`
+    pub packages: PackageSettings,
     /// `[timing]`
     pub timing: TimingSettings,
     /// `[limits]`
@@ -228,6 +234,7 @@ impl ServiceSettings {
         let (t, l, s) = (built_in.timing, built_in.limits, built_in.storage);
         let some = 1..=u32::MAX;
         let settings = Self {
+            packages: PackageSettings::default(),
             timing: TimingSettings {
                 heartbeat_ms: number("timing", "heartbeat_ms", some.clone(), t.heartbeat_ms),
                 suspect_after_ms: number("timing", "suspect_after_ms", some.clone(), t.suspect_after_ms),
@@ -262,7 +269,11 @@ impl ServiceSettings {
         if faults.is_empty() {
             faults.extend(settings.timing.faults());
         }
-        if faults.is_empty() { Ok(settings) } else { Err(faults) }
+        let packages = PackageSettings::read(values).unwrap_or_else(|more| {
+            faults.extend(more);
+            PackageSettings::default()
+        });
+        if faults.is_empty() { Ok(Self { packages, ..settings }) } else { Err(faults) }
     }
 }
 
@@ -311,10 +322,10 @@ mod tests {
     #[test]
     fn what_is_said_counts_if_it_fits_together() {
         let built_in = ServiceSettings::default();
-        check("{}", Ok(built_in));
-        check(r#"{"other":{"x":1},"timing":{"unknown":"x"}}"#, Ok(built_in));
+        check("{}", Ok(built_in.clone()));
+        check(r#"{"other":{"x":1},"timing":{"unknown":"x"}}"#, Ok(built_in.clone()));
         let timing = TimingSettings { heartbeat_ms: 7, ..built_in.timing };
-        check(r#"{"timing":{"heartbeat_ms":7}}"#, Ok(ServiceSettings { timing, ..built_in }));
+        check(r#"{"timing":{"heartbeat_ms":7}}"#, Ok(ServiceSettings { timing, ..built_in.clone() }));
         let log = LogSettings { level: LogLevel::Debug };
         check(r#"{"log":{"level":"debug"}}"#, Ok(ServiceSettings { log, ..built_in }));
         for (values, expect) in [

@@ -10,6 +10,7 @@
 //!     │          ├──► clients    writers that are not ours
 //!     │          ├──► brakes     a stage that can be held while everything runs
 //!     │          ├──► stages     scripts that count their runs and wait where a test wants
+//!     │          ├──► repository an apt repository that no mirror has
 //!     │          ├──► conductor  scripts that fail, or begin and end, as a test wants to know
 //!     │          └──► faults     a machine that makes and removes no hosts, or carries nothing
 //!     └──► left   whatever happened, nothing stays on the machine
@@ -32,6 +33,7 @@ pub mod covered;
 pub mod faults;
 pub mod left;
 pub mod pictures;
+pub mod repository;
 pub mod scene;
 pub mod settings;
 pub mod stages;

@@ -56,10 +56,13 @@ pub async fn file(
         return stream(&crate::files::path(&app.config.data_dir, known), &sha256, known.size).await;
     }
     let missing = || ApiError::not_found("file", &sha256);
-    let assigned = slot
-        .and_then(|slot| slot.offer)
-        .is_some_and(|offer| offer.assignment.files.iter().any(|file| file.sha256.as_str() == sha256));
-    let storage = app.storage.named(None, "").ok().filter(|_| assigned).ok_or_else(missing)?;
+    let offer = slot.and_then(|slot| slot.offer).ok_or_else(missing)?;
+    let named = offer.assignment.files.iter().find(|file| file.sha256.as_str() == sha256).ok_or_else(missing)?;
+    let kept = crate::files::path(&app.config.data_dir, named);
+    if tokio::fs::try_exists(&kept).await.unwrap_or(false) {
+        return stream(&kept, &sha256, named.size).await;
+    }
+    let storage = app.storage.named(None, "").ok().ok_or_else(missing)?;
     let blob = storage.blobs.open(&sha256).await?.ok_or_else(missing)?;
     Ok((headers(&sha256, blob.size), Body::from_stream(ReaderStream::new(blob.content))).into_response())
 }

@@ -13,6 +13,7 @@ use super::problem::ApiError;
 use super::scope::{Meant, change_each, meant};
 use super::topologies::Mutation;
 use crate::app::App;
+use crate::apt;
 use crate::wanted;
 use axum::Extension;
 use axum::extract::State;
@@ -36,7 +37,7 @@ pub async fn give(
 ) -> Result<Response, ApiError> {
     let request: FilesRequest = body::typed(&bytes)?;
     let mut faults = request.faults();
-    let everybodys = |path: &str| app.files.iter().any(|file| file.path == path);
+    let everybodys = |path: &str| path == apt::PATH || app.files.iter().any(|file| file.path == path);
     if everybodys(&request.target_path) {
         let text = "is a file that the operator gives to every host; choose another place";
         faults.push(Fault::at("/target_path", text));

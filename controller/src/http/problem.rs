@@ -264,7 +264,9 @@ impl From<Error> for ApiError {
             Error::Repos(error) => error.into(),
             Error::Ca(error) => error.into(),
             Error::Stopping => Self::unavailable("the controller is stopping"),
-            Error::Hosts(_) | Error::Task(_) => Self::internal("a part of the controller failed", &error),
+            Error::Hosts(_) | Error::Kept(_) | Error::Task(_) => {
+                Self::internal("a part of the controller failed", &error)
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::wire::Answer;
 use http::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use straas_schemas::Assignment;
 
 const SETTINGS: &str = "/straas/v1.0/configurations/settings";
 
@@ -29,28 +30,32 @@ async fn value(rig: &Rig, query: &str, key: &str) -> (Value, Value) {
     (found["value"].clone(), found["file"].clone())
 }
 
-/// Lets the agents live until every one has this interval, and has confirmed it.
-async fn until_beats(town: &mut Town, heartbeat_ms: u32) {
+/// Lets the agents live until every one has this assigned, and has confirmed it.
+async fn until_assigned(town: &mut Town, has: impl Fn(&Assignment) -> bool) {
     let begun = std::time::Instant::now();
     loop {
         town.live_once().await;
-        let has = |agent: &crate::agent::Agent| agent.assignment().timing.heartbeat_ms == heartbeat_ms;
-        if town.agents.iter().all(has) && town.view().await["status"] == "ACTIVE" {
+        if town.agents.iter().all(|agent| has(agent.assignment())) && town.view().await["status"] == "ACTIVE" {
             return;
         }
-        assert!(begun.elapsed() < crate::rig::PATIENCE, "still {:?}", town.agents[0].assignment().timing);
+        assert!(begun.elapsed() < crate::rig::PATIENCE, "still {:?}", town.agents[0].assignment());
     }
+}
+
+async fn until_beats(town: &mut Town, heartbeat_ms: u32) {
+    until_assigned(town, |assignment| assignment.timing.heartbeat_ms == heartbeat_ms).await;
+}
+
+/// The stages that every node ran, and those that it is to run.
+fn stages(town: &Town) -> impl PartialEq + std::fmt::Debug + use<> {
+    let each = town.agents.iter().map(|agent| (agent.node.clone(), (agent.ran(), agent.assignment().stages.clone())));
+    each.collect::<BTreeMap<_, _>>()
 }
 
 #[tokio::test]
 async fn agents_get_other_intervals_and_run_nothing_for_it() {
     let mut town = Town::new(3).await;
     assert_eq!(value(&town.rig, "", "heartbeat_ms").await, (json!(500), json!("controller.toml")));
-    let stages = |town: &Town| -> BTreeMap<String, _> {
-        let each =
-            town.agents.iter().map(|agent| (agent.node.clone(), (agent.ran(), agent.assignment().stages.clone())));
-        each.collect()
-    };
     let (before, generation) = (stages(&town), town.agents[0].assignment().generation);
     let written = put(&town.rig, "agent.json", &file("timing", "heartbeat_ms", 700)).await;
     assert_eq!(written.status, 200, "{}", written.text());
@@ -71,6 +76,48 @@ async fn agents_get_other_intervals_and_run_nothing_for_it() {
     assert_eq!(jobs["items"].as_array().expect("jobs").len(), 1, "that of its creation: {jobs:#}");
 }
 
+const KEY: &str = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQGNBGc=\n=abcd\n-----END PGP PUBLIC KEY BLOCK-----\n";
+
+/// A file that names an apt repository.
+fn apt(url: &str, suite: &str, key: &str) -> Value {
+    let option = |key: &str, value: &str| json!({ "key": key, "value": value, "type": "string" });
+    let values = [("apt_url", url), ("apt_suite", suite), ("apt_components", "main"), ("apt_key", key)];
+    let options: Vec<Value> = values.map(|(key, value)| option(key, value)).to_vec();
+    json!({ "type": "ini", "content": [{ "section": "packages", "options": options }] })
+}
+
+#[tokio::test]
+async fn an_apt_repository_is_a_file_of_every_node_of_the_zone() {
+    const PATH: &str = "/etc/apt/sources.list.d/straas-packages.sources";
+    let mut town = Town::new(1).await;
+    let (before, generation) = (stages(&town), town.agents[0].assignment().generation);
+    let of = |assignment: &Assignment| assignment.files.iter().find(|file| file.path == PATH).cloned();
+    assert_eq!(put(&town.rig, "agent.json", &apt("http://common/apt", "stable", KEY)).await.status, 200);
+    until_assigned(&mut town, |assignment| of(assignment).is_some()).await;
+    let file = of(town.agents[0].assignment()).expect("the file");
+    let content = async |town: &Town, sha256: &str| {
+        let agent = &town.agents[0];
+        agent.ask(Method::GET, &agent.path(&format!("files/{sha256}")), vec![]).await
+    };
+    let got = content(&town, file.sha256.as_str()).await;
+    assert_eq!((got.status, got.body.len() as u64, file.mode), (200, file.size, 0o644));
+    assert!(got.text().contains("URIs: http://common/apt\nSuites: stable\nComponents: main\nSigned-By:\n -----BEGIN"));
+    // a zone may have another, or none
+    assert_eq!(put(&town.rig, "zones/z1/agent.json", &apt("http://z1/apt", "stable", KEY)).await.status, 200);
+    until_assigned(&mut town, |assignment| of(assignment).is_some_and(|other| other.sha256 != file.sha256)).await;
+    let other = of(town.agents[0].assignment()).expect("the file");
+    assert!(content(&town, other.sha256.as_str()).await.text().contains("URIs: http://z1/apt\n"));
+    assert_eq!(content(&town, file.sha256.as_str()).await.status, 404, "it is not its node's any more");
+    assert_eq!(put(&town.rig, "zones/z1/agent.json", &apt("", "", "")).await.status, 200);
+    until_assigned(&mut town, |assignment| of(assignment).is_none()).await;
+    assert_eq!(stages(&town), before, "no stage ran, and none is ordered");
+    assert!(town.agents[0].assignment().generation > generation);
+    // the place is the setting's own, used or not
+    let give = json!({ "scope": "topology", "items": [town.topology], "container": "c", "filename": "a", "target_path": PATH });
+    let faults = town.rig.post(&format!("{API}/nodes/files"), &give).await.problem(422);
+    assert!(faults.contains_key("/target_path"), "{faults:?}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_is_refused_with_its_place() {
     let rig = Rig::start().await;
@@ -81,6 +128,10 @@ async fn what_cannot_be_is_refused_with_its_place() {
         ("agent.json", file("limits", "rate", 1), "/content/0/section"),
         ("api.json", file("limits", "rates", 1), "/content/0/options/0/key"),
         ("agents.json", file("timing", "heartbeat_ms", 600), ""),
+        ("agent.json", apt("http://h/\nSuites: x", "stable", KEY), "/content/0/options/0/value"),
+        ("zones/z1/agent.json", apt("http://h/", "a b", KEY), "/content/0/options/1/value"),
+        ("agent.json", apt("http://h/", "stable", "a key"), "/content/0/options/3/value"),
+        ("controller.json", apt("http://h/", "stable", KEY), "/content/0/section"),
     ] {
         let faults = put(&rig, path, &content).await.problem(422);
         assert_eq!(faults.keys().map(String::as_str).collect::<Vec<_>>(), [pointer], "{path} {content}");

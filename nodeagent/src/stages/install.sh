@@ -1,6 +1,7 @@
 # The install stage where the role has no install.sh: packages by apt, checked with dpkg.
 # Arguments: name=version, where a trailing * matches any packaging revision.
-# POSIX sh. Never: removes a package, asks a question, updates apt's lists when they know enough.
+# POSIX sh. Never: removes a package, asks a question, updates apt's lists when they know enough; touches the host's
+# /etc where agents share it.
 set -u
 export DEBIAN_FRONTEND=noninteractive
 
@@ -13,6 +14,24 @@ fi
 # Where agents share a machine there may be packages that only they shall see (process mode).
 if [ -n "${STRAAS_PREFIX:-}" ] && [ -r "$STRAAS_PREFIX/etc/apt/straas.conf" ]; then
   export APT_CONFIG="$STRAAS_PREFIX/etc/apt/straas.conf"
+fi
+
+# So is a repository that the settings name: the file is below the prefix, where the host's own apt does not look.
+own="${STRAAS_PREFIX:-}/etc/apt/sources.list.d/straas-packages.sources"
+if [ -n "${STRAAS_PREFIX:-}" ] && [ -r "$own" ]; then
+  apt="$STRAAS_PREFIX/var/lib/straas/apt"
+  parts=''
+  eval "$(apt-config shell parts Dir::Etc::sourceparts/d)"
+  if ! { rm -rf "$apt/parts" && mkdir -p "$apt/parts" "$apt/lists/partial"; }; then exit 1; fi
+  for source in "${parts%/}"/* "$own"; do
+    if [ -e "$source" ]; then ln -sf "$source" "$apt/parts/" || exit 1; fi
+  done
+  # everything below the prefix is the agent's alone, so apt reads it as root
+  { if [ -n "${APT_CONFIG:-}" ]; then cat "$APT_CONFIG"; fi
+    echo "Dir::Etc::sourceparts \"$apt/parts/\"; Dir::State::lists \"$apt/lists/\";"
+    echo 'Dir::Cache::pkgcache ""; Dir::Cache::srcpkgcache ""; APT::Sandbox::User "root";'
+  } >"$apt/apt.conf" || exit 1
+  export APT_CONFIG="$apt/apt.conf"
 fi
 
 missing() {
@@ -38,14 +57,26 @@ if [ -n "$(ls -A /var/lib/dpkg/updates 2>/dev/null)" ] || [ -n "$(dpkg --audit 2
   dpkg --configure --pending --force-confdef --force-confold </dev/null \
     || apt-get install -q -y --fix-broken -o DPkg::Lock::Timeout=300 </dev/null
 fi
-if ! apt-get install -qq --simulate --no-install-recommends --allow-downgrades "$@" >/dev/null 2>&1; then
+updated=''
+update() {
+  updated=1
   echo '@straas {"progress":{"text":"apt-get update"}}'
   apt-get update -q || echo "apt-get update failed; trying with the lists there are"
-fi
-echo '@straas {"progress":{"text":"apt-get install"}}'
-apt-get install -q -y --no-install-recommends --allow-downgrades -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
-  -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+}
+install() {
+  echo '@straas {"progress":{"text":"apt-get install"}}'
+  apt-get install -q -y --no-install-recommends --allow-downgrades -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 \
+    -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "$@"
+}
+apt-get install -qq --simulate --no-install-recommends --allow-downgrades "$@" >/dev/null 2>&1 || update
+install "$@"
 code=$?
+# Lists that name what the repository has no more look good until it is fetched.
+if [ "$code" -ne 0 ] && [ -z "$updated" ]; then
+  update
+  install "$@"
+  code=$?
+fi
 if [ "$code" -ne 0 ]; then
   echo '@straas {"hint":"see the lines that begin with E: above; is the version in the apt sources of this host?"}'
   exit "$code"

@@ -6,6 +6,7 @@ mod commands;
 mod controller;
 mod end_to_end;
 mod executor;
+mod install;
 mod ledger;
 mod packs;
 mod repo;

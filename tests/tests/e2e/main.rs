@@ -22,6 +22,7 @@ mod killed;
 mod killed_stories;
 mod mistakes;
 mod neighbours;
+mod packages;
 mod pool;
 mod steered;
 mod storm_life;

@@ -23,7 +23,7 @@ pub(super) const DEFAULT: &str = "service/default.json";
 const ZONES: &str = "service/zones";
 /// Sections of which an option that `default.json` lacks is declared as built in. Of the others it is
 /// left out: that a group of guest commands is not named there means something.
-const COMPLETED: [&str; 4] = ["timing", "limits", "storage", "agents"];
+const COMPLETED: [&str; 5] = ["packages", "timing", "limits", "storage", "agents"];
 
 /// The files of a commit.
 pub(super) struct Files {

@@ -86,7 +86,7 @@ fn a_default_file_of_an_earlier_version_is_completed() {
     let view = repo.service_view().unwrap();
     let scope = view.service.of(None);
     let limits = straas_schemas::settings::LimitSettings { rate: 70, ..ServiceSettings::default().limits };
-    assert_eq!((&view.faults[..], scope.settings), (&[][..], ServiceSettings { limits, ..Default::default() }));
+    assert_eq!((&view.faults[..], scope.settings.clone()), (&[][..], ServiceSettings { limits, ..Default::default() }));
     assert_eq!(scope.values["guestcmd"].len(), 1, "a group that is not named there stays so");
     let origins = repo.service_origins(&view, None).unwrap();
     let of = |key: &str| origins.iter().find(|value| value.key == key).unwrap().file.clone();
