@@ -1,5 +1,5 @@
 //! Prints what the store takes for what there is most of: heartbeats in full batches, single
-//! reports, and the snapshot of a topology of 1,000 nodes.
+//! reports, and the snapshot of a topology of 1,000 nodes; and a rollout over 5,000 components.
 //!
 //! `cargo run --release -p straas-store --example bench`. Figures for people to compare, never a
 //! test: nothing here fails because a machine is slow.
@@ -11,8 +11,9 @@ mod temp_pg;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use straas_schemas::Stage;
-use straas_store::conformance::{World, heartbeat, silent, stage_report};
+use straas_schemas::rollout::{FleetMemberPhase, FleetRolloutKind};
+use straas_schemas::{ComponentId, Stage};
+use straas_store::conformance::{World, heartbeat, rollout, silent, stage_report};
 use straas_store::{HEARTBEAT_BATCH_MAX, MemoryStore, SqlStore, Store};
 
 const NODES: usize = 1_000;
@@ -20,6 +21,7 @@ const BATCHES: usize = 100;
 const REPORTS: u64 = 1_000;
 const WRITERS: usize = 8;
 const SNAPSHOTS: u32 = 20;
+const MEMBERS: usize = 5_000;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -97,6 +99,36 @@ async fn measure(name: &str, store: Arc<dyn Store>) {
         );
     }
     println!("{name}: snapshot of {NODES} nodes with 4 results each in {:.1?}", start.elapsed() / SNAPSHOTS);
+    rollouts(name, &*store).await;
+}
+
+/// A rollout over thousands of components: begun, looked for by another one, read, and a batch of it changed.
+async fn rollouts(name: &str, store: &dyn Store) {
+    let ids: Vec<String> = (0..MEMBERS).map(|at| format!("bench-{at:05}")).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let start = Instant::now();
+    store.add_rollout(&rollout("bench", "bench", &ids)).await.unwrap();
+    let added = start.elapsed();
+    // the worst that can be asked: as many again, none of which is in it
+    let others: Vec<ComponentId> = (0..MEMBERS).map(|at| format!("other-{at:05}").as_str().into()).collect();
+    let start = Instant::now();
+    for _ in 0..SNAPSHOTS {
+        assert_eq!(store.open_rollout_of(FleetRolloutKind::Scripts, &others).await.unwrap(), None);
+    }
+    let looked = start.elapsed() / SNAPSHOTS;
+    let start = Instant::now();
+    let mut record = store.rollout("bench").await.unwrap().unwrap();
+    let read = start.elapsed();
+    let changed: Vec<usize> = (0..MEMBERS / 20).collect();
+    record.members[..changed.len()].iter_mut().for_each(|member| member.phase = FleetMemberPhase::Begun);
+    let start = Instant::now();
+    store.change_rollout(&record, &changed, 1).await.unwrap();
+    println!(
+        "{name}: a rollout of {MEMBERS} members recorded in {added:.1?}, who is in the way of as many found in {looked:.1?}, \
+         read in {read:.1?}, {} members changed in {:.1?}",
+        changed.len(),
+        start.elapsed()
+    );
 }
 
 fn report(seq: u64) -> straas_schemas::report::Report {

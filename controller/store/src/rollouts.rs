@@ -107,6 +107,8 @@ pub trait RolloutStore: Send + Sync {
     /// Records a rollout with its members, at revision 1. `Duplicate` of an `open rollout`, with the other one's id as
     /// its name, if one of its components is in another of its kind that has not ended.
     async fn add_rollout(&self, rollout: &RolloutRecord) -> Result<()>;
+    /// The id of a rollout of a kind that has not ended and goes through one of these components; of several, any.
+    async fn open_rollout_of(&self, kind: FleetRolloutKind, components: &[ComponentId]) -> Result<Option<String>>;
     /// One rollout with its members.
     async fn rollout(&self, id: &str) -> Result<Option<RolloutRecord>>;
     /// The revision of a rollout.

@@ -4,10 +4,8 @@
 //! costs what the machine, the network and HTTP cost; what is more than that is the controller's own.
 //! Not a check: it prints. `cargo test --release -p straas-controller --test api -- --ignored --nocapture crowd`
 
-#[path = "../../store/tests/support/temp_pg.rs"]
-mod temp_pg;
-
 use crate::rig::{Rig, TOPOLOGIES};
+use crate::temp_pg;
 use crate::wire::{Answer, request, whole};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -69,6 +67,30 @@ impl Crowd {
             }
         }
         file.to_string()
+    }
+
+    /// A rollout over all of them: what it costs to ask for one, and to be refused because of it.
+    async fn roll_out(&self) {
+        let path = self.rig.data().join("scripts.git");
+        let write = move |text: &[u8]| {
+            let scripts = straas_repos::ScriptRepo::open(&path).expect("a repository");
+            scripts.write(crate::rollouts::VALIDATE, text, "another", "an author").expect("a commit").to_string()
+        };
+        let [first, second] = [&b"#!/bin/bash\nexit 0\n"[..], &b"#!/bin/bash\nexit 0\n\n"[..]].map(write);
+        let ask = async |query: &str, commit: &str, status: u16| {
+            let body = json!({ "kind": "scripts", "commit": commit, "all_tenants": true });
+            let begun = Instant::now();
+            let answer = self.rig.post(&format!("{API}/rollouts{query}"), &body).await;
+            assert_eq!(answer.status, status, "{}", answer.text());
+            (begun.elapsed().as_secs_f64() * 1e3, answer)
+        };
+        let (dry, _) = ask("?dry_run=true", &first, 200).await;
+        let (begun, answer) = ask("", &first, 201).await;
+        let (refused, _) = ask("", &second, 409).await;
+        let total = &answer.json()["total"];
+        println!(
+            "  a rollout over {total} components: dry run {dry:.0} ms, begun in {begun:.0} ms, another refused in {refused:.0} ms"
+        );
     }
 
     async fn connect(&self) -> SendRequest<Full<Bytes>> {
@@ -141,6 +163,7 @@ impl Crowd {
                 ratios[ROUNDS / 2]
             );
         }
+        self.roll_out().await;
     }
 }
 

@@ -51,6 +51,9 @@ mod storage;
 mod story;
 mod streams;
 mod upstream;
+#[path = "../../store/tests/support/temp_pg.rs"]
+mod temp_pg;
+mod two;
 mod users;
 mod waves;
 mod wire;

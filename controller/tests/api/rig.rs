@@ -34,6 +34,8 @@ pub struct Rig {
     stop: Option<oneshot::Sender<()>>,
     served: Option<JoinHandle<anyhow::Result<()>>>,
     settings: String,
+    /// The database's URL.
+    store: String,
 }
 
 impl Rig {
@@ -46,11 +48,28 @@ impl Rig {
 
     /// With these lines after `data_dir` in its configuration.
     pub async fn start_with(settings: &str) -> Self {
+        let mut rig = Self::down_with(settings, Arc::default());
+        rig.up().await;
+        rig
+    }
+
+    /// A further controller over the same hosts: with the certificate authority and the key of the secrets of another.
+    pub async fn beside(other: &Self, settings: &str) -> Self {
+        let mut rig = Self::down_with(settings, other.hosts.clone());
+        std::fs::create_dir(rig.data()).expect("made");
+        let shared = ["ca", "secrets.key"].map(|name| other.data().join(name));
+        let copied = std::process::Command::new("cp").arg("-a").args(shared).arg(rig.data()).status();
+        assert!(copied.expect("cp runs").success());
+        rig.up().await;
+        rig
+    }
+
+    fn down_with(settings: &str, hosts: Arc<Recorder>) -> Self {
         logs::keep();
         let boot = BootTemplate { controllers: vec!["https://10.9.0.1:7443".into()], apt: None };
-        let mut rig = Self {
+        Self {
             dir: tempfile::tempdir().expect("a directory"),
-            hosts: Arc::default(),
+            hosts,
             boot: watch::Sender::new(Some(boot)),
             token: String::new(),
             users: SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -58,9 +77,8 @@ impl Rig {
             stop: None,
             served: None,
             settings: settings.to_owned(),
-        };
-        rig.up().await;
-        rig
+            store: String::new(),
+        }
     }
 
     /// Starts the controller over the directory as it is.
@@ -69,6 +87,7 @@ impl Rig {
         let text = format!("data_dir = {:?}\n{}", self.data(), self.settings);
         std::fs::write(&config, text).expect("written");
         let config = Config::load(&config).expect("a configuration");
+        self.store = config.store_url();
         let loopback = || TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0));
         let (user_port, agent_port) = (loopback().await.expect("a port"), loopback().await.expect("a port"));
         self.users = user_port.local_addr().expect("an address");
@@ -120,6 +139,13 @@ impl Rig {
     pub async fn down(&mut self) -> anyhow::Result<()> {
         self.stop.take();
         self.served.take().expect("served").await.expect("no panic")
+    }
+
+    /// Ends the controller in the middle of what it does, as `kill -9` ends the program.
+    pub async fn kill(&mut self) {
+        let served = self.served.take().expect("served");
+        served.abort();
+        assert!(served.await.expect_err("cut off").is_cancelled());
     }
 
     /// A connection to the users' port.
@@ -196,8 +222,7 @@ impl Rig {
 
     /// The database, as another controller would have it open.
     pub async fn store(&self) -> SqlStore {
-        let url = format!("sqlite:{}", self.data().join("straas.db").display());
-        SqlStore::connect(&url).await.expect("the database")
+        SqlStore::connect(&self.store).await.expect("the database")
     }
 
     /// What happened in a topology, as recorded.

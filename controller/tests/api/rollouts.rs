@@ -13,35 +13,27 @@ use straas_schemas::rollout::{FleetMemberPhase, FleetRolloutStanding};
 use straas_store::{ComponentRecord, RolloutStore as _, Store as _};
 
 const ROLLOUTS: &str = "/straas/v1.0/rollouts";
-const VALIDATE: &str = "cmd/zookeeper/default/validate.sh";
+pub const VALIDATE: &str = "cmd/zookeeper/default/validate.sh";
 
 /// A topology of one node.
-struct Town {
+pub struct Town {
     topology: String,
-    component: String,
-    agents: Vec<Agent>,
+    pub component: String,
+    pub agents: Vec<Agent>,
 }
 
 /// Some topologies that work, and a commit of the scripts that nobody has.
-struct Fleet {
-    rig: Rig,
-    towns: Vec<Town>,
-    old: String,
-    new: String,
+pub struct Fleet {
+    pub rig: Rig,
+    pub towns: Vec<Town>,
+    pub old: String,
+    pub new: String,
 }
 
 impl Fleet {
     async fn new(count: usize) -> Self {
         let rig = Rig::start().await;
-        let mut towns = Vec::new();
-        for number in 0..count {
-            let topology = rig.create(&format!("town{number}"), 1).await;
-            let mut agents = rig.enrolled(&topology, 1).await;
-            let view = live(&rig, &mut agents, &topology, "ACTIVE").await;
-            towns.push(Town { topology, component: text(&view["components"][0]["id"]), agents });
-        }
-        let over = |answer: &Answer| answer.json()["items"].as_array().is_some_and(Vec::is_empty);
-        rig.until(&format!("{API}/jobs?open=true"), over).await;
+        let towns = towns(&rig, count).await;
         let scripts = ScriptRepo::open(&rig.data().join("scripts.git")).expect("a repository");
         let old = scripts.head().expect("a head").to_string();
         let new = scripts.write(VALIDATE, b"#!/bin/bash\nexit 0\n", "simpler", "an author").expect("a commit");
@@ -54,7 +46,7 @@ impl Fleet {
     }
 
     /// Which commits are wanted: `o` for the old one, `n` for the new one.
-    async fn wanted(&self) -> String {
+    pub async fn wanted(&self) -> String {
         let mut out = String::new();
         for town in 0..self.towns.len() {
             let scripts = self.component(town).await.spec.want.scripts;
@@ -64,7 +56,7 @@ impl Fleet {
         out
     }
 
-    async fn begin(&self, more: Value) -> Value {
+    pub async fn begin(&self, more: Value) -> Value {
         let mut body = json!({ "kind": "scripts", "commit": self.new });
         body.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         let answer = self.rig.post(ROLLOUTS, &body).await;
@@ -82,7 +74,7 @@ impl Fleet {
     }
 
     /// Lets the agents of some towns live until the rollout is as wanted.
-    async fn until(&mut self, rollout: &Value, towns: &[usize], wanted: impl Fn(&Value) -> bool) -> Value {
+    pub async fn until(&mut self, rollout: &Value, towns: &[usize], wanted: impl Fn(&Value) -> bool) -> Value {
         let begun = Instant::now();
         loop {
             for town in towns {
@@ -113,12 +105,26 @@ impl Fleet {
     }
 }
 
-fn phases(rollout: &Value) -> String {
+/// Topologies of one node each, which work.
+pub async fn towns(rig: &Rig, count: usize) -> Vec<Town> {
+    let mut towns = Vec::new();
+    for number in 0..count {
+        let topology = rig.create(&format!("town{number}"), 1).await;
+        let mut agents = rig.enrolled(&topology, 1).await;
+        let view = live(rig, &mut agents, &topology, "ACTIVE").await;
+        towns.push(Town { topology, component: text(&view["components"][0]["id"]), agents });
+    }
+    let over = |answer: &Answer| answer.json()["items"].as_array().is_some_and(Vec::is_empty);
+    rig.until(&format!("{API}/jobs?open=true"), over).await;
+    towns
+}
+
+pub fn phases(rollout: &Value) -> String {
     let members = rollout["members"].as_array().expect("members").iter();
     members.map(|member| text(&member["phase"])).collect::<Vec<_>>().join(" ")
 }
 
-fn is(state: &str) -> impl Fn(&Value) -> bool {
+pub fn is(state: &str) -> impl Fn(&Value) -> bool {
     move |rollout| rollout["state"] == state
 }
 

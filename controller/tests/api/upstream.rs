@@ -9,23 +9,24 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-const TREE: &str = "/straas/v1.0/configurations/tree";
+pub const TREE: &str = "/straas/v1.0/configurations/tree";
 const SETTINGS: &str = "/straas/v1.0/configurations/settings";
 
-struct Upstream {
+pub struct Upstream {
     home: TempDir,
     server: Http,
-    configs: PathBuf,
+    pub configs: PathBuf,
+    pub scripts: PathBuf,
 }
 
 impl Upstream {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let home = tempfile::tempdir().expect("a folder");
-        let [configs, _] = ["config.git", "scripts.git"].map(|name| bare(&home.path().join("upstream"), name));
-        Self { server: Http::start(home.path()), configs, home }
+        let [configs, scripts] = ["config.git", "scripts.git"].map(|name| bare(&home.path().join("upstream"), name));
+        Self { server: Http::start(home.path()), configs, scripts, home }
     }
 
-    fn settings(&self, poll_ms: u32) -> String {
+    pub fn settings(&self, poll_ms: u32) -> String {
         let of = |name: &str| {
             let spec = self.server.spec(name);
             let (user, password) = (spec.user.expect("a user"), spec.password_file.expect("a password"));
@@ -40,9 +41,13 @@ impl Upstream {
 
     /// Somebody pushes a file with git alone.
     fn push(&self, path: &str, content: &str) -> String {
+        self.push_to(&self.configs, path, content)
+    }
+
+    pub fn push_to(&self, repo: &Path, path: &str, content: &str) -> String {
         let work = self.home.path().join("work");
         let _ = std::fs::remove_dir_all(&work);
-        run(self.home.path(), "git", &["clone", "-q", &self.configs.display().to_string(), "work"]);
+        run(self.home.path(), "git", &["clone", "-q", &repo.display().to_string(), "work"]);
         let file = work.join(path);
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");
         std::fs::write(file, content).expect("written");
@@ -53,12 +58,12 @@ impl Upstream {
     }
 }
 
-fn file(section: &str, key: &str, value: u32) -> String {
+pub fn file(section: &str, key: &str, value: u32) -> String {
     let options = json!([{ "key": key, "value": value.to_string(), "type": "integer" }]);
     json!({ "type": "ini", "content": [{ "section": section, "options": options }] }).to_string()
 }
 
-async fn put(rig: &Rig, path: &str, content: &str, at: Option<&str>) -> Answer {
+pub async fn put(rig: &Rig, path: &str, content: &str, at: Option<&str>) -> Answer {
     let body = json!({ "content": content, "message": "a test" }).to_string().into_bytes();
     let tag = at.map(|commit| format!("\"{commit}\""));
     let mut headers = vec![("x-auth-token", rig.token.as_str())];

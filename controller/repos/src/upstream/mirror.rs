@@ -101,7 +101,8 @@ impl Bare {
     }
 
     /// Looks at upstream for what somebody asked for and is not here: another controller may have
-    /// answered him before. `false` if that can bring nothing.
+    /// answered him before. Whether it was looked; then it may be here, also where the look itself brought nothing:
+    /// somebody else may have taken it in between.
     pub(crate) fn look_for_missing(&self) -> bool {
         let Some(upstream) = self.upstream() else { return false };
         {
@@ -112,24 +113,22 @@ impl Bare {
             }
             standing.missed = Some(Instant::now());
         }
-        self.look_for_news(upstream).is_ok_and(|any| any)
+        self.look_for_news(upstream).is_ok()
     }
 
-    /// Whether it brought anything.
-    fn look_for_news(&self, upstream: &Upstream) -> Result<bool> {
+    fn look_for_news(&self, upstream: &Upstream) -> Result<()> {
         // without the turn: nobody waits for a look that finds nothing
         let theirs = upstream.listed(Scope::All.kinds())?;
         {
             let mut standing = locked(&upstream.standing);
             if standing.refs.as_ref() == Some(&theirs) {
                 standing.seen = Some(Instant::now());
-                return Ok(false);
+                return Ok(());
             }
         }
         let _turn = self.turn()?;
-        let any = self.look(upstream, Scope::All)?;
-        self.repack(upstream)?;
-        Ok(any)
+        self.look(upstream, Scope::All)?;
+        self.repack(upstream)
     }
 
     /// Puts many packs together; drops nothing, since nodes may hold commits that no ref has any more.
@@ -171,11 +170,11 @@ impl Bare {
         Ok(refused)
     }
 
-    fn look(&self, upstream: &Upstream, scope: Scope<'_>) -> Result<bool> {
+    fn look(&self, upstream: &Upstream, scope: Scope<'_>) -> Result<()> {
         for _ in 0..LOOKS_MAX {
             let theirs = upstream.listed(scope.kinds())?;
-            if let Some(any) = self.take(upstream, &theirs, scope)? {
-                return Ok(any);
+            if self.take(upstream, &theirs, scope)?.is_some() {
+                return Ok(());
             }
         }
         Err(Error::Conflict {

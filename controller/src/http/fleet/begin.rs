@@ -167,15 +167,11 @@ async fn refuse_lacking(app: &App, found: &[Component], commit: &str) -> Result<
 /// Refuses what is in another rollout, also where that has given it the commit: it may take it back. Of two that begin
 /// at once, the store refuses one.
 async fn refuse_busy(app: &App, kind: FleetRolloutKind, found: &[Component]) -> Result<(), ApiError> {
-    let mine: BTreeSet<&ComponentId> = found.iter().map(|(_, component)| &component.id).collect();
-    for id in app.open_rollouts().await? {
-        let other = app.store.rollout(&id).await?;
-        let other = other.filter(|other| other.kind == kind && other.ended_ms.is_none());
-        if other.is_some_and(|other| other.members.iter().any(|member| mine.contains(&member.component))) {
-            return Err(busy(&id));
-        }
+    let mine: Vec<ComponentId> = found.iter().map(|(_, component)| component.id.clone()).collect();
+    match app.store.open_rollout_of(kind, &mine).await? {
+        Some(other) => Err(busy(&other)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn busy(other: &str) -> ApiError {

@@ -28,6 +28,7 @@ mod topologies;
 mod workflows;
 
 pub use fixture::{World, heartbeat, silent, stage_report};
+pub use rollouts::rollout;
 
 use crate::Store;
 use std::future::Future;

@@ -22,7 +22,8 @@ fn member(component: &str, batch: u32) -> RolloutMember {
     }
 }
 
-fn rollout(id: &str, tenant: &str, components: &[&str]) -> RolloutRecord {
+/// A rollout that was just begun, over these components in as many batches.
+pub fn rollout(id: &str, tenant: &str, components: &[&str]) -> RolloutRecord {
     RolloutRecord {
         id: id.into(),
         kind: FleetRolloutKind::Scripts,
@@ -98,6 +99,13 @@ pub(super) async fn listed_newest_first(store: Arc<dyn Store>) {
 
 pub(super) async fn a_component_is_in_one_at_a_time(store: Arc<dyn Store>) {
     store.add_rollout(&rollout("one-1", "one", &["one-a", "one-b"])).await.unwrap();
+    let open_of = async |components: &[&str]| {
+        let ids: Vec<_> = components.iter().map(|id| (*id).into()).collect();
+        store.open_rollout_of(FleetRolloutKind::Scripts, &ids).await.unwrap()
+    };
+    assert_eq!(open_of(&["one-c", "one-b"]).await.as_deref(), Some("one-1"));
+    assert_eq!(open_of(&["one-c", "o'ne\"-b"]).await, None);
+    assert_eq!(open_of(&[]).await, None);
     let second = rollout("one-2", "one", &["one-c", "one-b"]);
     let refused = store.add_rollout(&second).await;
     assert!(
@@ -109,6 +117,7 @@ pub(super) async fn a_component_is_in_one_at_a_time(store: Arc<dyn Store>) {
     let mut ended = store.rollout("one-1").await.unwrap().unwrap();
     ended.ended_ms = Some(1);
     store.change_rollout(&ended, &[], 1).await.unwrap();
+    assert_eq!(open_of(&["one-a", "one-b"]).await, None, "it has ended");
     store.add_rollout(&rollout("one-4", "one", &["one-b"])).await.unwrap();
     // one that has nothing to do is over at once, and in nobody's way
     let over = RolloutRecord { ended_ms: Some(1), ..rollout("one-5", "one", &["one-a"]) };

@@ -3,8 +3,9 @@
 use super::{MemoryStore, conflict, duplicate, missing, most};
 use crate::{PageRequest, Result, RolloutFilter, RolloutRecord, RolloutStore, RolloutSummary};
 use async_trait::async_trait;
+use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::ComponentId;
-use straas_schemas::rollout::FleetMemberPhase;
+use straas_schemas::rollout::{FleetMemberPhase, FleetRolloutKind};
 
 fn number(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
@@ -16,17 +17,24 @@ fn summary(rollout: &RolloutRecord) -> RolloutSummary {
     RolloutSummary { rollout: head, total: number(rollout.members.len()), verified: number(verified) }
 }
 
+/// An open rollout of a kind that goes through one of these components.
+fn open_of<'c>(
+    rollouts: &BTreeMap<String, RolloutRecord>,
+    kind: FleetRolloutKind,
+    components: impl Iterator<Item = &'c ComponentId>,
+) -> Option<String> {
+    let components: BTreeSet<_> = components.collect();
+    let mut open = rollouts.values().filter(|other| other.ended_ms.is_none() && other.kind == kind);
+    let found = open.find(|other| other.members.iter().any(|member| components.contains(&member.component)));
+    found.map(|other| other.id.clone())
+}
+
 #[async_trait]
 impl RolloutStore for MemoryStore {
     async fn add_rollout(&self, rollout: &RolloutRecord) -> Result<()> {
         self.write(|tables| {
-            let open = tables.rollouts.values().filter(|other| other.ended_ms.is_none() && other.kind == rollout.kind);
-            for other in open {
-                let shared =
-                    |component: &ComponentId| other.members.iter().any(|member| member.component == *component);
-                if rollout.members.iter().any(|member| shared(&member.component)) {
-                    return Err(duplicate("open rollout", &other.id));
-                }
+            if let Some(other) = open_of(&tables.rollouts, rollout.kind, rollout.members.iter().map(|m| &m.component)) {
+                return Err(duplicate("open rollout", &other));
             }
             if tables.rollouts.contains_key(&rollout.id) {
                 return Err(duplicate("rollout", &rollout.id));
@@ -34,6 +42,10 @@ impl RolloutStore for MemoryStore {
             tables.rollouts.insert(rollout.id.clone(), RolloutRecord { revision: 1, ..rollout.clone() });
             Ok(())
         })
+    }
+
+    async fn open_rollout_of(&self, kind: FleetRolloutKind, components: &[ComponentId]) -> Result<Option<String>> {
+        Ok(open_of(&self.tables().rollouts, kind, components.iter()))
     }
 
     async fn rollout(&self, id: &str) -> Result<Option<RolloutRecord>> {

@@ -86,7 +86,8 @@ impl HealthStore for SqlStore {
     }
 
     async fn health(&self, topologies: &[TopologyId]) -> Result<Vec<HealthRecord>> {
-        let ids = ids(topologies).map_err(|fail: Fail| fail.into_error("reading health"))?;
+        let ids =
+            ids(topologies.iter().map(TopologyId::as_str)).map_err(|fail: Fail| fail.into_error("reading health"))?;
         let found: Vec<HealthRow> =
             asking!(self, "reading health", |pool, on| query_as(on(&OF_TOPOLOGIES)).bind(&ids).fetch_all(pool))?;
         let mut found: Vec<HealthRecord> =

@@ -3,7 +3,7 @@
 //! That a component is in one open rollout of a kind only is held by a unique index; who is in the way is looked up
 //! before, and once more if another writer was faster.
 
-use super::rows::{count, from_text, int, key, to_text};
+use super::rows::{count, from_text, ids, int, key, to_text};
 use super::{Fail, SqlStore};
 use crate::{
     PAGE_MAX, PageRequest, Result, RolloutFilter, RolloutMember, RolloutRecord, RolloutStore, RolloutSummary,
@@ -11,6 +11,8 @@ use crate::{
 };
 use async_trait::async_trait;
 use sqlx::{FromRow, query, query_as, query_scalar};
+use straas_schemas::ComponentId;
+use straas_schemas::rollout::FleetRolloutKind;
 
 macro_rules! listed {
     ($which:literal) => {
@@ -29,7 +31,6 @@ statements! {
     ADD = "insert into rollout (id, kind, tenant, ended_ms, revision, document) values ($1, $2, $3, $4, 1, $5)";
     ADD_MEMBER = "insert into rollout_member (rollout, position, component, kind, phase, is_open, document)
         values ($1, $2, $3, $4, $5, $6, $7)";
-    IN_THE_WAY = "select rollout from rollout_member where component = $1 and kind = $2 and is_open = 1";
     GET = "select id, revision, document, cast(0 as bigint) as total, cast(0 as bigint) as verified from rollout where id = $1";
     REVISION = "select revision from rollout where id = $1";
     MEMBERS = "select document from rollout_member where rollout = $1 order by position";
@@ -40,6 +41,10 @@ statements! {
     CHANGE = "update rollout set ended_ms = $3, revision = revision + 1, document = $4 where id = $1 and revision = $2";
     CHANGE_MEMBER = "update rollout_member set phase = $3, document = $4 where rollout = $1 and position = $2";
     CLOSE = "update rollout_member set is_open = 0 where rollout = $1";
+    @ IN_THE_WAY = sqlite "select rollout from rollout_member
+            where component in (select value from json_each($1)) and kind = $2 and is_open = 1 limit 1",
+        postgres "select rollout from rollout_member
+            where component = any(array(select json_array_elements_text($1::json))) and kind = $2 and is_open = 1 limit 1";
 }
 
 /// Above every id in bytewise order: where a list of the newest begins.
@@ -69,15 +74,11 @@ impl TryFrom<Row> for RolloutSummary {
 async fn add(store: &SqlStore, rollout: &RolloutRecord) -> Result<()> {
     let kind = rollout.kind.name();
     writing!(store, "recording a rollout", |tx, on| {
-        for member in &rollout.members {
-            let other: Option<String> = query_scalar(on(&IN_THE_WAY))
-                .bind(key(member.component.as_str()))
-                .bind(kind)
-                .fetch_optional(&mut *tx)
-                .await?;
-            if let Some(name) = other {
-                return Err(StoreError::Duplicate { what: OTHER, name }.into());
-            }
+        let components = ids(rollout.members.iter().map(|member| member.component.as_str()))?;
+        let other: Option<String> =
+            query_scalar(on(&IN_THE_WAY)).bind(&components).bind(kind).fetch_optional(&mut *tx).await?;
+        if let Some(name) = other {
+            return Err(StoreError::Duplicate { what: OTHER, name }.into());
         }
         query(on(&ADD))
             .bind(key(&rollout.id))
@@ -112,6 +113,15 @@ impl RolloutStore for SqlStore {
             Err(StoreError::Duplicate { what: OTHER, .. }) => add(self, rollout).await,
             done => done,
         }
+    }
+
+    async fn open_rollout_of(&self, kind: FleetRolloutKind, components: &[ComponentId]) -> Result<Option<String>> {
+        let looking = "looking for an open rollout";
+        let ids = ids(components.iter().map(ComponentId::as_str)).map_err(|fail| fail.into_error(looking))?;
+        asking!(self, "looking for an open rollout", |pool, on| query_scalar(on(&IN_THE_WAY))
+            .bind(&ids)
+            .bind(kind.name())
+            .fetch_optional(pool))
     }
 
     async fn rollout(&self, id: &str) -> Result<Option<RolloutRecord>> {

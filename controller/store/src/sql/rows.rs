@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use sqlx::FromRow;
 use std::borrow::Cow;
 use straas_schemas::job::{JobKind, JobStanding};
-use straas_schemas::{Digest, Stage, TopologyId};
+use straas_schemas::{Digest, Stage};
 
 /// A counter for a BIGINT.
 pub(super) fn int(number: u64) -> Result<i64, Fail> {
@@ -281,8 +281,8 @@ impl From<QuarantineRow> for QuarantineRecord {
 }
 
 /// Ids of topologies as the statements that take many of them do: a JSON list.
-pub(super) fn ids(topologies: &[TopologyId]) -> Result<String, Fail> {
-    let ids: Vec<_> = topologies.iter().map(|id| key(id.as_str())).collect();
+pub(super) fn ids<'i>(ids: impl IntoIterator<Item = &'i str>) -> Result<String, Fail> {
+    let ids: Vec<_> = ids.into_iter().map(key).collect();
     to_text("ids", &ids)
 }
 

@@ -27,7 +27,7 @@ fn share<T>(by_id: &mut ById, items: Vec<T>, of: fn(&T) -> &TopologyId, list: fn
 /// See [`crate::Store::snapshots`].
 pub(super) async fn get(store: &SqlStore, ids: &[TopologyId]) -> Result<Vec<Snapshot>> {
     reading!(store, "reading topologies with everything in them", |tx, on| {
-        let ids = rows::ids(ids)?;
+        let ids = rows::ids(ids.iter().map(TopologyId::as_str))?;
         let found: Vec<TopologyRow> = query_as(on(&topologies::GET_MANY)).bind(&ids).fetch_all(&mut *tx).await?;
         let components: Vec<ComponentRow> =
             query_as(on(&topologies::COMPONENTS_OF_MANY)).bind(&ids).fetch_all(&mut *tx).await?;
