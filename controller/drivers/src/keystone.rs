@@ -300,7 +300,7 @@ impl Keystone {
         let request = request.header("content-type", "application/json").header("accept", "application/json");
         let request = request.body(Full::new(bytes)).map_err(|error| self.away(error.to_string()))?;
         let answer = async {
-            let answer = self.http.request(request).await.map_err(|error| self.away(chain(&error)))?;
+            let answer = self.http.request(request).await.map_err(|error| self.away(self.reason(&error)))?;
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|error| self.away(error.to_string()))?.to_bytes();
@@ -308,6 +308,16 @@ impl Keystone {
             Ok((parts.status, secret, body))
         };
         tokio::time::timeout(ANSWER, answer).await.map_err(|_| self.late())?
+    }
+
+    /// Why it was not reached; who sees that a certificate is not believed is told what it is checked against.
+    fn reason(&self, error: &(dyn std::error::Error + 'static)) -> String {
+        let (text, file) = (chain(error), &self.config.ca_file);
+        match (is_certificate(error), file.exists()) {
+            (false, _) => text,
+            (true, true) => format!("{text}; its certificate is checked against {} (ca_file)", file.display()),
+            (true, false) => format!("{text}; there is no {} (ca_file) to check it against", file.display()),
+        }
     }
 
     fn late(&self) -> KeystoneError {
@@ -324,6 +334,16 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// Whether a certificate is the cause.
+fn is_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(tls) = error.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_));
+    }
+    // what an error of IO carries is not its source
+    let carried = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    carried.is_some_and(|inner| is_certificate(inner)) || error.source().is_some_and(is_certificate)
 }
 
 fn connector(ca_file: &Path) -> Result<HttpsConnector<HttpConnector>> {

@@ -44,6 +44,7 @@ pub struct UpstreamConfig {
     ca_file: Option<PathBuf>,
     key_file: Option<PathBuf>,
     known_hosts_file: Option<PathBuf>,
+    proxy: Option<String>,
 }
 
 impl GitConfig {
@@ -66,9 +67,9 @@ impl GitConfig {
     }
 
     fn spec(&self, upstream: &UpstreamConfig) -> UpstreamSpec {
-        let UpstreamConfig { url, user, password_file, ca_file, key_file, known_hosts_file } = upstream.clone();
+        let UpstreamConfig { url, user, password_file, ca_file, key_file, known_hosts_file, proxy } = upstream.clone();
         let timeout = Duration::from_secs(self.timeout_s.into());
-        UpstreamSpec { url, user, password_file, ca_file, key_file, known_hosts_file, timeout }
+        UpstreamSpec { url, user, password_file, ca_file, key_file, known_hosts_file, proxy, timeout }
     }
 
     /// What cannot be so, each with its place in the file.

@@ -99,6 +99,11 @@ impl Keystone {
         format!("http://127.0.0.1:{}/v3", self.port)
     }
 
+    /// Where it is on this machine.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
     /// The file with the password that the controller uses.
     pub fn password_file(&self) -> PathBuf {
         self.dir.path().join("password")

@@ -148,6 +148,10 @@ fn environment(spec: &UpstreamSpec) -> Vec<(String, String)> {
         ("push.followTags", "false"),
     ];
     let ca = spec.ca_file.as_ref().map(|file| file.display().to_string());
+    // the environment has none: whether there is a proxy is told here alone
+    if let Some(proxy) = &spec.proxy {
+        config.push(("http.proxy", proxy));
+    }
     if let Some(ca) = &ca {
         config.push(("http.sslCAInfo", ca));
     }

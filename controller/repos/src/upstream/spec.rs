@@ -29,6 +29,8 @@ pub struct UpstreamSpec {
     pub key_file: Option<PathBuf>,
     /// The server's keys, as `ssh-keyscan` prints them; no other is believed.
     pub known_hosts_file: Option<PathBuf>,
+    /// The proxy in front of it, `http://HOST:PORT` or `https://…`, which asks for no password.
+    pub proxy: Option<String>,
     /// A fetch or push that takes longer is ended.
     pub timeout: Duration,
 }
@@ -79,6 +81,7 @@ impl UpstreamSpec {
                 ),
                 ("password_file", none(self.password_file.is_some(), of_http)),
                 ("ca_file", none(self.ca_file.is_some(), of_http)),
+                ("proxy", none(self.proxy.is_some(), of_http)),
                 ("key_file", asks(self.key_file.is_some(), "is missing: ssh:// needs a key without a passphrase")),
                 (
                     "known_hosts_file",
@@ -87,6 +90,9 @@ impl UpstreamSpec {
             ],
             Some(scheme) => vec![
                 ("ca_file", none(self.ca_file.is_some() && scheme == Scheme::Http, of_http)),
+                // it would read and change all of it, and the server is on this machine
+                ("proxy", none(self.proxy.is_some() && scheme == Scheme::Http, of_http)),
+                ("proxy", self.proxy.as_deref().and_then(proxy_fault)),
                 ("key_file", none(self.key_file.is_some(), of_ssh)),
                 ("known_hosts_file", none(self.known_hosts_file.is_some(), of_ssh)),
                 (
@@ -177,6 +183,24 @@ fn parse(url: &str) -> Result<Scheme, String> {
     }
 }
 
+/// What of a proxy's URL cannot be.
+fn proxy_fault(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let plain = |host: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || ".-:[]".contains(c);
+        !host.is_empty() && host.chars().all(allowed) && !host.starts_with(['-', ':', '.'])
+    };
+    match rest {
+        _ if url.len() > URL_BYTES_MAX => Some(format!("is longer than {URL_BYTES_MAX} bytes")),
+        // the environment of git would have it, and git would ask us for the upstream's in its place
+        Some(rest) if rest.contains('@') => {
+            Some("must not have a user: a proxy with a password is not served".to_owned())
+        }
+        Some(rest) if plain(rest.strip_suffix('/').unwrap_or(rest)) => None,
+        _ => Some("must be http://HOST:PORT or https://HOST:PORT".to_owned()),
+    }
+}
+
 /// Whether a host is this machine.
 fn here(host: &str) -> bool {
     let name = if host.starts_with('[') { host.split_inclusive(']').next() } else { host.split(':').next() };
@@ -198,6 +222,7 @@ mod tests {
             ca_file: None,
             key_file: None,
             known_hosts_file: None,
+            proxy: None,
             timeout: Duration::from_secs(1),
         }
     }
@@ -254,6 +279,24 @@ mod tests {
         assert_eq!(fields(&UpstreamSpec { password_file: file.clone(), ..https.clone() }), ["user"]);
         assert_eq!(fields(&UpstreamSpec { key_file: file.clone(), ..https.clone() }), ["key_file"]);
         assert_eq!(fields(&UpstreamSpec { ca_file: file, ..spec("http://localhost/x") }), ["ca_file"]);
+        let by = |proxy: &str, spec: &UpstreamSpec| fields(&UpstreamSpec { proxy: Some(proxy.into()), ..spec.clone() });
+        for fine in ["http://proxy.example.org:3128", "https://[fd00::1]:8443/", "http://proxy"] {
+            assert_eq!(by(fine, &https), [""; 0], "{fine}");
+        }
+        for odd in [
+            "proxy:3128",
+            "socks5://proxy:1080",
+            "http://me:secret@proxy",
+            "http://me@proxy",
+            "http://",
+            "http://a/b",
+            "http://a b",
+            "http://-x",
+        ] {
+            assert_eq!(by(odd, &https), ["proxy"], "{odd}");
+        }
+        assert_eq!(by("http://proxy:3128", &spec("http://localhost/x")), ["proxy"]);
+        assert!(by("http://proxy:3128", &spec("ssh://git@h/x")).contains(&"proxy"));
         for odd in ["x", "/a b", "/a'b", "/a%h"] {
             assert_eq!(fields(&UpstreamSpec { ca_file: Some(odd.into()), ..https.clone() }), ["ca_file"], "{odd}");
         }

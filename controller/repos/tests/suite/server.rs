@@ -154,6 +154,7 @@ impl Http {
             ca_file: self.tls.as_ref().map(|_| root.join("ca.pem")),
             key_file: None,
             known_hosts_file: None,
+            proxy: None,
             timeout: Duration::from_secs(20),
         }
     }
@@ -309,6 +310,7 @@ impl Ssh {
             ca_file: None,
             key_file: Some(self.root.join("user")),
             known_hosts_file: Some(self.root.join("known")),
+            proxy: None,
             timeout: Duration::from_secs(20),
         }
     }

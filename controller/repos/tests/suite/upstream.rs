@@ -1,7 +1,10 @@
 //! Mirrors of a real git server: written to upstream first, taken from it, by the rules of both sides.
 
 use crate::server::{Http, Mood, PASSWORD, Ssh, bare, private, run};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use straas_repos::{ConfigRepo, Error, ScriptRepo, UpstreamSpec};
 use tempfile::TempDir;
@@ -306,4 +309,67 @@ fn both_transports_check_whom_they_talk_to() {
     sshd.stop();
     assert!(matches!(over_ssh.write("master", FILE, b"3", "three", "bo"), Err(Error::Away { .. })));
     assert_eq!(over_ssh.head().unwrap(), more);
+}
+
+/// A proxy of HTTP, of which git asks for a way through (`CONNECT`); how often it was asked, and for whom.
+fn proxy() -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (port, asked) = (listener.local_addr().unwrap().port(), Arc::<Mutex<Vec<String>>>::default());
+    let heard = asked.clone();
+    // it ends with the test's process
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, heard) = (client.unwrap(), heard.clone());
+            std::thread::spawn(move || through(client, &heard));
+        }
+    });
+    (port, asked)
+}
+
+fn through(client: TcpStream, heard: &Mutex<Vec<String>>) {
+    let mut lines = BufReader::new(client.try_clone().unwrap());
+    let mut head = Vec::new();
+    loop {
+        let mut line = String::new();
+        if lines.read_line(&mut line).unwrap() == 0 || line.trim().is_empty() {
+            break;
+        }
+        head.push(line.trim().to_owned());
+    }
+    let Some(target) = head.first().and_then(|line| line.strip_prefix("CONNECT ")?.split(' ').next()) else { return };
+    heard.lock().unwrap().extend(head.iter().cloned());
+    let server = TcpStream::connect(target).unwrap();
+    (&client).write_all(b"HTTP/1.1 200 through\r\n\r\n").unwrap();
+    let (mut to_server, mut from_server) = (server.try_clone().unwrap(), server);
+    let back = client.try_clone().unwrap();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut from_server, &mut &back);
+        let _ = back.shutdown(Shutdown::Both);
+    });
+    let _ = std::io::copy(&mut lines, &mut to_server);
+    let _ = to_server.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn a_proxy_is_gone_through_and_hears_no_secret() {
+    let home = tempfile::tempdir().unwrap();
+    let upstream = bare(&home.path().join("upstream"), "config.git");
+    let server = Http::start_tls(home.path());
+    let (port, asked) = proxy();
+    let spec = UpstreamSpec { proxy: Some(format!("http://127.0.0.1:{port}")), ..server.spec("config.git") };
+    assert_eq!((spec.faults(), spec.faults_here()), (vec![], vec![]));
+    let repo = mirror(home.path(), "a.git", &spec);
+    let written = repo.write("master", FILE, b"1", "one", "jo").unwrap();
+    assert_eq!(tip(&upstream, "master"), written.as_str());
+    let told = asked.lock().unwrap().join("\n");
+    let target = server.url("").trim_start_matches("https://").trim_end_matches('/').to_owned();
+    assert!(told.contains(&format!("CONNECT {target} HTTP/1.1")), "{told}");
+    assert!(!told.to_lowercase().contains("authorization"), "{told}");
+    // a proxy that is away is said to be
+    let nobody = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+    let spec = UpstreamSpec { proxy: Some(format!("http://127.0.0.1:{nobody}")), ..spec };
+    let away = ConfigRepo::open(&home.path().join("a.git")).unwrap().with_upstream(spec).unwrap();
+    let error = away.write("master", FILE, b"2", "two", "jo").unwrap_err().to_string();
+    assert!(error.contains(&nobody.to_string()) && !error.contains(PASSWORD), "{error}");
+    assert_eq!(tip(&upstream, "master"), written.as_str());
 }

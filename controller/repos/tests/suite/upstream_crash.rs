@@ -20,6 +20,7 @@ fn spec(home: &Path, url: &str) -> UpstreamSpec {
         ca_file: None,
         key_file: None,
         known_hosts_file: None,
+        proxy: None,
         timeout: Duration::from_secs(20),
     }
 }
