@@ -19,6 +19,9 @@ use straas_schemas::settings::ServiceSettings;
 /// A revocation at Keystone is honoured within a minute.
 const BELIEVED_S_MAX: u32 = 60;
 
+/// Seconds without a byte taken after which the other end is given up: a link that loses packets comes back sooner.
+const STALL_S: u32 = 60;
+
 /// Everything the controller can be told at start.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -179,12 +182,14 @@ pub struct ApiConfig {
     /// Seconds in which the head of a request has to be whole, also of the next one on a connection: a slow or
     /// silent client holds a connection no longer.
     pub head_s: u32,
+    /// Seconds in which some of an answer has to be taken, while there is more to send.
+    pub stall_s: u32,
 }
 
 impl Default for ApiConfig {
     fn default() -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 8080));
-        Self { listen, at_once: None, rate: None, burst: None, head_s: 30 }
+        Self { listen, at_once: None, rate: None, burst: None, head_s: 30, stall_s: STALL_S }
     }
 }
 
@@ -206,13 +211,15 @@ pub struct AgentsConfig {
     pub port: u16,
     /// Port of the package repository on the gateway.
     pub packages_port: u16,
+    /// As `stall_s` of `[api]`.
+    pub stall_s: u32,
     /// Days a node's certificate lives, where the config repo says nothing.
     pub certificate_days: Option<u32>,
 }
 
 impl Default for AgentsConfig {
     fn default() -> Self {
-        Self { listen: None, port: 7443, packages_port: 8081, certificate_days: None }
+        Self { listen: None, port: 7443, packages_port: 8081, stall_s: STALL_S, certificate_days: None }
     }
 }
 

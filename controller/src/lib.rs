@@ -157,12 +157,14 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
         tasks.spawn(tasks::mirrors::run(app.clone(), mirror));
     }
     tasks.spawn(storage::run(app.storage.clone(), app.store.clone(), stopping.clone()));
-    let door = port::Door { acceptor: Some(tls.into()), idle: port::AGENT_IDLE, router: agents::router(app.clone()) };
+    let seconds = |s: u32| Duration::from_secs(s.max(1).into());
+    let (idle, stall) = (port::AGENT_IDLE, seconds(app.config.agents.stall_s));
+    let door = port::Door { acceptor: Some(tls.into()), idle, stall, router: agents::router(app.clone()) };
     for port in world.agent_ports {
         tasks.spawn(port::serve(port, door.clone(), stopping.clone()));
     }
-    let idle = Duration::from_secs(app.config.api.head_s.max(1).into());
-    let door = port::Door { acceptor: None, idle, router: http::router(app.clone()) };
+    let (idle, stall) = (seconds(app.config.api.head_s), seconds(app.config.api.stall_s));
+    let door = port::Door { acceptor: None, idle, stall, router: http::router(app.clone()) };
     tasks.spawn(port::serve(world.user_port, door, stopping.clone()));
     // to systemd, or to whoever started us and listens; nobody listening is fine
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);

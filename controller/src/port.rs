@@ -1,9 +1,11 @@
 //! A listening port: one task per connection, with limits on all that a stranger could hold.
 //!
 //! Both ports are served by the same loop, so that both have the same limits: connections at once,
-//! time for the handshake, time for a request's head. When the controller stops, connections that
+//! time for the handshake, time for a request's head, time in which some of an answer is taken. When the controller stops, connections that
 //! wait for a request end at once, open requests get a moment to end, and what is left then is cut
 //! off: no peer, however slow, keeps the controller from stopping.
+
+mod stall;
 
 use crate::stop::Stop;
 use crate::tls::{self, Peer};
@@ -14,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use stall::Stalling;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +50,8 @@ pub struct Door {
     pub acceptor: Option<TlsAcceptor>,
     /// A request's head has to be whole within this time, also of the next one on a connection.
     pub idle: Duration,
+    /// While there is something to send, some of it has to be taken within this time.
+    pub stall: Duration,
     /// To these routes.
     pub router: Router,
 }
@@ -104,6 +109,7 @@ async fn connection(
     _slot: OwnedSemaphorePermit,
 ) {
     let _ = tcp.set_nodelay(true);
+    let tcp = Stalling::new(tcp, desk.door.stall);
     let Some(acceptor) = desk.door.acceptor.take() else {
         return requests(tcp, None, address, desk.door, watcher).await;
     };

@@ -137,6 +137,11 @@ impl Agent {
         format!("/agent/v1/nodes/{}/{what}", self.node)
     }
 
+    /// A connection that nothing was asked on.
+    pub async fn connection(&self) -> TlsStream<TcpStream> {
+        connect(self.agents, &self.tls).await.expect("a connection")
+    }
+
     pub async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Answer {
         let asked = tokio::time::timeout(PATIENCE, ask(self.agents, &self.tls, method, path, body));
         asked.await.expect("in time").expect("an answer")

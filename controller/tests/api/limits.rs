@@ -5,7 +5,8 @@ use crate::rig::{PATIENCE, Rig, TOPOLOGIES};
 use http::Method;
 use serde_json::json;
 use straas_schemas::command::CommandOutcome;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
+use tokio::net::TcpStream;
 
 const V1: &str = "/straas/v1.0";
 
@@ -141,4 +142,43 @@ async fn with_too_many_at_once_some_are_told_to_come_again() {
 
 async fn futures<F: Future>(all: Vec<F>) -> Vec<F::Output> {
     futures_util::future::join_all(all).await
+}
+
+/// It is over once the other end has reset the connection.
+async fn reset(who: &str, tcp: &TcpStream) {
+    let reset = async { while !tcp.ready(Interest::ERROR).await.expect("a socket").is_error() {} };
+    tokio::time::timeout(PATIENCE, reset).await.unwrap_or_else(|_| panic!("{who} holds its connection"));
+}
+
+#[tokio::test]
+async fn who_does_not_read_his_answer_is_cut_off() {
+    // more than what two kernels keep of a connection, on loopback
+    const BYTES: usize = 15 << 20;
+    let home = tempfile::tempdir().expect("a directory");
+    let source = home.path().join("large");
+    std::fs::write(&source, vec![7; BYTES]).expect("written");
+    let settings =
+        format!("[api]\nstall_s = 1\n[agents]\nstall_s = 1\n[[files]]\npath = \"/large\"\nsource = {source:?}\n");
+    let rig = Rig::start_with(&settings).await;
+    let path = format!("{V1}/storage/local/regions/z1/c/large");
+    let put = rig.call(Method::POST, &path, vec![7; BYTES]).await;
+    assert_eq!(put.status, 201, "{}", put.text());
+
+    let path = format!("{path}?content=true");
+    let mut user = rig.connect().await;
+    let ask = |path: &str, token: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\n{token}\r\n");
+    user.write_all(ask(&path, &format!("x-auth-token: {}\r\n", rig.token)).as_bytes()).await.expect("asked");
+    reset("a user", &user).await;
+    let whole = rig.call(Method::GET, &path, vec![]).await;
+    assert_eq!((whole.status, whole.body.len()), (200, BYTES), "who reads gets it");
+
+    let topology = rig.create("demo", 1).await;
+    let agent = rig.enrolled(&topology, 1).await.remove(0);
+    let sha256 = straas_schemas::Digest::sha256(&vec![7; BYTES]);
+    let path = agent.path(&format!("files/{sha256}"));
+    let mut tls = agent.connection().await;
+    tls.write_all(ask(&path, "").as_bytes()).await.expect("asked");
+    tls.flush().await.expect("asked");
+    reset("an agent", tls.get_ref().0).await;
+    assert_eq!(agent.ask(Method::GET, &path, vec![]).await.body.len(), BYTES, "who reads gets it");
 }
