@@ -284,6 +284,42 @@ pub struct Blame {
     pub values: Vec<BlamedValue>,
 }
 
+/// What of an option moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MovedPart {
+    /// It is new.
+    Added,
+    /// It is gone.
+    Removed,
+    /// The value that is given.
+    Value,
+    /// The type of its values.
+    Type,
+    /// Which values it may have.
+    Limits,
+    /// Who may set it, or whether it is secret.
+    Rights,
+    /// What is said of it.
+    Doc,
+}
+
+impl MovedPart {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Removed => "removed",
+            Self::Value => "value",
+            Self::Type => "type",
+            Self::Limits => "limits",
+            Self::Rights => "rights",
+            Self::Doc => "doc",
+        }
+    }
+}
+
 /// A default that moved since a branch took it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MovedValue {
@@ -291,16 +327,34 @@ pub struct MovedValue {
     pub section: String,
     /// Its key.
     pub key: String,
+    /// What of it moved.
+    #[serde(default)]
+    pub parts: Vec<MovedPart>,
     /// What the branch was given; absent if the key is new.
     pub was: Option<String>,
     /// What is given now; absent if the key is gone.
     pub now: Option<String>,
-    /// What the user set himself: then both moved, which is a conflict.
+    /// Which values it could have, in words; absent if that did not move.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits_were: Option<String>,
+    /// Which values it can have now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits_are: Option<String>,
+    /// What the user set himself, if more than what is said of the option moved; if the value did, that is a conflict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub yours: Option<String>,
-    /// In a conflict: the user's value stays; false if its key cannot be set any more.
+    /// The user's value stays; false if its key cannot be set any more.
     #[serde(default)]
     pub kept: bool,
+}
+
+impl MovedValue {
+    /// Whether the user set a value, and the default of it moved as well.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        let collides = |part: &MovedPart| matches!(part, MovedPart::Added | MovedPart::Removed | MovedPart::Value);
+        self.yours.is_some() && self.parts.iter().any(collides)
+    }
 }
 
 /// `GET` and `POST /configurations/updates/{component_id}`
@@ -312,7 +366,7 @@ pub struct UpdatesView {
     pub commit: String,
     /// What moved.
     pub moved: Vec<MovedValue>,
-    /// How many of these collide with values that the user set himself.
+    /// How many of their values collide with those that the user set himself.
     pub conflicts: usize,
 }
 

@@ -1,5 +1,5 @@
 //! Defaults that moved on `master` since a branch took them: what they are, what they collide with, and
-//! how the branch takes them up when its owner wants that.
+//! how the branch takes them up when its owner wants that. Limits, types and words move as values do.
 //!
 //! Nothing moves under a topology by itself. A value that the user set himself stays his; where the
 //! default of the same key moved as well, that is told as a conflict, and his value still stays.
@@ -16,8 +16,8 @@ use crate::refs::{self, CommitId};
 use crate::secret::{self, pretty};
 use git2::{Oid, Repository, Tree};
 use std::collections::{BTreeMap, BTreeSet};
-use straas_schemas::config::ConfigFile;
-use straas_schemas::configuration::{MovedValue, SECRET};
+use straas_schemas::config::{ConfigFile, ConfigOption};
+use straas_schemas::configuration::{MovedPart, MovedValue, SECRET};
 
 type Name<'f> = (&'f str, &'f str);
 
@@ -85,9 +85,8 @@ fn moved(repo: &Repository, tip: Oid, master: Oid, kind: &str, version: &str) ->
 
     let own: BTreeSet<Name<'_>> = {
         let given = options(&was_user);
-        let differs = |(name, option): &(Name<'_>, &straas_schemas::config::ConfigOption)| {
-            given.get(name).is_none_or(|was| was.value != option.value)
-        };
+        let differs =
+            |(name, option): &(Name<'_>, &ConfigOption)| given.get(name).is_none_or(|was| was.value != option.value);
         options(&user).into_iter().filter(differs).map(|(name, _)| name).collect()
     };
     let before = given(&default, &was_user);
@@ -95,18 +94,29 @@ fn moved(repo: &Repository, tip: Oid, master: Oid, kind: &str, version: &str) ->
     let names: BTreeSet<Name<'_>> = before.keys().chain(after.keys()).copied().collect();
     let mine = options(&user);
     let settable = options(&new_user);
-    let values = names.into_iter().filter(|name| before.get(name) != after.get(name));
-    let values = values.map(|name| {
+    let values = names.into_iter().filter_map(|name| {
+        let (was, now) = (before.get(&name), after.get(&name));
+        let parts = parts(was, now);
+        if parts.is_empty() {
+            return None;
+        }
         let show = |value: &str| if hidden(&name) { SECRET.to_owned() } else { value.to_owned() };
-        let yours = own.contains(&name).then(|| mine.get(&name)).flatten();
-        MovedValue {
+        let more_than_words = parts.iter().any(|part| *part != MovedPart::Doc);
+        let yours = (more_than_words && own.contains(&name)).then(|| mine.get(&name)).flatten();
+        let limits = |given: Option<&Given<'_>>| {
+            given.filter(|_| parts.contains(&MovedPart::Limits)).map(|given| limits(given.declared))
+        };
+        Some(MovedValue {
             section: name.0.to_owned(),
             key: name.1.to_owned(),
-            was: before.get(&name).map(|value| show(value)),
-            now: after.get(&name).map(|value| show(value)),
+            was: was.map(|given| show(given.value)),
+            now: now.map(|given| show(given.value)),
+            limits_were: limits(was),
+            limits_are: limits(now),
             yours: yours.map(|option| show(&option.value)),
             kept: yours.is_some() && settable.contains_key(&name),
-        }
+            parts,
+        })
     });
     let values = values.collect();
     let mut taken = new_user.clone();
@@ -128,10 +138,59 @@ fn moved(repo: &Repository, tip: Oid, master: Oid, kind: &str, version: &str) ->
     Ok(Move { values, changes })
 }
 
-/// What is given where the user sets nothing: `user.json` as it came over `default.json`.
-fn given<'f>(default: &'f ConfigFile, user: &'f ConfigFile) -> BTreeMap<Name<'f>, &'f str> {
-    let text = |file: &'f ConfigFile| options(file).into_iter().map(|(name, option)| (name, option.value.as_str()));
-    text(default).chain(text(user)).collect()
+/// An option as it is given where the user sets nothing.
+struct Given<'f> {
+    value: &'f str,
+    /// Where its type and limits are told.
+    declared: &'f ConfigOption,
+    /// As the user may set it.
+    settable: Option<&'f ConfigOption>,
+}
+
+/// What is given: `user.json` as it came over `default.json`.
+fn given<'f>(default: &'f ConfigFile, user: &'f ConfigFile) -> BTreeMap<Name<'f>, Given<'f>> {
+    let only = |option: &'f ConfigOption| Given { value: &option.value, declared: option, settable: None };
+    let mut all: BTreeMap<_, _> = options(default).into_iter().map(|(name, option)| (name, only(option))).collect();
+    for (name, option) in options(user) {
+        let given = all.entry(name).or_insert_with(|| only(option));
+        (given.value, given.settable) = (&option.value, Some(option));
+    }
+    all
+}
+
+/// What differs between two states of an option.
+fn parts(was: Option<&Given<'_>>, now: Option<&Given<'_>>) -> Vec<MovedPart> {
+    let (was, now) = match (was, now) {
+        (Some(was), Some(now)) => (was, now),
+        (None, Some(_)) => return vec![MovedPart::Added],
+        (Some(_), None) => return vec![MovedPart::Removed],
+        (None, None) => return Vec::new(),
+    };
+    let (a, b) = (was.declared, now.declared);
+    let rights = |given: &Given<'_>| (given.declared.exclusive, given.declared.secret, given.settable.is_some());
+    // of one that may be set now and could not be before, nothing more was said
+    let said = |given: &Given<'_>| given.settable.map(|option| option.doc.clone());
+    let words = a.doc != b.doc || was.settable.is_some() && now.settable.is_some() && said(was) != said(now);
+    let all = [
+        (MovedPart::Value, was.value != now.value),
+        (MovedPart::Type, a.kind != b.kind),
+        (MovedPart::Limits, (a.min, a.max, &a.values) != (b.min, b.max, &b.values)),
+        (MovedPart::Rights, rights(was) != rights(now)),
+        (MovedPart::Doc, words),
+    ];
+    all.into_iter().filter(|(_, differs)| *differs).map(|(part, _)| part).collect()
+}
+
+/// Which values an option may have, in words.
+fn limits(option: &ConfigOption) -> String {
+    match (&option.values, option.min, option.max) {
+        (Some(_), ..) if option.secret => "some".to_owned(),
+        (Some(values), ..) => format!("one of {}", values.join(", ")),
+        (None, Some(min), Some(max)) => format!("{min} to {max}"),
+        (None, Some(min), None) => format!("at least {min}"),
+        (None, None, Some(max)) => format!("at most {max}"),
+        (None, None, None) => "any".to_owned(),
+    }
 }
 
 /// What is secret on either side.

@@ -160,7 +160,13 @@ pub fn updates(view: &UpdatesView, taken: bool) -> String {
             (Some(yours), false) => format!("{yours} (its key cannot be set any more)"),
             (None, _) => "-".to_owned(),
         };
-        vec![format!("{}.{}", m.section, m.key), text(&m.was), text(&m.now), yours]
+        let parts: Vec<&str> = m.parts.iter().map(|part| part.name()).collect();
+        let with = |value: &Option<String>, limits: &Option<String>| match limits {
+            Some(limits) => format!("{} ({limits})", text(value)),
+            None => text(value),
+        };
+        let (was, now) = (with(&m.was, &m.limits_were), with(&m.now, &m.limits_are));
+        vec![format!("{}.{}", m.section, m.key), parts.join(", "), was, now, yours]
     };
     let next = match taken {
         true => format!(
@@ -170,5 +176,5 @@ pub fn updates(view: &UpdatesView, taken: bool) -> String {
         ),
         false => "straas config updates … --take takes them up".to_owned(),
     };
-    format!("{}\n{next}", table(&["key", "was", "is now", "yours"], view.moved.iter().map(row)))
+    format!("{}\n{next}", table(&["key", "moved", "was", "is now", "yours"], view.moved.iter().map(row)))
 }

@@ -3,7 +3,7 @@
 use crate::users::file;
 use crate::{config, git};
 use straas_repos::{Change, ConfigRepo};
-use straas_schemas::configuration::{MovedValue, SECRET};
+use straas_schemas::configuration::{MovedPart, MovedValue, SECRET};
 
 const USER: &str = "app/tuna/1.0/user.json";
 
@@ -35,6 +35,9 @@ fn moved(key: &str, was: &str, now: &str, yours: Option<&str>) -> MovedValue {
     MovedValue {
         section: "main".into(),
         key: key.into(),
+        parts: vec![MovedPart::Value],
+        limits_were: None,
+        limits_are: None,
         was: Some(was.into()),
         now: Some(now.into()),
         yours: yours.map(str::to_owned),
@@ -94,6 +97,61 @@ fn defaults_move_when_the_owner_wants_it_and_his_values_stay() {
         blame.iter().map(|v| (v.key.as_str(), v.value.as_str(), v.set_by.as_ref().unwrap().message.as_str())).collect();
     assert_eq!((by[0], by[2]), (("heap", "512", "my own"), ("password", SECRET, "my own")));
     assert!(by[1].2.starts_with("tuna 1.0: take up"), "{by:?}");
+}
+
+#[test]
+fn limits_types_rights_and_words_move_too() {
+    let (_home, repo) = config();
+    let put = |name: &str, options: &[(&str, &str, &str, &str)]| Change::Put {
+        path: format!("app/tuna/1.0/{name}"),
+        content: file(options).into_bytes(),
+        executable: None,
+    };
+    let commit = |all: &[(&str, &str, &str, &str)], settable: &[(&str, &str, &str, &str)]| {
+        repo.commit("master", None, &[put("default.json", all), put("user.json", settable)], "more", "Op").unwrap();
+    };
+    let plain =
+        [("heap", "integer", "128", ", \"max\": 1024"), ("level", "string", "INFO", ""), ("size", "integer", "1", "")];
+    commit(&plain, &plain[..2]);
+    repo.create_branch("demo@az1").unwrap();
+    repo.edit(
+        "demo@az1",
+        None,
+        USER,
+        &file(&[("heap", "integer", "512", ", \"max\": 1024"), ("level", "string", "INFO", "")]),
+        "mine",
+        "jo",
+    )
+    .unwrap();
+    let check = |all: &[(&str, &str, &str, &str)],
+                 settable: &[(&str, &str, &str, &str)],
+                 expect: &[(&str, &[MovedPart], Option<&str>)]| {
+        commit(all, settable);
+        let seen = repo.updates("demo@az1", "tuna", "1.0").unwrap();
+        let seen: Vec<_> = seen.iter().map(|m| (m.key.as_str(), m.parts.as_slice(), m.yours.as_deref())).collect();
+        assert_eq!(seen, expect);
+    };
+    let with = |at: usize, option: (&'static str, &'static str, &'static str, &'static str)| {
+        let mut all = plain;
+        all[at] = option;
+        all
+    };
+    let narrow = with(0, ("heap", "integer", "128", ", \"min\": 64, \"max\": 256"));
+    check(&narrow, &plain[..2], &[("heap", &[MovedPart::Limits], Some("512"))]);
+    let seen = repo.updates("demo@az1", "tuna", "1.0").unwrap().remove(0);
+    assert_eq!((seen.limits_were.as_deref(), seen.limits_are.as_deref()), (Some("at most 1024"), Some("64 to 256")));
+    assert!(!seen.is_conflict() && seen.was == seen.now, "{seen:?}");
+    let words = with(0, ("heap", "integer", "128", ", \"max\": 1024, \"doc\": \"MiB\""));
+    check(&words, &plain[..2], &[("heap", &[MovedPart::Doc], None)]);
+    let text = with(2, ("size", "string", "1", ""));
+    check(&text, &plain[..2], &[("size", &[MovedPart::Type], None)]);
+    check(&plain, &plain, &[("size", &[MovedPart::Rights], None)]);
+    let both = with(1, ("level", "string", "WARN", ", \"values\": [\"INFO\", \"WARN\"]"));
+    check(&both, &both[..2], &[("level", &[MovedPart::Value, MovedPart::Limits], None)]);
+    // taken up, nothing is left to be told
+    commit(&words, &plain[..2]);
+    repo.update("demo@az1", "tuna", "1.0", "jo").unwrap();
+    assert_eq!(repo.updates("demo@az1", "tuna", "1.0").unwrap(), []);
 }
 
 #[test]

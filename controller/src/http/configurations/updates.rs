@@ -74,6 +74,6 @@ fn foreseen(configs: &ConfigRepo, branch: &str, kind: &str, version: &str) -> Re
 }
 
 fn view(branch: String, commit: CommitId, moved: Vec<MovedValue>) -> UpdatesView {
-    let conflicts = moved.iter().filter(|moved| moved.yours.is_some()).count();
+    let conflicts = moved.iter().filter(|moved| moved.is_conflict()).count();
     UpdatesView { branch, commit: commit.into(), moved, conflicts }
 }
