@@ -58,6 +58,9 @@ use tokio::task::JoinSet;
 /// a crash, which everything here survives.
 const STOP: Duration = Duration::from_secs(10);
 
+/// The keys that secrets of configurations are sealed with, in the data directory.
+const SECRETS_KEY: &str = "secrets.key";
+
 /// What the controller is given by whoever starts it.
 pub struct World {
     /// The provider of hosts, but for those of the pool; none where all are the pool's.
@@ -70,6 +73,14 @@ pub struct World {
     pub agent_ports: Vec<TcpListener>,
     /// Addresses under which agents reach those, for their certificate.
     pub agent_addresses: Vec<IpAddr>,
+}
+
+/// Has another key seal the secrets of configurations, or with `prepare` lays one ready; the file that was written.
+///
+/// # Errors
+/// There is no key yet, or the disk.
+pub fn rotate_secrets(config: &Config, prepare: bool) -> Result<std::path::PathBuf> {
+    Vault::rotate(&config.data_dir.join(SECRETS_KEY), prepare).context("rotate the key of the secrets")
 }
 
 /// Runs a controller with hosts on this machine until `stop` ends.
@@ -237,7 +248,7 @@ async fn open(
     let opened =
         tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>((repos::scripts(&ours)?, repos::configs(&ours)?)));
     let (scripts, configs) = opened.await??;
-    let vault = Vault::open(&dir.join("secrets.key")).context("open the key of the secrets")?;
+    let vault = Vault::open(&dir.join(SECRETS_KEY)).context("open the key of the secrets")?;
     let configs = configs.with_vault(vault.into()).with_own_settings(config.settings());
     let overlays = &config.seed.overlays;
     if !overlays.is_empty() {

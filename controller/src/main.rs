@@ -41,6 +41,17 @@ enum Verb {
         #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
         config: PathBuf,
     },
+    /// Have another key seal the secrets of configurations from now on; the older ones still open. A controller that
+    /// runs takes it at once; `straas config reseal` then seals anew what older keys sealed.
+    RotateSecrets {
+        /// The configuration file (TOML).
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
+        /// Only lay the key ready, in secrets.key.next: copy that to every controller that shares the repositories,
+        /// then run this on each without --prepare.
+        #[arg(long)]
+        prepare: bool,
+    },
     /// Run a command inside the host of a node of this machine; for people who develop.
     Exec {
         /// The configuration file (TOML).
@@ -80,6 +91,21 @@ fn run(verb: Verb) -> Result<()> {
         Verb::CheckConfig { config } => {
             let faults = Config::load(&config)?.git.faults_here();
             anyhow::ensure!(faults.is_empty(), "{} cannot be used here: {}", config.display(), faults.join("; "));
+            Ok(())
+        }
+        Verb::RotateSecrets { config, prepare } => {
+            let config = Config::load(&config)?;
+            let written = straas_controller::rotate_secrets(&config, prepare)?;
+            #[allow(clippy::print_stdout)] // this verb talks to a person
+            match prepare {
+                true => {
+                    println!("a key lies ready in {0}; copy it to every controller's data directory", written.display())
+                }
+                false => println!(
+                    "{} has another key, which seals from now on; next: straas config reseal",
+                    written.display()
+                ),
+            }
             Ok(())
         }
         Verb::Exec { config, node, command } => {

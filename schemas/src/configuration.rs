@@ -370,6 +370,24 @@ pub struct UpdatesView {
     pub conflicts: usize,
 }
 
+/// A branch and a commit of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BranchCommit {
+    /// The branch.
+    pub branch: String,
+    /// The commit.
+    pub commit: String,
+}
+
+/// `POST /configurations/reseal`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ResealView {
+    /// Branches on which something was sealed anew, with the commits that have it.
+    pub resealed: Vec<BranchCommit>,
+    /// There is more: ask again.
+    pub more: bool,
+}
+
 /// A value that an upgrade took along or left behind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CarriedValue {

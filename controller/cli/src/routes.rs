@@ -53,6 +53,7 @@ routes! {
     UPDATES_TAKE = "POST" "/configurations/updates/{component_id}";
     EFFECTIVE = "GET" "/configurations/effective/{component_id}";
     SETTINGS = "GET" "/configurations/settings";
+    RESEAL = "POST" "/configurations/reseal";
     NODE_HISTORY = "GET" "/nodes/{id}/history";
     JOBS = "GET" "/jobs";
     JOB = "GET" "/jobs/{id}";

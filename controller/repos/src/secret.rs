@@ -6,7 +6,7 @@
 use crate::bare::read_in;
 use crate::config::ConfigRepo;
 use crate::effective::parse_file;
-use crate::error::{FileFault, Result};
+use crate::error::{Doing as _, FileFault, Result};
 use crate::refs::CommitId;
 use crate::shape::line_of;
 use crate::vault::Vault;
@@ -14,6 +14,9 @@ use git2::{Repository, Tree};
 use std::collections::BTreeSet;
 use straas_schemas::config::{ConfigFile, ConfigOption, SEALED, ValueKind, is_sealed};
 use straas_schemas::configuration::SECRET;
+
+/// Places that are named where more are wrong: nobody reads more.
+const PLAIN_NAMED_MAX: usize = 5;
 
 /// (section, key) of what is secret.
 pub(crate) type Secrets = BTreeSet<(String, String)>;
@@ -147,6 +150,45 @@ pub(crate) fn sealed(
         }
     });
     Ok(if any { pretty(&file) } else { content })
+}
+
+/// What a push would bring in plain that is declared secret: its first places, in words. What was so before is not
+/// told again.
+pub(crate) fn in_plain(repo: &Repository, before: Option<&Tree<'_>>, top: &Tree<'_>) -> Result<Option<String>> {
+    let doing = || "comparing what upstream has with what is here";
+    let mut options = git2::DiffOptions::new();
+    options.pathspec("app").pathspec("service").disable_pathspec_match(true);
+    let diff = repo.diff_tree_to_tree(before, Some(top), Some(&mut options)).doing(doing)?;
+    let mut found = Vec::new();
+    for delta in diff.deltas() {
+        let path = delta.new_file().path().and_then(|path| path.to_str()).filter(|path| is_config(path));
+        let Some(path) = path.filter(|_| delta.status() != git2::Delta::Deleted) else { continue };
+        // what cannot be read is told by whoever needs it
+        let Some(mut file) = parse_file(repo, top, path).ok().flatten() else { continue };
+        let was = before.and_then(|before| parse_file(repo, before, path).ok().flatten());
+        let was: BTreeSet<_> = was.iter().flat_map(ConfigFile::options).map(|o| (o.name, &o.option.value)).collect();
+        let secrets = secrets(repo, top, path, Some(&file))?;
+        each_secret(&mut file, &secrets, |_, _, section, option| {
+            let plain = option.kind == ValueKind::String && !option.value.is_empty() && !is_sealed(&option.value);
+            if plain && !was.contains(&((section, option.key.as_str()), &option.value)) {
+                found.push(format!("{path}: {section}.{}", option.key));
+            }
+        });
+    }
+    if found.is_empty() {
+        return Ok(None);
+    }
+    let more = if found.len() > PLAIN_NAMED_MAX {
+        format!(" and {} more", found.len() - PLAIN_NAMED_MAX)
+    } else {
+        String::new()
+    };
+    found.truncate(PLAIN_NAMED_MAX);
+    Ok(Some(format!(
+        "it has secret values in plain ({}{more}), and whoever reads upstream has them now. Push a commit without them, \
+         give the values over the API, which seals them, and change them where they are used",
+        found.join(", ")
+    )))
 }
 
 impl ConfigRepo {

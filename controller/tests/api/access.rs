@@ -97,6 +97,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("GET", "/configurations/updates/{component}", "", "ynyfyfu"),
     ("POST", "/configurations/updates/{component}?dry_run=true", "", "ynyfyfu"),
     ("GET", "/configurations/settings", "", "ffyfyfu"),
+    ("POST", "/configurations/reseal", "", "ffyfyfu"),
     ("PUT", "/nodes/scripts", "{", "yyyfyfu"),
     ("GET", "/storage/local/regions/z1", "", "yyyfyfu"),
     ("GET", "/storage/local/regions/z1/c", "", "yyyfyfu"),

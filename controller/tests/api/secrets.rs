@@ -7,6 +7,7 @@ use http::Method;
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use straas_controller::config::Config;
 
 fn files(dir: &Path, out: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
@@ -175,4 +176,51 @@ async fn a_secret_of_a_configuration_is_open_on_its_node_only() {
     rig.up().await;
     let broken = |answer: &crate::wire::Answer| answer.text().contains("sealed with another key");
     rig.until(&format!("{TOPOLOGIES}/{id}"), broken).await;
+}
+
+#[tokio::test]
+async fn another_key_seals_and_nodes_notice_nothing() {
+    let rig = Rig::start().await;
+    for file in ["default.json", "user.json"] {
+        assert_eq!(with_password(&rig, "master", file, "open sesame").await.status, 200, "{file}");
+    }
+    let id = rig.create("demo", 1).await;
+    let mut agents = rig.enrolled(&id, 1).await;
+    let view = live(&rig, &mut agents, &id, "ACTIVE").await;
+    assert_eq!(with_password(&rig, "demo@z1", "user.json", "correct horse").await.status, 200);
+    let component = view["components"][0]["id"].as_str().expect("an id");
+    let apply = async |agent: &mut Agent| {
+        let path = format!("/straas/v1.0/components/{component}/tree/demo@z1");
+        let begun = rig.call(Method::PUT, &path, Vec::new()).await;
+        assert_eq!(begun.status, 202, "{}", begun.text());
+        let path = format!("/straas/v1.0/jobs/{}", begun.json()["job"]["id"].as_str().expect("an id"));
+        while rig.get(&path).await["state"] != "succeeded" {
+            agent.round().await;
+        }
+    };
+    apply(&mut agents[0]).await;
+    let clear = |agent: &Agent| agent.assignment().context.to_string().contains("\"adminPassword\":\"correct horse\"");
+    assert!(clear(&agents[0]));
+    let reseal = async || {
+        let done = rig.post("/straas/v1.0/configurations/reseal", &Value::Null).await;
+        assert_eq!(done.status, 200, "{}", done.text());
+        let done = done.json();
+        assert_eq!(done["more"], false);
+        let branches = done["resealed"].as_array().expect("branches").iter().map(|one| one["branch"].clone());
+        branches.collect::<Vec<_>>()
+    };
+    assert_eq!(reseal().await, Vec::<Value>::new());
+    let config = Config::load(&rig.dir.path().join("controller.toml")).expect("a configuration");
+    straas_controller::rotate_secrets(&config, false).expect("another key");
+    assert_eq!(reseal().await, ["demo@z1", "master"]);
+    assert_eq!(reseal().await, Vec::<Value>::new());
+    // what it has was sealed with the old key, what it takes up with the new one
+    let generation = agents[0].assignment().generation;
+    agents[0].round().await;
+    assert!(clear(&agents[0]) && agents[0].assignment().generation == generation, "nothing changes by itself");
+    apply(&mut agents[0]).await;
+    assert!(clear(&agents[0]) && agents[0].assignment().generation > generation);
+    for secret in ["correct horse", "open sesame"] {
+        assert_eq!(objects_with(&rig.data().join("config.git"), secret), [""; 0], "git has it");
+    }
 }

@@ -16,8 +16,8 @@ use crate::{find, routes};
 use clap::Subcommand;
 use std::path::PathBuf;
 use straas_schemas::configuration::{
-    Blame, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, SettingsView,
-    UpdatesView,
+    Blame, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, ResealView,
+    SettingsView, UpdatesView,
 };
 use straas_schemas::view::Page;
 
@@ -150,6 +150,8 @@ pub enum Verb {
         #[arg(long)]
         doc: bool,
     },
+    /// Seal what older keys sealed with the newest, on every branch (after straas-controller rotate-secrets).
+    Reseal,
 }
 
 /// Carries out a verb.
@@ -235,6 +237,15 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             }
             let view: SettingsView = client.call(ask).await?;
             print(global.format(), &view, |view| show::settings(view, doc))
+        }
+        Verb::Reseal => {
+            let mut all = ResealView { resealed: Vec::new(), more: true };
+            while all.more {
+                let some: ResealView = client.call(Ask::new(routes::RESEAL, &[])).await?;
+                all.more = some.more;
+                all.resealed.extend(some.resealed);
+            }
+            print(global.format(), &all, show::resealed)
         }
     }
 }

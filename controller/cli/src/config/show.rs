@@ -3,7 +3,7 @@
 use crate::output::{table, time, word};
 use straas_schemas::configuration::{
     Blame, BlamedValue, CommitView, ConfigContent, ConfigDiff, ConfigNode, ConfigWritten, EffectiveValue,
-    EffectiveView, EntryKind, FileChange, MovedValue, SettingsView, UpdatesView,
+    EffectiveView, EntryKind, FileChange, MovedValue, ResealView, SettingsView, UpdatesView,
 };
 
 /// Digits of a commit that a person compares.
@@ -146,6 +146,14 @@ pub fn blame(blame: &Blame) -> String {
         ]
     };
     table(&["key", "value", "by", "at", "commit", "why"], blame.values.iter().map(row))
+}
+
+/// Branches on which secrets were sealed anew.
+pub fn resealed(view: &ResealView) -> String {
+    if view.resealed.is_empty() {
+        return "nothing is sealed with an older key".to_owned();
+    }
+    table(&["branch", "commit"], view.resealed.iter().map(|one| vec![one.branch.clone(), short(&one.commit)]))
 }
 
 /// Defaults that moved.

@@ -19,6 +19,7 @@ use crate::bare::Bare;
 use crate::cache::locked;
 use crate::error::{Doing, Error, Result};
 use crate::refs::{self, MASTER};
+use crate::secret;
 use git2::{ObjectType, Oid, Repository};
 use std::collections::BTreeSet;
 use std::fs;
@@ -268,7 +269,7 @@ impl Bare {
                 "it was rewritten: it lacks {old}, which is here. Push a merge of both, or {old} again; to give up \
                  what is only here, run `git update-ref {name} {new}` in the mirror of every controller"
             ))),
-            _ => Ok(None),
+            old => in_plain(repo, old, new),
         }
     }
 
@@ -296,6 +297,20 @@ impl Bare {
         tracing::warn!(repo = upstream.name, branch, kept, "a branch was {what} upstream; what was here is kept");
         Ok(())
     }
+}
+
+/// Why a commit may not come in that has secrets in plain which what is here has not. Sealing them would be of no
+/// use: upstream has them. The first time, all of upstream is taken as it is.
+fn in_plain(repo: &Repository, old: Option<Oid>, new: Oid) -> Result<Option<String>> {
+    let Some(old) = old.map_or_else(|| refs::target(repo, &master()), |old| Ok(Some(old)))? else { return Ok(None) };
+    // tags may be of anything
+    let Ok(commit) = repo.find_commit(new) else { return Ok(None) };
+    let top = commit.tree().doing(|| format!("reading the tree of {new}"))?;
+    let before = match repo.find_commit(old) {
+        Ok(commit) => Some(commit.tree().doing(|| format!("reading the tree of {old}"))?),
+        Err(_) => None,
+    };
+    secret::in_plain(repo, before.as_ref(), &top)
 }
 
 impl Upstream {

@@ -9,6 +9,7 @@ mod config;
 mod many_branches;
 mod moved;
 mod packs;
+mod reseal;
 mod scripts;
 mod seeding;
 mod server;

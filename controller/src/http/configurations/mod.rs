@@ -10,12 +10,14 @@
 
 mod effective;
 mod files;
+mod reseal;
 mod settings;
 mod tags;
 mod updates;
 
 pub use effective::{diff, effective, log, log_top};
 pub use files::{read, read_top, write};
+pub use reseal::reseal;
 pub use settings::{SettingsQuery, settings};
 pub use tags::{TagsQuery, create as create_tag, delete as delete_tag, list as list_tags};
 pub use updates::{blame, show as updates, take_up};

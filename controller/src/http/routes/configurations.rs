@@ -7,8 +7,8 @@ use crate::http::route::Route;
 use crate::http::route::on::{read, remove, send, set};
 use crate::http::topologies::Mutation;
 use straas_schemas::configuration::{
-    Blame, CommitView, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, SettingsView, TagRequest,
-    TagView, UpdatesView,
+    Blame, CommitView, ConfigDiff, ConfigNode, ConfigWrite, ConfigWritten, EffectiveView, ResealView, SettingsView,
+    TagRequest, TagView, UpdatesView,
 };
 use straas_schemas::view::Page;
 
@@ -80,5 +80,9 @@ pub fn routes() -> Vec<Route> {
             .may(Never, All, Never)
             .query::<of::SettingsQuery>()
             .answers::<SettingsView>(200, "The values."),
+        send("/configurations/reseal", of::reseal)
+            .says("Seals what older keys sealed with the newest, on every branch; ask again while there is more.")
+            .may(Never, All, Never)
+            .answers::<ResealView>(200, "The branches that have it now; a component takes its commit up when it is told to."),
     ]
 }
