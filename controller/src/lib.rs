@@ -15,6 +15,7 @@ pub mod config;
 mod error;
 mod files;
 mod fleet;
+mod goods;
 mod http;
 mod identity;
 mod local;

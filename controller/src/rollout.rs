@@ -5,8 +5,9 @@
 //!
 //! ```text
 //! batch n: Waiting ─► Begun ─► all Verified (or Skipped) ─► watched for soak_s ─► batch n + 1 … Succeeded
-//!                       └► one Failed ─► TurningBack: whoever begun still wants the commit gets back what it had
+//!                       └► one Failed ─► TurningBack: whoever begun still wants it gets back what it had
 //! ```
+//! It is the same for every kind of rollout; what is wanted has a name here and no more (`goods.rs`).
 //! Never here: IO, clocks, ids. Who carries it out is `tasks/rollouts.rs`.
 
 pub mod batches;
@@ -22,8 +23,8 @@ use straas_store::{RolloutMember, RolloutRecord};
 /// How a member's component stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
-    /// The commit that it wants; none if it is gone or going.
-    pub scripts: Option<String>,
+    /// What it wants, by its name; none if it is gone or going.
+    pub wants: Option<String>,
     /// A change of it is on its way through its nodes.
     pub changing: bool,
     /// Why the change that the member's job brings is being turned back, if it is.
@@ -32,6 +33,8 @@ pub struct Seen {
     pub job: JobSeen,
     /// Why the change on its way is held, if it is.
     pub held: Option<String>,
+    /// Which node cannot have it, and why: it is no good.
+    pub refused: Option<String>,
     /// What the commit lacks for it.
     pub lacks: Option<String>,
     /// Which of its nodes does not work, and how.
@@ -51,7 +54,7 @@ pub enum JobSeen {
     Ended(JobStanding),
 }
 
-/// So long after a commit came into quarantine a member may still say that it was its canary that failed: quarantine is
+/// So long after something came into quarantine a member may still say that it was its canary that failed: quarantine is
 /// written before the component is turned back. Nobody begins meanwhile.
 const QUARANTINE_SETTLES_MS: i64 = 5_000;
 
@@ -60,7 +63,7 @@ const QUARANTINE_SETTLES_MS: i64 = 5_000;
 pub struct Looked {
     /// Unix ms.
     pub now_ms: i64,
-    /// Why the commit is in quarantine, if it is, and since when, Unix ms.
+    /// Why it is in quarantine, if it is, and since when, Unix ms.
     pub quarantined: Option<(String, i64)>,
     /// Components that were looked at; of others there is no news.
     pub seen: BTreeMap<ComponentId, Seen>,
@@ -69,7 +72,7 @@ pub struct Looked {
 /// What is to be done to a member's component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
-    /// Have it want the commit, by the job that the member names.
+    /// Have it want what is rolled out, by the job that the member names.
     Begin,
     /// Have it want what it did before.
     TurnBack,
@@ -128,17 +131,36 @@ fn becomes(phase: Phase, reason: &str) -> Verdict {
     Verdict::Becomes(phase, Some(reason.to_owned()))
 }
 
+/// What is rolled out, by its name.
+struct Wanted {
+    name: String,
+    thing: &'static str,
+}
+
+impl Wanted {
+    fn of(record: &RolloutRecord) -> Self {
+        Self { name: record.wanted.clone(), thing: record.kind.thing() }
+    }
+
+    fn had(&self) -> String {
+        format!("it had the {} already", self.thing)
+    }
+
+    fn changed(&self) -> String {
+        format!("somebody changed it to another {}", self.thing)
+    }
+}
+
 const GONE: &str = "it is gone";
-const CHANGED: &str = "somebody changed it to another commit";
 
 fn forward(step: &mut Step, looked: &Looked) {
     let record = &step.record;
-    let (commit, batch) = (record.commit.clone(), record.batch);
+    let (goods, batch) = (Wanted::of(record), record.batch);
     for (at, member) in step.record.members.iter_mut().enumerate() {
         let Some(seen) = looked.seen.get(&member.component) else { continue };
         let verdict = match member.phase {
-            Phase::Begun => begun(member, seen, &commit),
-            Phase::Verified if member.batch == batch => verified(seen, &commit),
+            Phase::Begun => begun(member, seen, &goods),
+            Phase::Verified if member.batch == batch => verified(seen, &goods),
             _ => Verdict::Stays,
         };
         match verdict {
@@ -161,7 +183,7 @@ fn forward(step: &mut Step, looked: &Looked) {
             step.look_again_ms = Some(settles_ms);
             return;
         }
-        reason = Some(format!("its commit is in quarantine: {why}"));
+        reason = Some(format!("its {} is in quarantine: {why}", goods.thing));
     }
     match reason {
         Some(reason) => {
@@ -173,12 +195,12 @@ fn forward(step: &mut Step, looked: &Looked) {
 }
 
 /// A member that was told to begin.
-fn begun(member: &RolloutMember, seen: &Seen, commit: &str) -> Verdict {
-    let Some(scripts) = &seen.scripts else { return becomes(Phase::Skipped, GONE) };
-    let wants = scripts == commit;
+fn begun(member: &RolloutMember, seen: &Seen, goods: &Wanted) -> Verdict {
+    let Some(now) = &seen.wants else { return becomes(Phase::Skipped, GONE) };
+    let wants = *now == goods.name;
     match &seen.job {
-        JobSeen::Missing if wants => becomes(Phase::Skipped, "it had the commit already"),
-        JobSeen::Missing if *scripts != member.before => becomes(Phase::Skipped, CHANGED),
+        JobSeen::Missing if wants => becomes(Phase::Skipped, &goods.had()),
+        JobSeen::Missing if *now != member.before => becomes(Phase::Skipped, &goods.changed()),
         JobSeen::Missing => match &seen.lacks {
             Some(lacks) => becomes(Phase::Skipped, &format!("the commit lacks {lacks}")),
             None => Verdict::Does(Act::Begin),
@@ -186,19 +208,21 @@ fn begun(member: &RolloutMember, seen: &Seen, commit: &str) -> Verdict {
         _ if seen.reverted.is_some() => Verdict::Becomes(Phase::Failed, seen.reverted.clone()),
         JobSeen::Ended(JobStanding::RolledBack) => becomes(Phase::Failed, "its canary failed"),
         JobSeen::Ended(JobStanding::Cancelled) => becomes(Phase::Failed, "a user cancelled its job"),
-        _ if !wants => becomes(Phase::Skipped, CHANGED),
+        _ if !wants => becomes(Phase::Skipped, &goods.changed()),
+        _ if seen.refused.is_some() => Verdict::Becomes(Phase::Failed, seen.refused.clone()),
         _ if seen.held.is_some() => Verdict::Becomes(Phase::Failed, seen.held.clone()),
-        // a later change that left the commit alone may have taken the job's place: then that one has to end
+        // a later change that left it alone may have taken the job's place: then that one has to end
         JobSeen::Ended(_) if !seen.changing => Verdict::Becomes(Phase::Verified, None),
         JobSeen::Open | JobSeen::Ended(_) => Verdict::Stays,
     }
 }
 
 /// A member of the batch that is watched.
-fn verified(seen: &Seen, commit: &str) -> Verdict {
-    match (&seen.scripts, &seen.unhealthy) {
+fn verified(seen: &Seen, goods: &Wanted) -> Verdict {
+    match (&seen.wants, &seen.unhealthy) {
         (None, _) => becomes(Phase::Skipped, GONE),
-        (Some(scripts), _) if scripts != commit => becomes(Phase::Skipped, CHANGED),
+        (Some(now), _) if *now != goods.name => becomes(Phase::Skipped, &goods.changed()),
+        (_, None) if seen.refused.is_some() => Verdict::Becomes(Phase::Failed, seen.refused.clone()),
         (_, Some(unhealthy)) => becomes(Phase::Failed, &format!("verified, but then {unhealthy}")),
         _ => Verdict::Stays,
     }
@@ -241,9 +265,9 @@ fn advance(step: &mut Step, now_ms: i64) {
     }
 }
 
-/// Whoever has begun and still wants the commit gets back what it had.
+/// Whoever has begun and still wants it gets back what it had.
 fn back(step: &mut Step, looked: &Looked) {
-    let commit = step.record.commit.clone();
+    let goods = Wanted::of(&step.record);
     let mut all = true;
     for (at, member) in step.record.members.iter_mut().enumerate() {
         if !phase_is_to_be_turned(member.phase) {
@@ -253,7 +277,7 @@ fn back(step: &mut Step, looked: &Looked) {
             all = false;
             continue;
         };
-        match turned(member, seen, &commit) {
+        match turned(member, seen, &goods) {
             Verdict::Stays => {}
             Verdict::Does(act) => {
                 all = false;
@@ -273,20 +297,20 @@ fn back(step: &mut Step, looked: &Looked) {
     }
 }
 
-fn turned(member: &RolloutMember, seen: &Seen, commit: &str) -> Verdict {
+fn turned(member: &RolloutMember, seen: &Seen, goods: &Wanted) -> Verdict {
     let failed = member.phase == Phase::Failed;
-    match &seen.scripts {
+    match &seen.wants {
         None if failed => Verdict::Stays,
         None => becomes(Phase::Skipped, GONE),
         // named, and not begun: who is about to begin it must not do so after this
-        Some(scripts) if seen.job == JobSeen::Missing => match scripts == commit {
-            true => becomes(Phase::Skipped, "it had the commit already"),
+        Some(now) if seen.job == JobSeen::Missing => match *now == goods.name {
+            true => becomes(Phase::Skipped, &goods.had()),
             false if seen.fenced => Verdict::Becomes(Phase::Waiting, None),
             false => Verdict::Does(Act::Fence),
         },
-        Some(scripts) if scripts == commit => Verdict::Does(Act::TurnBack),
+        Some(now) if *now == goods.name => Verdict::Does(Act::TurnBack),
         Some(_) if failed => Verdict::Stays,
-        Some(scripts) if *scripts == member.before => Verdict::Becomes(Phase::TurnedBack, None),
-        Some(_) => becomes(Phase::Skipped, CHANGED),
+        Some(now) if *now == member.before => Verdict::Becomes(Phase::TurnedBack, None),
+        Some(_) => becomes(Phase::Skipped, &goods.changed()),
     }
 }

@@ -9,6 +9,7 @@
 //! Never here: IO, or whether something is allowed; that is asked at the door (`http/`).
 
 use std::collections::BTreeMap;
+use straas_schemas::build::AgentBuild;
 use straas_schemas::change::{MAX_FAILURES, RolloutOptions};
 use straas_schemas::storage::DeliveredFile;
 use straas_schemas::{JobId, NodeId};
@@ -173,6 +174,12 @@ pub fn put_back(want: &mut Want, target: &str, before: &[(Option<NodeId>, Option
     forget_usual(&mut want.nodes);
 }
 
+/// Has all nodes run a build of the agent, or the packaged one; `false` if they are to already.
+pub fn set_agent(want: &mut Want, build: Option<&AgentBuild>) -> bool {
+    let before = std::mem::replace(&mut want.agent, build.cloned());
+    before.as_ref() != build
+}
+
 /// Puts a file into a list that is in the order of target paths; gives the one it takes the place of.
 fn replace(files: &mut Vec<DeliveredFile>, target: &str, file: Option<&DeliveredFile>) -> Option<DeliveredFile> {
     match (files.binary_search_by(|known| known.target_path.as_str().cmp(target)), file) {
@@ -219,6 +226,7 @@ mod tests {
             groups: vec![group],
             nodes: BTreeMap::new(),
             files: Vec::new(),
+            agent: None,
         };
         ComponentSpec {
             kind: "zookeeper".into(),

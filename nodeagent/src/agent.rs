@@ -7,10 +7,11 @@
 //!
 //! Never here: decisions (`converge`), requests (`poll.rs`, `reporter.rs`, `beat.rs`).
 
+use crate::builds::{self, Builds};
 use crate::client::Client;
 use crate::commands::live::{self, Live};
 use crate::config::Config;
-use crate::ledger::{self, LedgerError, LedgerFile};
+use crate::ledger::{self, Damaged, LedgerError, LedgerFile};
 use crate::scripts::Scripts;
 use crate::{beat, commands, enrol, executor, keys, metrics, poll, reporter, vitals, work};
 use std::cell::{Cell, RefCell};
@@ -80,6 +81,8 @@ pub struct Agent {
     pub identity: RefCell<keys::Identity>,
     /// The scripts.
     pub scripts: Scripts,
+    /// The builds of the agent on this host.
+    pub builds: Builds,
     /// Samples of the host.
     pub sampler: RefCell<vitals::Sampler>,
     /// Output of guest commands on its way to the controller.
@@ -149,7 +152,10 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
     let io = |what: String| move |source| AgentError::Io { what, source };
     ledger::make_dir(&config.state_dir).map_err(io(format!("{} cannot be made", config.state_dir.display())))?;
     let _lock = ledger::lock(&config.state_dir)?;
-    let (file, ledger, mut ledger_lost) = LedgerFile::open(&config.state_dir.join("ledger"))?;
+    let builds = Builds::open(&config.state_dir);
+    // a build on trial that cannot read what the one before wrote is at fault, not the ledger
+    let judge = if builds.on_trial() { Damaged::Refuse } else { Damaged::SetAside };
+    let (file, ledger, mut ledger_lost) = LedgerFile::open(&config.state_dir.join("ledger"), judge)?;
     if ledger.head.epoch == 0 && enrol::is_enrolled(&config) {
         // a crash between setting a ledger aside and the first write to the new one
         ledger_lost.get_or_insert_with(|| "it is empty, although this node enrolled before".to_owned());
@@ -167,7 +173,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         ledger_lost,
     };
     tracing::info!(node = %config.node, incarnation = identity.incarnation, generation = ledger.generation(), leftovers,
-        boot = boot.boot_id, version = env!("CARGO_PKG_VERSION"), "starts");
+        boot = boot.boot_id, build = straas_schemas::build::name(builds.me().as_ref()), trial = builds.on_trial(), version = env!("CARGO_PKG_VERSION"), "starts");
     let (converger, first) = Converger::resume(ledger, boot, now(start));
     let live = Live::resume(commands::dir(&config.state_dir), &converger.ledger().commands);
     let (orders, inbox) = mpsc::unbounded_channel();
@@ -175,6 +181,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         client,
         identity: RefCell::new(identity),
         scripts,
+        builds,
         sampler: RefCell::new(vitals::Sampler::new()),
         live,
         progress: RefCell::new(None),
@@ -203,6 +210,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         () = beat::run(&agent) => Ok(()),
         () = Box::pin(live::run(&agent)) => Ok(()),
         () = enrol::keep_renewed(&agent) => Ok(()),
+        () = Box::pin(builds::keep::run(&agent)) => Ok(()),
     };
     tracing::info!("ends");
     result
@@ -214,6 +222,21 @@ impl Agent {
         let actions = self.converger.borrow_mut().step(self.now(), event);
         self.pending.borrow_mut().extend(actions);
         self.work_off();
+        self.builds.moved.notify_one();
+    }
+
+    /// Whether nothing runs that the end of this program would cut short, and all that was decided is durable.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        !self.is_stalled() && self.pending.borrow().is_empty() && self.converger.borrow().is_quiet()
+    }
+
+    /// A controller answered to a poll.
+    pub fn answered(&self) {
+        if self.builds.answered(self.start.elapsed()) {
+            self.builds.moved.notify_one();
+            self.beat.notify_one();
+        }
     }
 
     /// Does the actions that wait, in order, as far as the disk lets it.

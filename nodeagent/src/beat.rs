@@ -68,6 +68,7 @@ fn heartbeat(agent: &Agent, run: &str, beat: u64) -> Heartbeat {
         beat,
         run: run.to_owned(),
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent: Some(agent.builds.status()),
         generation: status.generation,
         converged: status.converged,
         activity: status.activity,

@@ -58,7 +58,7 @@ pub enum FilesError {
 /// At the first that cannot be; those before it are in place.
 pub async fn ensure(client: &Client, node: &NodeId, prefix: &str, files: &[FileRef]) -> Result<(), FilesError> {
     for file in files {
-        one(client, node, &target(prefix, &file.path)?, file).await?;
+        put(client, node, &target(prefix, &file.path)?, file).await?;
     }
     Ok(())
 }
@@ -98,12 +98,16 @@ pub async fn ensure_in(client: &Client, node: &NodeId, dir: &Path, files: &[File
         if !plain {
             return Err(FilesError::Name(file.path.clone()));
         }
-        one(client, node, &dir.join(&file.path), file).await?;
+        put(client, node, &dir.join(&file.path), file).await?;
     }
     Ok(())
 }
 
-async fn one(client: &Client, node: &NodeId, path: &Path, file: &FileRef) -> Result<(), FilesError> {
+/// Has a file at `path`, whatever path it names itself.
+///
+/// # Errors
+/// It cannot be fetched, is not what its hash says, or the disk does not take it.
+pub async fn put(client: &Client, node: &NodeId, path: &Path, file: &FileRef) -> Result<(), FilesError> {
     if is_in_place(path, file) {
         return Ok(());
     }

@@ -98,16 +98,25 @@ pub fn lock(state_dir: &Path) -> Result<StateLock, LedgerError> {
     }
 }
 
+/// What becomes of a ledger that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damaged {
+    /// It is set aside, and the node starts from nothing.
+    SetAside,
+    /// It stays as it is for another agent, and is an error here.
+    Refuse,
+}
+
 impl LedgerFile {
-    /// Opens the ledger in `dir` and reads all of it. A damaged one is set aside; then the reason
+    /// Opens the ledger in `dir` and reads all of it. A damaged one is set aside, if it may be; then the reason
     /// comes back with an empty ledger. The caller holds the [`StateLock`].
     ///
     /// # Errors
-    /// When the disk does not let it, which setting aside would not change.
-    pub fn open(dir: &Path) -> Result<(Self, Ledger, Option<String>), LedgerError> {
+    /// When the disk does not let it, which setting aside would not change; when it is damaged and has to stay.
+    pub fn open(dir: &Path, damaged: Damaged) -> Result<(Self, Ledger, Option<String>), LedgerError> {
         let reason = match Self::open_once(dir) {
             Ok((this, ledger)) => return Ok((this, ledger, None)),
-            Err(error) if is_damage(&error) => {
+            Err(error) if damaged == Damaged::SetAside && is_damage(&error) => {
                 let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
                 format!("{error}{cause}")
             }

@@ -4,6 +4,7 @@
 //!             poll ──► offered ─┐                       ┌─► ledger   (fsync before what follows)
 //!  controller reporter ◄ outbox ├─► converger ─ actions ┼─► stages, commands ─► executor ─► scripts
 //!             beat ◄─── status ─┘   (pure crate)        └─► scripts/ (git packs), files, hosts
+//!             builds ── takes the place of this program when another build is assigned
 //!             commands/live ◄── output of guest commands, as it comes
 //! ```
 //! One thread. `agent.rs` holds the converger and does its actions strictly in order; everything
@@ -13,6 +14,7 @@
 pub mod agent;
 pub mod backoff;
 pub mod beat;
+pub mod builds;
 pub mod client;
 pub mod commands;
 pub mod config;

@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
+use straas_agent::builds;
 use straas_agent::config::{Configuration, LogFormat};
 
 const USAGE: &str = "straas-agent --config /etc/straas/agent.toml\nstraas-agent --version";
@@ -20,6 +21,10 @@ fn main() -> anyhow::Result<()> {
     let Some(arguments) = arguments()? else { return Ok(()) };
     let config = Configuration::read(&arguments.config)?;
     logs(config.log());
+    if let Configuration::Node(config) = &config {
+        // another build may be the one to go on
+        builds::start(&config.state_dir);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     let local = tokio::task::LocalSet::new();
     let ended = match config {
@@ -46,7 +51,7 @@ fn arguments() -> anyhow::Result<Option<Arguments>> {
     while let Some(argument) = arguments.next() {
         match argument.to_str() {
             Some("--version" | "-V") => {
-                println!("straas-agent {}", env!("CARGO_PKG_VERSION"));
+                println!("straas-agent {}\n{}", env!("CARGO_PKG_VERSION"), builds::REPLACEABLE);
                 return Ok(None);
             }
             Some("--help" | "-h") => {

@@ -47,6 +47,9 @@ pub async fn run(agent: &Agent) {
     let mut backoff = Backoff::default();
     let mut look = 0;
     loop {
+        // whoever needs the word of a controller does not have it held back
+        let unproven = agent.builds.awaits_answer();
+        let wait_ms = if unproven { 0 } else { wait_ms };
         let before = agent.look(|converger, _| Have::of(converger));
         let request = PollRequest {
             protocol: straas_schemas::PROTOCOL,
@@ -61,6 +64,7 @@ pub async fn run(agent: &Agent) {
         let begin = tokio::time::Instant::now();
         match agent.client.post::<PollAnswer>(&agent.path("poll"), &request, time).await {
             Ok(answer) => {
+                agent.answered();
                 if backoff.failures() > 0 {
                     tracing::info!("a controller answers");
                     // what waited for the link goes now
@@ -92,7 +96,7 @@ pub async fn run(agent: &Agent) {
                 }
                 if agent.look(|converger, _| Have::of(converger)) == before
                     && !wished
-                    && (news || begin.elapsed() < EARLY)
+                    && (news || (begin.elapsed() < EARLY && !unproven))
                 {
                     tokio::time::sleep(backoff.failed()).await;
                 } else {

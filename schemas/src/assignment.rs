@@ -4,6 +4,7 @@
 //! that lost every earlier assignment needs only the newest. Its generation only rises; the
 //! receiver judges it by the three-way rule in `nodeagent/converge`.
 
+use crate::build::AgentBuild;
 use crate::{Digest, NodeId, Stage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,9 @@ pub struct Assignment {
     /// Names that resolve on the host, with their addresses (`enable_cname`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hosts: BTreeMap<String, String>,
+    /// The build of the agent that the node is to run; `None` for the packaged one. No stage depends on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentBuild>,
     /// The slow look for drift; `None` for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftOrder>,

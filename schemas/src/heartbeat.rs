@@ -3,6 +3,7 @@
 //! Sent at an interval and at once when the activity changes. Only the newest matters, so a lost
 //! one is not sent again; what must not be lost is a report (`report.rs`).
 
+use crate::build::BuildStatus;
 use crate::report::{DriftFound, Facts};
 use crate::{Digest, Outcome, Stage};
 use schemars::JsonSchema;
@@ -23,6 +24,9 @@ pub struct Heartbeat {
     pub run: String,
     /// The agent's version.
     pub agent_version: String,
+    /// Its build; none from agents that cannot be replaced by another build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<BuildStatus>,
     /// Generation in the ledger.
     pub generation: u64,
     /// Whether every stage of that generation is done.

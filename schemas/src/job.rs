@@ -66,6 +66,8 @@ pub enum JobKind {
     Restart,
     /// Give files to nodes, or take them.
     Files,
+    /// Another build of the agent.
+    Agent,
     /// Remove a component.
     Remove,
     /// Delete a topology.
@@ -74,7 +76,7 @@ pub enum JobKind {
 
 impl JobKind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Create,
         Self::Change,
         Self::Upgrade,
@@ -88,6 +90,7 @@ impl JobKind {
         Self::Stop,
         Self::Restart,
         Self::Files,
+        Self::Agent,
         Self::Remove,
         Self::Delete,
     ];
@@ -109,6 +112,7 @@ impl JobKind {
             Self::Stop => "stop",
             Self::Restart => "restart",
             Self::Files => "files",
+            Self::Agent => "agent",
             Self::Remove => "remove",
             Self::Delete => "delete",
         }
@@ -126,6 +130,7 @@ impl JobKind {
             }
             Self::Flexup | Self::Flexdown => matches!(open, Self::Flexup | Self::Flexdown),
             Self::Start | Self::Stop | Self::Restart => matches!(open, Self::Start | Self::Stop | Self::Restart),
+            Self::Agent => matches!(open, Self::Agent),
             Self::Create | Self::Replace | Self::Files => false,
         }
     }
@@ -241,6 +246,8 @@ pub enum JobStage {
     Halt,
     /// Files are put in place.
     Files,
+    /// Agents are replaced by another build.
+    Agent,
     /// Hosts are removed.
     Remove,
     /// What a removed component had on those it depended on is removed there.
@@ -267,6 +274,7 @@ impl JobStage {
             Self::Leave => "leave",
             Self::Halt => "halt",
             Self::Files => "files",
+            Self::Agent => "agent",
             Self::Remove => "remove",
             Self::Release => "release",
             Self::Finish => "finish",

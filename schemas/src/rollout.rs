@@ -3,7 +3,8 @@
 //! What reaches the nodes of a single component in waves is another thing (`change.rs`, `view.rs`): a rollout over the
 //! fleet begins one of those in each of its members.
 
-use crate::{ComponentId, JobId, TopologyId};
+use crate::storage::stored_path_fault;
+use crate::{ComponentId, Fault, JobId, TopologyId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub const ROLLOUT_BATCHES: [u32; 4] = [1, 5, 50, 100];
 pub enum FleetRolloutKind {
     /// A commit of the script repo.
     Scripts,
+    /// A build of the agent, or the packaged agent.
+    Agents,
 }
 
 impl FleetRolloutKind {
@@ -30,6 +33,16 @@ impl FleetRolloutKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scripts => "scripts",
+            Self::Agents => "agents",
+        }
+    }
+
+    /// What is rolled out, for people.
+    #[must_use]
+    pub const fn thing(self) -> &'static str {
+        match self {
+            Self::Scripts => "commit",
+            Self::Agents => "build",
         }
     }
 }
@@ -40,9 +53,15 @@ impl FleetRolloutKind {
 pub struct FleetRolloutRequest {
     /// What is rolled out.
     pub kind: FleetRolloutKind,
-    /// The commit; the newest if absent.
+    /// Of scripts: the commit; the newest if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
+    /// Of agents: the build, as it is in the storage now. One that is stored under this name later reaches nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<BuildFile>,
+    /// Of agents: the packaged one, in the place of a file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub packaged: bool,
     /// To everybody's components, for who may change them; else to those of the caller's tenant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub all_tenants: bool,
@@ -61,6 +80,42 @@ pub struct FleetRolloutRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86_400))]
     pub soak_s: Option<u32>,
+}
+
+/// A file in the caller's storage that is a build of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildFile {
+    /// The storage; the one there is if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<String>,
+    /// The region.
+    pub region: String,
+    /// The first folder of its path in the storage.
+    #[schemars(length(min = 1, max = 512))]
+    pub container: String,
+    /// The rest of that path.
+    #[schemars(length(min = 1, max = 512))]
+    pub filename: String,
+}
+
+impl BuildFile {
+    /// `container/filename`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.container, self.filename)
+    }
+
+    /// What is wrong with it beyond its shape.
+    #[must_use]
+    pub fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if self.container.contains('/') {
+            faults.push(Fault::at("/file/container", "is one folder; what comes below it belongs into filename"));
+        }
+        faults.extend(stored_path_fault(&self.path()).map(|text| Fault::at("/file/filename", text)));
+        faults
+    }
 }
 
 /// What the items of a rollout are.
@@ -168,8 +223,15 @@ pub struct FleetRollout {
     pub id: String,
     /// What is rolled out.
     pub kind: FleetRolloutKind,
-    /// The commit.
-    pub commit: String,
+    /// Of scripts: the commit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Of agents: the SHA-256 of the build, or `packaged`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<String>,
+    /// Of a build: where it was in the storage when it was asked for, `storage:region/path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Who began it.
     pub author: String,
     /// His tenant.
@@ -233,7 +295,7 @@ pub struct FleetMember {
     pub batch: u32,
     /// Its nodes, as of when the rollout was asked for.
     pub nodes: u32,
-    /// The commit that it had.
+    /// What it had: a commit, or the SHA-256 of a build or `packaged`.
     pub before: String,
     /// How far it is.
     pub phase: FleetMemberPhase,

@@ -2,6 +2,7 @@
 //!
 //! Read-only pictures made by the planner from a snapshot; nothing is stored in this form.
 
+use crate::build::{AgentBuild, BuildStatus};
 use crate::health::HealthView;
 use crate::heartbeat::{ServiceStatus, Vitals};
 use crate::job::Job;
@@ -99,6 +100,9 @@ pub struct ComponentView {
     /// Commit of the script repo that it should have.
     #[serde(default)]
     pub scripts: String,
+    /// The build of the agent that its nodes should run; none for the packaged one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentBuild>,
     /// The change that is being rolled out, if one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
@@ -189,6 +193,9 @@ pub struct NodeView {
     pub version: String,
     /// Agent version last seen.
     pub agent_version: Option<String>,
+    /// Its build, as last seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<BuildStatus>,
     /// How well it is heard.
     pub liveness: Liveness,
     /// Whether its services should run.
@@ -341,9 +348,9 @@ pub struct Event {
 /// A version or script commit that failed its canaries and that nobody should get any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantineView {
-    /// `version` or `scripts`.
+    /// `version`, `scripts` or `agents`.
     pub what: String,
-    /// `{type}@{version}`, or the commit.
+    /// `{type}@{version}`, the commit, or the SHA-256 of the build.
     pub key: String,
     /// Why.
     pub reason: String,

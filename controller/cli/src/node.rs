@@ -225,6 +225,17 @@ fn show(node: &NodeView) -> String {
         line("drift", found);
     }
     line("agent", node.agent_version.clone().unwrap_or_else(|| "-".into()));
+    if let Some(agent) = &node.agent {
+        let trial = if agent.trial { ", on trial" } else { "" };
+        line("build", format!("{}{trial}", straas_schemas::build::name(agent.sha256.as_ref())));
+        if let Some(coming) = &agent.coming {
+            line("next build", coming.clone());
+        }
+        if let Some(refused) = &agent.refused {
+            let build = straas_schemas::build::name(refused.sha256.as_ref());
+            line("refused", format!("{build}: {}", refused.reason));
+        }
+    }
     line("generation", format!("holds {} of {}", node.converged_generation, node.generation));
     if let Some(vitals) = &node.vitals {
         let mib = |bytes: u64| bytes >> 20;

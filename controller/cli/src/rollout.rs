@@ -7,12 +7,14 @@ use crate::output::{print, table, time, word};
 use crate::routes::{self, Route};
 use crate::whom;
 use clap::{Args, Subcommand};
-use straas_schemas::rollout::{FleetMember, FleetRollout, FleetRolloutKind, FleetRolloutRequest, FleetScope};
+use straas_schemas::rollout::{
+    BuildFile, FleetMember, FleetRollout, FleetRolloutKind, FleetRolloutRequest, FleetScope,
+};
 
 /// What to do with rollouts.
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Roll a commit of the script repo out over many components.
+    /// Roll a commit of the script repo, or a build of the agent, out over many components.
     ///
     /// It reaches them in batches, whole components at a time; the next batch begins when every component of the one
     /// before works. If one fails, all that have begun get back what they had. Without names: your tenant's components.
@@ -52,8 +54,20 @@ pub enum Verb {
 #[derive(Args)]
 pub struct Start {
     /// The commit of the script repo; the newest if absent.
-    #[arg(long)]
+    #[arg(long, group = "what")]
     commit: Option<String>,
+    /// A build of the agent: this file of the storage, CONTAINER/NAME. For administrators and operators.
+    #[arg(long, value_name = "PATH", group = "what", requires = "region")]
+    agent: Option<String>,
+    /// The agent that came with each host's package, in the place of a build.
+    #[arg(long, group = "what")]
+    packaged_agent: bool,
+    /// The region that the build is in.
+    #[arg(long, requires = "agent")]
+    region: Option<String>,
+    /// The storage that the build is in; the only one if absent.
+    #[arg(long, requires = "agent")]
+    storage: Option<String>,
     /// To every component of this topology; may be given more than once.
     #[arg(long, group = "whom")]
     topology: Vec<String>,
@@ -104,9 +118,22 @@ async fn begin(client: &Client, start: Start, global: &Global) -> Result<(), Cli
     } else {
         (None, None)
     };
+    let file = match start.agent {
+        None => None,
+        Some(path) => {
+            let Some((container, filename)) = path.split_once('/') else {
+                return Err(CliError::Input(format!("{path} is not CONTAINER/NAME")));
+            };
+            let (container, filename) = (container.to_owned(), filename.to_owned());
+            Some(BuildFile { storage: start.storage, region: start.region.unwrap_or_default(), container, filename })
+        }
+    };
+    let agents = file.is_some() || start.packaged_agent;
     let request = FleetRolloutRequest {
-        kind: FleetRolloutKind::Scripts,
+        kind: if agents { FleetRolloutKind::Agents } else { FleetRolloutKind::Scripts },
         commit: start.commit,
+        file,
+        packaged: start.packaged_agent,
         all_tenants: start.all_tenants,
         scope,
         items,
@@ -144,7 +171,7 @@ fn list(all: &[FleetRollout]) -> String {
         vec![
             rollout.id.clone(),
             word(&rollout.kind),
-            format!("{:.10}", rollout.commit),
+            format!("{:.10}", what(rollout)),
             word(&rollout.standing),
             format!("{}/{}", rollout.batch, rollout.batches.len()),
             format!("{}/{}", rollout.verified, rollout.total),
@@ -153,13 +180,16 @@ fn list(all: &[FleetRollout]) -> String {
             rollout.reason.clone().unwrap_or_default(),
         ]
     };
-    let header = ["rollout", "kind", "commit", "state", "batch", "verified", "created", "by", "reason"];
+    let header = ["rollout", "kind", "what", "state", "batch", "verified", "created", "by", "reason"];
     table(&header, all.iter().map(row))
 }
 
 fn show(rollout: &FleetRollout) -> String {
     let (id, total, verified) = (&rollout.id, rollout.total, rollout.verified);
-    let mut out = format!("rollout {id}  {} {}\n", word(&rollout.kind), rollout.commit);
+    let mut out = format!("rollout {id}  {} {}\n", word(&rollout.kind), what(rollout));
+    if let Some(from) = &rollout.from {
+        out.push_str(&format!("from {from}\n"));
+    }
     out.push_str(&format!("{}; batch {}, {verified} of {total} verified\n", word(&rollout.standing), rollout.batch));
     if let Some(reason) = &rollout.reason {
         out.push_str(&format!("{reason}\n"));
@@ -167,6 +197,11 @@ fn show(rollout: &FleetRollout) -> String {
     out.push_str(&batches(rollout));
     out.push_str(&members(&rollout.members));
     out
+}
+
+/// What is rolled out: the commit, or the build.
+fn what(rollout: &FleetRollout) -> &str {
+    rollout.commit.as_deref().or(rollout.build.as_deref()).unwrap_or_default()
 }
 
 fn batches(rollout: &FleetRollout) -> String {

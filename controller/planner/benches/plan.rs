@@ -127,6 +127,7 @@ fn heartbeat(generation: u64) -> Heartbeat {
         beat: 1,
         run: "r".into(),
         agent_version: "0.1.0".into(),
+        agent: None,
         generation,
         converged: true,
         activity: Activity::Idle,

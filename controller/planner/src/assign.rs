@@ -166,7 +166,7 @@ impl<'k, 'a> Common<'k, 'a> {
         #[rustfmt::skip]
         let Assignment {
             protocol, node: id, generation: _, lifecycle, name, role, version,
-            scripts, config, restarts, hosts, drift, files, packages, context: _, stages, timing, autonomy,
+            scripts, config, restarts, hosts, agent, drift, files, packages, context: _, stages, timing, autonomy,
         } = last;
         let meta = &self.nature.knowledge.meta;
         let order = |(o, (stage, inputs, gate)): (&StageOrder, (Stage, &Digest, &Gate))| {
@@ -177,6 +177,7 @@ impl<'k, 'a> Common<'k, 'a> {
             && (role, version) == (&self.nature.role.script_role, &self.target.version)
             && (scripts, config) == (&self.target.scripts, &self.target.config)
             && files.iter().eq(self.files(wanted))
+            && *agent == self.view.component.agent
             && (*restarts, *drift, packages) == (wish.restarts, self.drift(), &self.nature.version.packages)
             && (*timing, *autonomy) == (self.timing(), AUTONOMY)
             && stages.len() == Stage::ALL.len()
@@ -248,6 +249,7 @@ impl<'k, 'a> Common<'k, 'a> {
             config: self.target.config.clone(),
             restarts: wanted.wish.restarts,
             hosts: self.hosts(draft),
+            agent: self.view.component.agent.clone(),
             drift: self.drift(),
             files: self.files(wanted).cloned().collect(),
             packages: self.nature.version.packages.clone(),

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 use std::collections::BTreeMap;
+use straas_schemas::build::AgentBuild;
 use straas_schemas::command::CommandStanding;
 use straas_schemas::config::Effective;
 use straas_schemas::heartbeat::Heartbeat;
@@ -106,6 +107,8 @@ pub struct Component {
     pub wishes: BTreeMap<NodeId, NodeWish>,
     /// Files that all its nodes are to have beside those of [`PlanInput::files`].
     pub files: Vec<FileRef>,
+    /// The build of the agent that all its nodes are to run; `None` for the packaged one.
+    pub agent: Option<AgentBuild>,
     /// It is to be removed.
     pub removed: bool,
 }

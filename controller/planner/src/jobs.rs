@@ -24,7 +24,8 @@ use straas_schemas::{ComponentId, NodeId};
 /// The stages of a job of this kind, in the order of the work.
 const fn stages(kind: JobKind) -> &'static [JobStage] {
     use JobStage::{
-        Cname, Config, Files, Halt, Install, Join, Leave, PreConfig, Prepare, Remove, Spawn, Validate, VerifySpawn,
+        Agent, Cname, Config, Files, Halt, Install, Join, Leave, PreConfig, Prepare, Remove, Spawn, Validate,
+        VerifySpawn,
     };
     match kind {
         JobKind::Create => &[Spawn, VerifySpawn, Install, Cname, Prepare, PreConfig, Config, Validate],
@@ -38,6 +39,7 @@ const fn stages(kind: JobKind) -> &'static [JobStage] {
         JobKind::Start | JobKind::Restart => &[Config, Validate],
         JobKind::Stop => &[Halt],
         JobKind::Files => &[Files],
+        JobKind::Agent => &[Agent],
         JobKind::Remove | JobKind::Delete => &[Remove],
     }
 }
@@ -132,8 +134,8 @@ fn standing(picture: &Picture<'_>, open: &OpenJob, steps: &[Step]) -> (JobStandi
         let text = if reverted.by_user { "taken back: " } else { "turned back: " };
         return (if settled { back } else { going }, format!("{text}{}", reverted.reason));
     }
-    if open.kind == JobKind::Files {
-        // a node that fails at something else has its files all the same
+    if matches!(open.kind, JobKind::Files | JobKind::Agent) {
+        // a node that fails at something else has its files, and its agent, all the same
         let placed = steps.iter().all(|step| step.progress == Progress::Done);
         return (if placed { JobStanding::Succeeded } else { going }, String::new());
     }

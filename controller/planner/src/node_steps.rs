@@ -64,6 +64,11 @@ pub fn on_node(picture: &Picture<'_>, wanted: &Wanted<'_>, stage: JobStage) -> N
             // a host that is yet to come gets them before anything else
             _ => set(Progress::Done, "has no host yet"),
         },
+        JobStage::Agent => match node {
+            Some(n) if n.host.is_up() && n.incarnation > 0 => agent(picture, wanted, n, out),
+            // a host that is yet to come gets it as soon as its agent has an assignment
+            _ => set(Progress::Done, "has no host yet"),
+        },
         JobStage::Install => in_stage(picture, wanted, node, Stage::Install, out),
         JobStage::PreConfig => in_stage(picture, wanted, node, Stage::PreConfig, out),
         JobStage::Config => in_stage(picture, wanted, node, Stage::Config, out),
@@ -98,6 +103,30 @@ fn files(picture: &Picture<'_>, node: &Node, out: NodeStep) -> NodeStep {
             let why = picture.why_of(&node.id).map_or_else(String::new, |why| why.text.clone());
             (Progress::Waiting, why)
         }
+        None => (Progress::Running, "on its way".to_owned()),
+    };
+    NodeStep { progress, detail, ..out }
+}
+
+/// How a node stands in being given another build of its agent. What it says of itself counts, and nothing else.
+fn agent(picture: &Picture<'_>, wanted: &Wanted<'_>, node: &Node, out: NodeStep) -> NodeStep {
+    let build = wanted.component.agent.as_ref().map(|build| &build.sha256);
+    let said = node.heartbeat.as_ref().filter(|(beat, _)| beat.incarnation == node.incarnation);
+    let said = said.map(|(beat, _)| beat.agent.as_ref());
+    if let Some(reason) = said.flatten().and_then(|said| said.refuses(build)) {
+        return NodeStep { progress: Progress::Retrying, detail: reason.to_owned(), ..out };
+    }
+    let (progress, detail) = match said {
+        Some(Some(said)) if said.runs(build) => (Progress::Done, String::new()),
+        _ if !picture.known.reachable(node) => {
+            let why = picture.why_of(&node.id).map_or_else(String::new, |why| why.text.clone());
+            (Progress::Waiting, why)
+        }
+        Some(None) => (Progress::Waiting, "its agent is of a package that cannot be replaced by a build".to_owned()),
+        Some(Some(said)) if said.trial && said.sha256.as_ref() == build => {
+            (Progress::Running, "is on trial: it has not reached a controller yet".to_owned())
+        }
+        Some(Some(said)) => (Progress::Running, said.coming.clone().unwrap_or_else(|| "on its way".to_owned())),
         None => (Progress::Running, "on its way".to_owned()),
     };
     NodeStep { progress, detail, ..out }

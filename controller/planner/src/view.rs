@@ -72,6 +72,7 @@ fn component(picture: &Picture<'_>, component: &Component, creating: bool) -> Co
         version: component.target.version.clone(),
         config: component.target.config.clone(),
         scripts: component.target.scripts.clone(),
+        agent: component.agent.clone(),
         rollout: picture.gates.targets.wave(component).map(|wave| rollout(picture, component, wave)),
         status,
         depends_on: component.depends_on.iter().chain(component.foreign.iter().map(|f| &f.name)).cloned().collect(),
@@ -110,6 +111,7 @@ fn blank(topology: &TopologyId, component: &Component) -> NodeView {
         host_failure: None,
         version: component.target.version.clone(),
         agent_version: None,
+        agent: None,
         liveness: Liveness::Unknown,
         lifecycle: Lifecycle::Running,
         drift: None,
@@ -146,6 +148,7 @@ fn observed(picture: &Picture<'_>, node: &Node, component: &Component, why: Why)
         files: node.assignment.iter().flat_map(|a| &a.files).filter(|f| !everybodys.contains(f)).cloned().collect(),
         drift: beat.and_then(|b| b.drift.clone()),
         agent_version: beat.map(|b| b.agent_version.clone()),
+        agent: beat.and_then(|b| b.agent.clone()),
         liveness: match picture.known.silence(node) {
             Silence::Unheard => Liveness::Unknown,
             Silence::None => Liveness::Reachable,

@@ -57,10 +57,14 @@ pub async fn file(
     }
     let missing = || ApiError::not_found("file", &sha256);
     let offer = slot.and_then(|slot| slot.offer).ok_or_else(missing)?;
-    let named = offer.assignment.files.iter().find(|file| file.sha256.as_str() == sha256).ok_or_else(missing)?;
-    let kept = crate::files::path(&app.config.data_dir, named);
-    if tokio::fs::try_exists(&kept).await.unwrap_or(false) {
-        return stream(&kept, &sha256, named.size).await;
+    let assignment = &offer.assignment;
+    if let Some(named) = assignment.files.iter().find(|file| file.sha256.as_str() == sha256) {
+        let kept = crate::files::path(&app.config.data_dir, named);
+        if tokio::fs::try_exists(&kept).await.unwrap_or(false) {
+            return stream(&kept, &sha256, named.size).await;
+        }
+    } else if assignment.agent.as_ref().is_none_or(|build| build.sha256.as_str() != sha256) {
+        return Err(missing());
     }
     let storage = app.storage.named(None, "").ok().ok_or_else(missing)?;
     let blob = storage.blobs.open(&sha256).await?.ok_or_else(missing)?;

@@ -8,6 +8,7 @@ use crate::http::problem::ApiError;
 use axum::extract::State;
 use axum::http::StatusCode;
 use std::sync::Arc;
+use straas_schemas::build::BUILD_TEXT_BYTES_MAX;
 use straas_schemas::command::{COMMAND_RESULT_BYTES_MAX, CommandStanding};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::report::{
@@ -188,7 +189,7 @@ fn event(topology: &TopologyId, node: &NodeId, name: &str, report: &Report, now:
 pub async fn heartbeat(
     State(app): State<Arc<App>>,
     OwnNode(identity): OwnNode,
-    Json(beat): Json<Heartbeat>,
+    Json(mut beat): Json<Heartbeat>,
 ) -> Result<StatusCode, ApiError> {
     if beat.incarnation != identity.incarnation {
         return Err(ApiError::conflict("this heartbeat is of another incarnation"));
@@ -197,6 +198,16 @@ pub async fn heartbeat(
         if number > NUMBER_MAX {
             return Err(ApiError::invalid(pointer, "a number above 2^63 - 1"));
         }
+    }
+    if let Some(agent) = &mut beat.agent {
+        let refused = agent.refused.as_ref().and_then(|refused| refused.sha256.as_ref());
+        for (pointer, build) in [("/agent/sha256", agent.sha256.as_ref()), ("/agent/refused/sha256", refused)] {
+            if build.is_some_and(|build| !build.is_well_formed()) {
+                return Err(ApiError::invalid(pointer, "is not 64 lower-case hex digits"));
+            }
+        }
+        let reason = agent.refused.as_mut().map(|refused| &mut refused.reason);
+        agent.coming.iter_mut().chain(reason).for_each(|text| cut(text, BUILD_TEXT_BYTES_MAX));
     }
     app.beats.add(identity.id, now_ms(), beat);
     Ok(StatusCode::NO_CONTENT)

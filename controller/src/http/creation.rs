@@ -309,6 +309,7 @@ fn spec(request: &ComponentRequest, catalog: &Catalog, [config, scripts]: [&str;
             groups,
             nodes: BTreeMap::new(),
             files: Vec::new(),
+            agent: None,
         },
         rollout: None,
         removed: false,

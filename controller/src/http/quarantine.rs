@@ -24,6 +24,8 @@ enum What {
     Version,
     /// A commit of the script repo.
     Scripts,
+    /// A build of the agent.
+    Agents,
 }
 
 impl What {
@@ -31,6 +33,7 @@ impl What {
         match self {
             Self::Version => "version",
             Self::Scripts => "scripts",
+            Self::Agents => "agents",
         }
     }
 }
@@ -41,7 +44,7 @@ impl What {
 pub struct QuarantineQuery {
     #[serde(flatten)]
     list: ListQuery,
-    /// Only versions, or only script commits.
+    /// Only versions, only script commits, or only builds of the agent.
     what: Option<What>,
     /// Only what failed in this topology (id), which may be gone.
     topology: Option<TopologyId>,

@@ -91,6 +91,7 @@ fn why_not(kind: JobKind) -> &'static str {
         JobKind::Delete => "a deletion has begun to destroy hosts and cannot be taken back",
         JobKind::Replace => "the old host is given up already; replace the node again if the new one is no good",
         JobKind::Remove => "a removal has begun to destroy hosts and cannot be taken back",
+        JobKind::Agent => "a rollout brings it; cancel that (POST /straas/v1.0/rollouts/{id}/cancel)",
         JobKind::Restart => "a restart ends by itself within the limits of its scripts",
         _ => "the whole topology is changed by it",
     }
@@ -131,7 +132,7 @@ fn take_back(situation: &Situation, spec: &mut ComponentSpec, job: &JobRecord) -
     }
     if rolls.is_none() && job.undo.is_none() {
         let over = "every node has what it changed; roll back instead (PUT …/tree/{ref}, PATCH the version)";
-        let why = if matches!(job.kind, JobKind::Replace | JobKind::Remove | JobKind::Restart) {
+        let why = if matches!(job.kind, JobKind::Replace | JobKind::Remove | JobKind::Restart | JobKind::Agent) {
             why_not(job.kind)
         } else {
             over

@@ -19,6 +19,7 @@ fn member(name: &str, batch: u32, phase: Phase) -> RolloutMember {
         batch,
         nodes: 1,
         before: OLD.into(),
+        before_build: None,
         before_nodes: BTreeMap::new(),
         phase,
         reason: None,
@@ -33,7 +34,9 @@ fn rollout(standing: Standing, members: &[(u32, Phase)]) -> RolloutRecord {
     RolloutRecord {
         id: "r".into(),
         kind: FleetRolloutKind::Scripts,
-        commit: NEW.into(),
+        wanted: NEW.into(),
+        build: None,
+        from: None,
         author: "ann".into(),
         tenant: "red".into(),
         all_tenants: false,
@@ -50,13 +53,14 @@ fn rollout(standing: Standing, members: &[(u32, Phase)]) -> RolloutRecord {
     }
 }
 
-fn seen(scripts: &str, job: JobSeen) -> Seen {
+fn seen(wants: &str, job: JobSeen) -> Seen {
     Seen {
-        scripts: Some(scripts.into()),
+        wants: Some(wants.into()),
         changing: job == Open,
         reverted: None,
         job,
         held: None,
+        refused: None,
         lacks: None,
         unhealthy: None,
         fenced: false,
@@ -76,7 +80,7 @@ fn phases(step: &Step) -> Vec<Phase> {
 fn what_becomes_of_a_member_that_has_begun() {
     let open = || seen(NEW, Open);
     let ended = |standing| seen(NEW, Ended(standing));
-    let gone = Seen { scripts: None, ..open() };
+    let gone = Seen { wants: None, ..open() };
     let say = |text: &str| Some(text.to_owned());
     let table: Vec<(&str, Seen, Phase, Option<Act>)> = vec![
         ("not changed yet", seen(OLD, Missing), Begun, Some(Act::Begin)),
@@ -84,6 +88,8 @@ fn what_becomes_of_a_member_that_has_begun() {
         ("changed before its turn", seen("other", Missing), Skipped, None),
         ("somebody gave it the commit", seen(NEW, Missing), Skipped, None),
         ("under way", open(), Begun, None),
+        ("a node cannot have it", Seen { refused: say("x"), ..open() }, Failed, None),
+        ("a node cannot have what nobody wants", Seen { refused: say("x"), ..seen("other", Open) }, Skipped, None),
         ("held", Seen { held: say("x"), ..open() }, Failed, None),
         ("its canary failed", Seen { reverted: say("x"), ..seen(OLD, Open) }, Failed, None),
         ("and that has ended", seen(OLD, Ended(RolledBack)), Failed, None),
@@ -129,7 +135,7 @@ fn batches_follow_each_other() {
     let two = check(&one, &looked(3, &[("a", done())]), &[Verified, Begun, Begun, Waiting], Standing::Running, 1);
     let half = check(&two, &looked(4, &[("b", done())]), &[Verified, Verified, Begun, Waiting], Standing::Running, 1);
     // one is skipped: the others go on
-    let gone = Seen { scripts: None, ..done() };
+    let gone = Seen { wants: None, ..done() };
     let last = [Verified, Verified, Skipped, Begun];
     let three = check(&half, &looked(5, &[("c", gone)]), &last, Standing::Running, 2);
     let last = [Verified, Verified, Skipped, Verified];
@@ -173,7 +179,7 @@ fn a_batch_is_watched() {
     assert_eq!((phases(&step), step.record.standing), (vec![Failed, Waiting], Standing::TurningBack));
     assert_eq!(step.record.reason.as_deref(), Some("a/zk: verified, but then zk-1 became INACTIVE"));
     // a batch of which nothing is left is not watched
-    let gone = Seen { scripts: None, ..done() };
+    let gone = Seen { wants: None, ..done() };
     let step = next(&start, &looked(1_000, &[("a", gone)]));
     assert_eq!((phases(&step), step.record.batch), (vec![Skipped, Begun], 1));
 }
@@ -196,7 +202,7 @@ fn nobody_begins_what_is_in_quarantine() {
 #[test]
 fn whoever_still_wants_it_is_turned_back() {
     let fenced = Seen { fenced: true, ..seen(OLD, Missing) };
-    let gone = Seen { scripts: None, ..seen(OLD, Missing) };
+    let gone = Seen { wants: None, ..seen(OLD, Missing) };
     let table: Vec<(&str, Phase, Seen, Phase, Option<Act>)> = vec![
         ("verified", Verified, seen(NEW, Ended(Succeeded)), Verified, Some(Act::TurnBack)),
         ("under way", Begun, seen(NEW, Open), Begun, Some(Act::TurnBack)),

@@ -80,6 +80,7 @@ impl Library {
             rollout,
             wishes,
             files: want.files.iter().map(file).collect(),
+            agent: want.agent.clone(),
             removed,
         }
     }

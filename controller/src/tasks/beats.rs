@@ -10,6 +10,7 @@ use crate::error::chain;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
+use straas_schemas::build::BuildStatus;
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus};
 use straas_schemas::report::Facts;
 use straas_schemas::{NodeId, Stage, TopologyId};
@@ -26,6 +27,7 @@ struct Essence {
     service: ServiceStatus,
     doing: (u8, Option<Stage>, u32, Option<String>, Option<u8>),
     facts: Facts,
+    agent: Option<BuildStatus>,
     /// The newest wish for a look that it has fulfilled, Unix ms.
     looked: u64,
 }
@@ -52,6 +54,7 @@ fn essence(beat: &Heartbeat, at_ms: i64, look: u64, read: Option<&BTreeSet<Strin
         service: beat.service,
         doing,
         facts: facts.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        agent: beat.agent.clone(),
         looked: looked.filter(|looked| *looked >= look).map_or(0, |_| look),
     }
 }

@@ -11,17 +11,15 @@ mod looking;
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::Error;
+use crate::goods::{Goods, has};
 use crate::http::jobs::new_job;
-use crate::rollout::{self, Act};
-use crate::sync;
+use crate::rollout::{self, Act, Looked};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
-use straas_schemas::change::RolloutOptions;
-use straas_schemas::job::JobKind;
 use straas_schemas::rollout::{FleetMemberPhase as Phase, FleetRolloutStanding as Standing};
 use straas_schemas::{ComponentId, JobId, TopologyId};
-use straas_store::{JobRecord, NewEvent, RolloutMember, RolloutRecord, StoreError};
+use straas_store::{JobRecord, NewEvent, QuarantineRecord, RolloutMember, RolloutRecord, StoreError};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, sleep, sleep_until};
 use uuid::Uuid;
@@ -123,6 +121,7 @@ async fn bring_forward(
     for _ in 0..STEPS_MAX {
         let Some(record) = app.store.rollout(id).await? else { return Ok(()) };
         let looked = looking::look(app, &record, only.as_ref(), &fenced).await?;
+        quarantine(app, &record, &looked).await?;
         let step = rollout::next(&record, &looked);
         if step.record != record {
             // whom it begins now, and if it turns back all of them, has to be looked at next
@@ -151,6 +150,27 @@ async fn bring_forward(
         }
     }
     left.busy = true;
+    Ok(())
+}
+
+/// Puts a build that a node found to be no good into quarantine, before anything follows from that: a controller that
+/// dies in between leaves a build that nobody gets. Of scripts it is done where their canaries are judged.
+async fn quarantine(app: &App, record: &RolloutRecord, looked: &Looked) -> Result<(), Error> {
+    if looked.quarantined.is_some() || record.build.is_none() {
+        return Ok(());
+    }
+    let refused = looked.seen.iter().find_map(|(component, seen)| Some((component, seen.refused.as_ref()?)));
+    let Some((component, reason)) = refused else { return Ok(()) };
+    let Some(member) = record.members.iter().find(|member| member.component == *component) else { return Ok(()) };
+    let bad = QuarantineRecord {
+        what: record.kind.name().to_owned(),
+        key: record.wanted.clone(),
+        reason: reason.clone(),
+        topology: member.topology.clone(),
+        at_ms: now_ms(),
+    };
+    app.store.quarantine(&[bad]).await?;
+    tracing::warn!(rollout = record.id, build = record.wanted, reason, "build is in quarantine");
     Ok(())
 }
 
@@ -193,28 +213,28 @@ async fn change(app: &App, record: &RolloutRecord, member: &RolloutMember, act: 
         return Ok(false);
     }
     let (expected, name) = (component.revision, component.name.clone());
+    let goods = Goods::of(record);
     let job = |id: JobId, detail: String| JobRecord {
         id,
-        ..new_job(JobKind::Sync, &topology, Some(&member.component), format!("{name}: {detail}"))
+        ..new_job(goods.job(), &topology, Some(&member.component), format!("{name}: {detail}"))
     };
-    let commit = &record.commit;
     let spec = &mut component.spec;
     let job = match (act, &member.job) {
         (Act::Begin, Some(id)) => {
-            let ready = spec.want.scripts == member.before;
-            if !ready || !sync::sync(spec, id, RolloutOptions::default(), commit, None) {
+            let ready = has(record.kind, &spec.want) == member.before;
+            if !ready || !goods.bring(spec, id) {
                 return Ok(false);
             }
-            Some(job(id.clone(), format!("scripts → {commit:.10} (rollout {})", record.id)))
+            Some(job(id.clone(), format!("{} (rollout {})", goods.detail(goods.name()), record.id)))
         }
         (Act::TurnBack, _) => {
             let id = JobId(Uuid::now_v7().to_string());
-            let still = spec.want.scripts == *commit;
-            if !still || !sync::put_back(spec, &id, &member.before, &member.before_nodes) {
+            let still = has(record.kind, &spec.want) == goods.name();
+            if !still || !goods.put_back(spec, &id, member) {
                 return Ok(false);
             }
             let back = if record.standing == Standing::Cancelling { "cancelled" } else { "turned back" };
-            Some(job(id, format!("scripts → {:.10} (rollout {} is {back})", member.before, record.id)))
+            Some(job(id, format!("{} (rollout {} is {back})", goods.detail(&member.before), record.id)))
         }
         (Act::Fence, _) => None,
         (Act::Begin, None) => return Ok(false),

@@ -233,9 +233,9 @@ pub struct Neighbour {
 /// Something that failed its canaries and that nobody should get any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QuarantineRecord {
-    /// `version` or `scripts`.
+    /// `version`, `scripts` or `agents`.
     pub what: String,
-    /// `{type}@{version}`, or the commit.
+    /// `{type}@{version}`, the commit, or what the build is called.
     pub key: String,
     /// Why.
     pub reason: String,

@@ -8,6 +8,7 @@ use crate::{PageRequest, Result};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use straas_schemas::build::AgentBuild;
 use straas_schemas::rollout::{FleetBatch, FleetMemberPhase, FleetRolloutKind, FleetRolloutStanding};
 use straas_schemas::{ComponentId, JobId, NodeId, TopologyId};
 
@@ -18,8 +19,15 @@ pub struct RolloutRecord {
     pub id: String,
     /// What is rolled out.
     pub kind: FleetRolloutKind,
-    /// The commit that its members are to have.
-    pub commit: String,
+    /// What its members are to have: a commit, or what the build is called.
+    #[serde(rename = "commit")]
+    pub wanted: String,
+    /// The build, if that is what they are to have and it is not the packaged one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build: Option<AgentBuild>,
+    /// Where that was in the storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Who asked for it.
     pub author: String,
     /// The tenant he asked for.
@@ -67,8 +75,11 @@ pub struct RolloutMember {
     pub batch: u32,
     /// How many nodes it had when the rollout was asked for.
     pub nodes: u32,
-    /// The commit that it had then.
+    /// What it had then: a commit, or what the build is called.
     pub before: String,
+    /// The build that it had then, if it was not the packaged one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_build: Option<AgentBuild>,
     /// The commits of single nodes that were not the component's then.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub before_nodes: BTreeMap<NodeId, String>,
@@ -76,9 +87,17 @@ pub struct RolloutMember {
     pub phase: FleetMemberPhase,
     /// Why it failed, was skipped or turned back.
     pub reason: Option<String>,
-    /// The job that brings the commit: named before the component is changed, so that whoever comes after a crash
+    /// The job that brings it: named before the component is changed, so that whoever comes after a crash
     /// knows whether it was.
     pub job: Option<JobId>,
+}
+
+impl RolloutRecord {
+    /// The hashes of the builds that it brings or may give back.
+    pub fn hashes(&self) -> impl Iterator<Item = &str> {
+        let before = self.members.iter().filter_map(|member| member.before_build.as_ref());
+        self.build.iter().chain(before).map(|build| build.sha256.as_str())
+    }
 }
 
 /// A rollout in a list: without members, but with how many there are.

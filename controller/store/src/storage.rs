@@ -85,6 +85,6 @@ pub trait StorageStore: Send + Sync {
     async fn files(&self, filter: &StoredFileFilter, page: &PageRequest) -> Result<Vec<StoredFileRecord>>;
     /// Bytes of all files of a tenant.
     async fn stored_bytes(&self, tenant: &str) -> Result<u64>;
-    /// The hashes of all content that a file's name or a component's spec needs.
+    /// The hashes of all content that a file's name, a component's spec or a rollout that has not ended needs.
     async fn hashes_needed(&self) -> Result<BTreeSet<String>>;
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use straas_schemas::build::{BuildStatus, RefusedBuild};
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus, Vitals};
 use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::report::{Facts, Report, ReportBody, ReportRequest, StageResult};
@@ -39,6 +40,10 @@ pub struct Agent {
     pub facts: Facts,
     /// It says that its service goes on while it waits for a permit.
     pub serves_on: bool,
+    /// Its build; none of an agent that knows nothing of builds.
+    pub build: Option<BuildStatus>,
+    /// The build that it refuses.
+    pub refuses: Option<Digest>,
     /// The digest that failed last, and how often in a row.
     failed: (Option<Digest>, u32),
     /// What it enrolled with.
@@ -123,6 +128,8 @@ impl Agent {
             fails: None,
             facts: Facts::new(),
             serves_on: false,
+            build: Some(BuildStatus::default()),
+            refuses: None,
             failed: (None, 0),
             token: token.to_owned(),
         })
@@ -274,14 +281,28 @@ impl Agent {
         assert_eq!((answer.status, answer.json()), (200, json!({ "acknowledged": self.seq })));
     }
 
+    /// Is the build that is assigned from now on, or refuses it.
+    fn be_replaced(&mut self) {
+        let (Some(build), Some(assignment)) = (&mut self.build, &self.assignment) else { return };
+        let wanted = assignment.agent.as_ref().map(|build| build.sha256.clone());
+        build.refused.take_if(|refused| refused.sha256 != wanted);
+        if wanted.is_some() && wanted == self.refuses {
+            build.refused = Some(RefusedBuild { sha256: wanted, reason: "no good".into() });
+        } else {
+            build.sha256 = wanted;
+        }
+    }
+
     pub fn heartbeat_body(&mut self) -> Heartbeat {
         self.beat += 1;
+        self.be_replaced();
         let settled = self.next().is_none();
         Heartbeat {
             incarnation: self.incarnation,
             beat: self.beat,
             run: "r".into(),
             agent_version: "0.1.0".into(),
+            agent: self.build.clone(),
             generation: self.assignment.as_ref().map_or(0, |a| a.generation),
             converged: settled,
             activity: Activity::Idle,

@@ -9,6 +9,7 @@ mod access;
 mod agent;
 mod audit;
 mod bad_input;
+mod builds;
 mod changes;
 mod cli;
 mod cli_again;

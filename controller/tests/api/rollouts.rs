@@ -12,12 +12,12 @@ use straas_schemas::Stage;
 use straas_schemas::rollout::{FleetMemberPhase, FleetRolloutStanding};
 use straas_store::{ComponentRecord, RolloutStore as _, Store as _};
 
-const ROLLOUTS: &str = "/straas/v1.0/rollouts";
+pub const ROLLOUTS: &str = "/straas/v1.0/rollouts";
 pub const VALIDATE: &str = "cmd/zookeeper/default/validate.sh";
 
 /// A topology of one node.
 pub struct Town {
-    topology: String,
+    pub topology: String,
     pub component: String,
     pub agents: Vec<Agent>,
 }
@@ -31,7 +31,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    async fn new(count: usize) -> Self {
+    pub async fn new(count: usize) -> Self {
         let rig = Rig::start().await;
         let towns = towns(&rig, count).await;
         let scripts = ScriptRepo::open(&rig.data().join("scripts.git")).expect("a repository");
@@ -40,7 +40,7 @@ impl Fleet {
         Self { rig, towns, old, new: new.to_string() }
     }
 
-    async fn component(&self, town: usize) -> ComponentRecord {
+    pub async fn component(&self, town: usize) -> ComponentRecord {
         let id = self.towns[town].component.as_str().into();
         self.rig.store().await.component(&id).await.expect("read").expect("a component")
     }
@@ -65,11 +65,11 @@ impl Fleet {
         answer.json()
     }
 
-    async fn show(&self, rollout: &Value) -> Value {
+    pub async fn show(&self, rollout: &Value) -> Value {
         self.rig.get(&format!("{ROLLOUTS}/{}", text(&rollout["id"]))).await
     }
 
-    async fn steer(&self, rollout: &Value, verb: &str) -> Answer {
+    pub async fn steer(&self, rollout: &Value, verb: &str) -> Answer {
         self.rig.post(&format!("{ROLLOUTS}/{}/{verb}", text(&rollout["id"])), &Value::Null).await
     }
 
@@ -93,7 +93,7 @@ impl Fleet {
     }
 
     /// Lets agents live until all that is asked for holds.
-    async fn settled(&mut self) {
+    pub async fn settled(&mut self) {
         let begun = Instant::now();
         while !self.rig.get(&format!("{API}/jobs?open=true")).await["items"].as_array().expect("items").is_empty() {
             for agent in self.towns.iter_mut().flat_map(|town| &mut town.agents) {
@@ -383,7 +383,8 @@ async fn whose_it_is_and_what_is_refused() {
         }
     };
     let own = fleet.towns[0].component.as_str();
-    check(json!({ "kind": "agents" }), &["/kind"]).await;
+    check(json!({ "kind": "hosts" }), &["/kind"]).await;
+    check(json!({ "packaged": true }), &["/packaged"]).await;
     check(json!({ "commit": "f".repeat(40) }), &["/commit"]).await;
     check(json!({ "commit": "master" }), &["/commit"]).await;
     check(json!({ "batches": [] }), &["/batches"]).await;

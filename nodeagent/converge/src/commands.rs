@@ -49,6 +49,12 @@ struct Times {
 }
 
 impl Converger {
+    /// Whether nothing runs: no stage, no start or stop, no fetch, no guest command.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.work == Work::Idle && self.commands.running.is_empty()
+    }
+
     /// Commands that are still open: for the next poll.
     #[must_use]
     pub fn open_commands(&self) -> Vec<CommandId> {

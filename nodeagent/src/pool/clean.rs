@@ -6,7 +6,7 @@
 
 use crate::client::Client;
 use crate::executor;
-use crate::ledger::{LedgerFile, lock};
+use crate::ledger::{Damaged, LedgerFile, lock};
 use crate::scripts::Scripts;
 use crate::stages::{self, Place};
 use crate::{delivered, hosts};
@@ -56,11 +56,9 @@ fn last(dir: &Path) -> Result<Option<Assignment>, String> {
         return Ok(None);
     }
     let _lock = lock(dir).map_err(|error| error.to_string())?;
-    let (_, ledger, lost) = LedgerFile::open(&dir.join("ledger")).map_err(|error| error.to_string())?;
-    match lost {
-        None => Ok(ledger.assignment),
-        Some(why) => Err(format!("what the node was is not known any more ({why}): clean the host by hand")),
-    }
+    let opened = LedgerFile::open(&dir.join("ledger"), Damaged::Refuse);
+    let unknown = |error| format!("what the node was is not known any more ({error}): clean the host by hand");
+    opened.map(|(_, ledger, _)| ledger.assignment).map_err(unknown)
 }
 
 async fn operate(

@@ -54,6 +54,7 @@ pub fn wanted(generation: u64, scripts: &str, n: u32) -> Assignment {
         config: String::new(),
         restarts: 0,
         hosts: std::collections::BTreeMap::new(),
+        agent: None,
         drift: None,
         files: Vec::new(),
         packages: Vec::new(),

@@ -1,6 +1,6 @@
 //! The ledger on a real disk: what survives, what is set aside, who is kept out.
 
-use straas_agent::ledger::{LedgerError, LedgerFile, lock};
+use straas_agent::ledger::{Damaged, LedgerError, LedgerFile, lock};
 use straas_converge::{Head, LedgerChange};
 use straas_schemas::report::{Report, ReportBody};
 
@@ -16,7 +16,7 @@ fn head(last_seq: u64) -> LedgerChange {
 #[test]
 fn writer() {
     let Ok(dir) = std::env::var("STRAAS_TEST_LEDGER") else { return };
-    let (mut file, ledger, _) = LedgerFile::open(dir.as_ref()).unwrap();
+    let (mut file, ledger, _) = LedgerFile::open(dir.as_ref(), Damaged::SetAside).unwrap();
     for seq in ledger.head.last_seq + 1.. {
         file.persist(&[head(seq), report(seq), LedgerChange::Forget(seq.saturating_sub(20))]).unwrap();
         std::fs::write(format!("{dir}.ack"), seq.to_string()).unwrap();
@@ -46,7 +46,7 @@ fn killed_between_writes_nothing_acknowledged_is_lost_and_nothing_is_half() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        let (_, ledger, lost) = LedgerFile::open(&path).unwrap();
+        let (_, ledger, lost) = LedgerFile::open(&path, Damaged::SetAside).unwrap();
         assert_eq!(lost, None);
         assert!(ledger.head.last_seq >= acknowledged(), "{} was acknowledged", acknowledged());
         let last = ledger.head.last_seq;
@@ -62,14 +62,14 @@ fn a_damaged_ledger_is_set_aside_and_named() {
     const PAGE: usize = 4096;
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("ledger");
-    let (mut file, ..) = LedgerFile::open(&path).unwrap();
+    let (mut file, ..) = LedgerFile::open(&path, Damaged::SetAside).unwrap();
     (1..200).for_each(|seq| file.persist(&[head(seq), report(seq)]).unwrap());
     drop(file);
     let db = path.join("db");
     let (whole, conf) = (std::fs::read(&db).unwrap(), std::fs::read(path.join("conf")).unwrap());
     let witness = path.with_extension("witness");
     let witnessed = std::fs::read(&witness).unwrap();
-    let (_, before, _) = LedgerFile::open(&path).unwrap();
+    let (_, before, _) = LedgerFile::open(&path, Damaged::SetAside).unwrap();
     let (mut seen, mut unused) = (0, 0);
     for page in 0..whole.len().div_ceil(PAGE) {
         let (from, to) = (page * PAGE, ((page + 1) * PAGE).min(whole.len()));
@@ -83,7 +83,7 @@ fn a_damaged_ledger_is_set_aside_and_named() {
         std::fs::write(&db, bytes).unwrap();
         std::fs::write(path.join("conf"), &conf).unwrap();
         std::fs::write(&witness, &witnessed).unwrap();
-        let (mut file, ledger, lost) = LedgerFile::open(&path).unwrap();
+        let (mut file, ledger, lost) = LedgerFile::open(&path, Damaged::SetAside).unwrap();
         match lost {
             Some(_) => {
                 assert_eq!(ledger, straas_converge::Ledger::default());
@@ -100,7 +100,9 @@ fn a_damaged_ledger_is_set_aside_and_named() {
     eprintln!("pages: {seen} seen, {unused} not in use");
     assert!(seen > 0);
     std::fs::remove_dir_all(&path).unwrap();
-    assert!(LedgerFile::open(&path).unwrap().2.is_some(), "a ledger that vanished is a lost one");
+    let refused = LedgerFile::open(&path, Damaged::Refuse);
+    assert!(matches!(refused, Err(LedgerError::WentBack { .. })), "{refused:?}");
+    assert!(LedgerFile::open(&path, Damaged::SetAside).unwrap().2.is_some(), "a ledger that vanished is a lost one");
     let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
     let aside = std::fs::read_dir(dir.path()).unwrap().flatten().map(name).filter(|name| name.contains("bad-"));
     assert!((1..=2).contains(&aside.count()), "damaged ledgers are kept, but not for ever");

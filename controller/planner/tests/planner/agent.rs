@@ -414,6 +414,7 @@ impl Agent {
             beat: self.beat,
             run: format!("r{}", self.starts),
             agent_version: "0.1.0".into(),
+            agent: None,
             generation: self.generation(),
             converged: self.next().is_none() && !self.start_owed,
             activity,

@@ -54,6 +54,7 @@ pub fn component(name: &str, kind: &str, size: u32, after: &[&str], max_unavaila
         rollout: None,
         wishes: BTreeMap::new(),
         files: Vec::new(),
+        agent: None,
         removed: false,
     }
 }

@@ -105,6 +105,7 @@ fn heartbeat() -> impl Strategy<Value = (Heartbeat, i64)> {
                 beat: 0,
                 run: String::new(),
                 agent_version: String::new(),
+                agent: None,
                 generation,
                 converged: true,
                 activity,

@@ -8,9 +8,11 @@ use super::super::problem::ApiError;
 use super::super::scope::meant;
 use super::super::topologies::Mutation;
 use super::super::{audit, body, scripts};
+use super::builds::{allowed, refuse_unable, stored};
 use super::{begun, shown};
 use crate::app::{App, blocking};
 use crate::clock::now_ms;
+use crate::goods::{Goods, has};
 use crate::rollout::batches::batches;
 use crate::sync;
 use axum::Extension;
@@ -29,11 +31,11 @@ use straas_store::{ComponentRecord, RolloutMember, RolloutRecord, StoreError, To
 use uuid::Uuid;
 
 /// Topologies or components are read so many at once.
-const READ_AT_ONCE: usize = 64;
+pub(super) const READ_AT_ONCE: usize = 64;
 /// Components that are named where more are in the way: nobody reads more.
-const NAMED_MAX: usize = 10;
+pub(super) const NAMED_MAX: usize = 10;
 
-type Component = (TopologyRecord, ComponentRecord);
+pub(super) type Component = (TopologyRecord, ComponentRecord);
 
 /// `POST /v1.0/rollouts`
 pub async fn begin(
@@ -48,23 +50,26 @@ pub async fn begin(
     if !faults.is_empty() {
         return Err(ApiError::faults(faults));
     }
+    allowed(&caller, request.kind)?;
     // everybody's are asked for by a field here, and seldom anybody's to change
     let tenant = caller.listed(request.all_tenants)?.map(str::to_owned);
-    let commit = scripts::commit(&app, request.commit.as_deref()).await?;
-    quarantined(&app.store.quarantined().await?, "/commit", "scripts", &commit)?;
+    let (goods, from) = goods(&app, &caller, &request).await?;
     let mut found = match (request.scope, &request.items) {
         (Some(scope), Some(items)) => named(&app, &caller, scope, items).await?,
         _ => all(&app, tenant.as_deref()).await?,
     };
     refuse_busy(&app, request.kind, &found).await?;
-    found.retain(|(_, component)| component.spec.want.scripts != commit);
+    found.retain(|(_, component)| has(request.kind, &component.spec.want) != goods.name());
     if found.len() > ROLLOUT_MEMBERS_MAX {
         let text = format!("{} components are too many for one rollout; at most {ROLLOUT_MEMBERS_MAX}", found.len());
         return Err(ApiError::invalid(if request.items.is_some() { "/items" } else { "" }, &text));
     }
     found.sort_by(|(a, one), (b, other)| (&a.id, one.position).cmp(&(&b.id, other.position)));
-    refuse_lacking(&app, &found, &commit).await?;
-    let rollout = record(&caller, &request, commit, &found, &percents);
+    match &goods {
+        Goods::Scripts(commit) => refuse_lacking(&app, &found, commit).await?,
+        Goods::Agents(_) => refuse_unable(&app, &found).await?,
+    }
+    let rollout = record(&caller, &request, (goods, from), &found, &percents);
     if query.dry_run {
         return Ok(shown(rollout).into_response());
     }
@@ -73,15 +78,44 @@ pub async fn begin(
         done => done?,
     }
     let (batches, members) = (&rollout.batches, rollout.members.len());
-    let after = json!({ "commit": rollout.commit, "components": members, "batches": batches });
+    let after = json!({ rollout.kind.thing(): rollout.wanted, "components": members, "batches": batches });
     audit::changed(format!("rollout {}", rollout.id), json!(null), after);
-    tracing::info!(rollout = rollout.id, by = caller.name, components = members, "rollout of {}", rollout.commit);
+    tracing::info!(rollout = rollout.id, by = caller.name, components = members, "rollout of {}", rollout.wanted);
     app.wake.wake_rollouts();
     Ok(begun(rollout))
 }
 
+/// What is asked for, which nobody may have found to be no good; and where it was in the storage.
+async fn goods(app: &App, caller: &Caller, request: &FleetRolloutRequest) -> Result<(Goods, Option<String>), ApiError> {
+    let all = app.store.quarantined().await?;
+    let kind = request.kind.name();
+    if request.kind == FleetRolloutKind::Scripts {
+        let commit = scripts::commit(app, request.commit.as_deref()).await?;
+        quarantined(&all, "/commit", kind, &commit)?;
+        return Ok((Goods::Scripts(commit), None));
+    }
+    let Some(file) = &request.file else { return Ok((Goods::Agents(None), None)) };
+    let (build, from) = stored(app, caller, file).await?;
+    quarantined(&all, "/file", kind, build.sha256.as_str())?;
+    Ok((Goods::Agents(Some(build)), Some(from)))
+}
+
 fn faults(request: &FleetRolloutRequest, percents: &[u32]) -> Vec<Fault> {
     let mut faults = Vec::new();
+    let (scripts, file, packaged) = (request.kind == FleetRolloutKind::Scripts, &request.file, request.packaged);
+    if scripts && file.is_some() {
+        faults.push(Fault::at("/file", "is for agents; scripts are a commit"));
+    }
+    if scripts && packaged {
+        faults.push(Fault::at("/packaged", "is for agents; scripts are a commit"));
+    }
+    if !scripts && request.commit.is_some() {
+        faults.push(Fault::at("/commit", "is for scripts; a build of the agent is a file"));
+    }
+    if !scripts && file.is_some() == packaged {
+        faults.push(Fault::at("/file", "has to name a build, or packaged has to be true: one of the two"));
+    }
+    faults.extend(file.iter().flat_map(straas_schemas::rollout::BuildFile::faults));
     if percents.last() != Some(&100) {
         faults.push(Fault::at("/batches", "the last has to be 100: then every node has it"));
     }
@@ -183,7 +217,7 @@ fn busy(other: &str) -> ApiError {
 fn record(
     caller: &Caller,
     request: &FleetRolloutRequest,
-    commit: String,
+    (goods, from): (Goods, Option<String>),
     found: &[Component],
     percents: &[u32],
 ) -> RolloutRecord {
@@ -198,8 +232,12 @@ fn record(
         tenant: topology.tenant.clone(),
         batch,
         nodes,
-        before: component.spec.want.scripts.clone(),
-        before_nodes: sync::of_nodes(&component.spec),
+        before: has(request.kind, &component.spec.want),
+        before_build: component.spec.want.agent.clone().filter(|_| request.kind == FleetRolloutKind::Agents),
+        before_nodes: match request.kind {
+            FleetRolloutKind::Scripts => sync::of_nodes(&component.spec),
+            FleetRolloutKind::Agents => BTreeMap::new(),
+        },
         phase: FleetMemberPhase::Waiting,
         reason: None,
         job: None,
@@ -210,7 +248,12 @@ fn record(
     RolloutRecord {
         id: Uuid::now_v7().to_string(),
         kind: request.kind,
-        commit,
+        wanted: goods.name().to_owned(),
+        build: match goods {
+            Goods::Scripts(_) => None,
+            Goods::Agents(build) => build,
+        },
+        from,
         author: caller.name.clone(),
         tenant: caller.tenant.clone(),
         all_tenants: request.all_tenants,

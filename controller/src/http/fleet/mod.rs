@@ -4,6 +4,7 @@
 //! (`tasks/rollouts.rs`).
 
 mod begin;
+mod builds;
 
 pub use begin::begin;
 
@@ -21,7 +22,9 @@ use axum::{Extension, Json};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::sync::Arc;
-use straas_schemas::rollout::{FleetMember, FleetMemberPhase, FleetRollout, FleetRolloutStanding as Standing};
+use straas_schemas::rollout::{
+    FleetMember, FleetMemberPhase, FleetRollout, FleetRolloutKind, FleetRolloutStanding as Standing,
+};
 use straas_schemas::view::Page;
 use straas_store::{RolloutFilter, RolloutMember, RolloutRecord, RolloutSummary, StoreError};
 
@@ -90,6 +93,7 @@ async fn steer(parts: Parts, to: Standing, from: fn(Standing) -> bool) -> Result
     let (State(app), Extension(caller), Path(id)) = parts;
     for _ in 0..TRIES_MAX {
         let mut rollout = own(&app, &caller, &id).await?;
+        builds::allowed(&caller, rollout.kind)?;
         let before = rollout.standing;
         if before == to {
             return Ok(shown(rollout).into_response());
@@ -140,10 +144,16 @@ fn number(count: usize) -> u32 {
 
 fn view(rollout: RolloutRecord) -> FleetRollout {
     let verified = rollout.members.iter().filter(|member| member.phase == FleetMemberPhase::Verified).count();
+    let (commit, build) = match rollout.kind {
+        FleetRolloutKind::Scripts => (Some(rollout.wanted), None),
+        FleetRolloutKind::Agents => (None, Some(rollout.wanted)),
+    };
     FleetRollout {
         id: rollout.id,
         kind: rollout.kind,
-        commit: rollout.commit,
+        commit,
+        build,
+        from: rollout.from,
         author: rollout.author,
         tenant: rollout.tenant,
         all_tenants: rollout.all_tenants,

@@ -3,18 +3,23 @@
 use crate::app::{App, blocking};
 use crate::clock::now_ms;
 use crate::error::Error;
+use crate::goods::has;
 use crate::rollout::{JobSeen, Looked, Seen, looks_at};
 use crate::sync;
 use std::collections::{BTreeMap, BTreeSet};
+use straas_schemas::build;
 use straas_schemas::health::HealthStatus;
-use straas_schemas::rollout::FleetMemberPhase as Phase;
+use straas_schemas::rollout::{FleetMemberPhase as Phase, FleetRolloutKind as Kind};
 use straas_schemas::{ComponentId, NodeId, TopologyId};
-use straas_store::{ComponentSpec, HealthRecord, Neighbour, RolloutMember, RolloutRecord};
+use straas_store::{ComponentSpec, HealthRecord, Neighbour, NodeSnapshot, RolloutMember, RolloutRecord};
 
 /// Components are read so many at once.
 const READ_AT_ONCE: usize = 64;
 /// A member is looked at so often in one look, while it is changed.
 const TRIES_MAX: u32 = 4;
+/// A node that fell silent while its agent was being replaced, and has been unreachable for so long, is not awaited:
+/// by then a build that does not work would have been given up, and the one before be heard again, twice over.
+const SILENT_MS_MAX: i64 = 15 * 60_000;
 
 /// Looks at those members that have to be looked at, of all topologies or of some.
 pub async fn look(
@@ -38,7 +43,7 @@ pub async fn look(
         }
     }
     let quarantine = app.store.quarantined().await?;
-    let bad = quarantine.into_iter().find(|bad| bad.what == "scripts" && bad.key == record.commit);
+    let bad = quarantine.into_iter().find(|bad| bad.what == record.kind.name() && bad.key == record.wanted);
     Ok(Looked { now_ms: now_ms(), quarantined: bad.map(|bad| (bad.reason, bad.at_ms)), seen })
 }
 
@@ -70,11 +75,12 @@ async fn one(
 ) -> Result<Seen, Error> {
     let found = found.filter(|found| !found.topology.deleting && !found.component.spec.removed);
     let mut seen = Seen {
-        scripts: None,
+        wants: None,
         changing: false,
         reverted: None,
         job: JobSeen::Missing,
         held: None,
+        refused: None,
         lacks: None,
         unhealthy: None,
         fenced: false,
@@ -86,20 +92,45 @@ async fn one(
     }
     let Some(found) = found else { return Ok(seen) };
     let spec = &found.component.spec;
-    seen.scripts = Some(spec.want.scripts.clone());
-    if let Some(rollout) = &spec.rollout {
+    let wants = has(record.kind, &spec.want);
+    let rollout = spec.rollout.as_ref().filter(|_| record.kind == Kind::Scripts);
+    if let Some(rollout) = rollout {
         seen.changing = true;
         seen.held = app.held.why(&member.topology, &rollout.job);
         let own = member.job.as_ref() == Some(&rollout.job);
         seen.reverted = rollout.reverted.as_ref().filter(|_| own).map(|reverted| reverted.reason.clone());
     }
-    if member.phase == Phase::Begun && seen.job == JobSeen::Missing && spec.want.scripts == member.before {
-        seen.lacks = lacks(app, spec.clone(), &record.commit).await?;
+    match record.kind {
+        Kind::Scripts if member.phase == Phase::Begun && seen.job == JobSeen::Missing && wants == member.before => {
+            seen.lacks = lacks(app, spec.clone(), &record.wanted).await?;
+        }
+        Kind::Agents if seen.job != JobSeen::Missing && wants == record.wanted => {
+            let unreachable = i64::from(app.settings.timing(&found.topology.zone).unreachable_after_ms);
+            let silent_since = now_ms() - unreachable - SILENT_MS_MAX;
+            seen.refused = found.nodes.iter().find_map(|node| refused(record, node, silent_since));
+        }
+        Kind::Scripts | Kind::Agents => {}
     }
+    seen.wants = Some(wants);
     if member.phase == Phase::Verified && record.watched_ms.is_some() {
         seen.unhealthy = unhealthy(app, record, found).await?;
     }
     Ok(seen)
+}
+
+/// Why a node cannot have the build that it was told to run, if it is known not to: it says so, or is heard of no more.
+fn refused(record: &RolloutRecord, node: &NodeSnapshot, silent_since: i64) -> Option<String> {
+    let wanted = record.build.as_ref().map(|build| &build.sha256);
+    let (name, (beat, at_ms)) = (&node.record.name, node.heartbeat.as_ref()?);
+    let said = beat.agent.as_ref().filter(|_| beat.incarnation == node.incarnation)?;
+    // what it says of an earlier assignment may be of an earlier try
+    let newest = node.assigned.as_ref().is_none_or(|(generation, _)| beat.generation >= *generation);
+    if let Some(reason) = said.refuses(wanted).filter(|_| newest) {
+        return Some(format!("{name}: {reason}"));
+    }
+    let replacing = said.coming.is_some() || said.trial;
+    (replacing && *at_ms < silent_since)
+        .then(|| format!("{name} fell silent while its agent was being replaced by {}", build::name(wanted)))
 }
 
 /// What the commit lacks for a component as it is now.

@@ -15,6 +15,7 @@ fn member(component: &str, batch: u32) -> RolloutMember {
         batch,
         nodes: 3,
         before: "0".repeat(40),
+        before_build: None,
         before_nodes: [("n1".into(), "1".repeat(40))].into(),
         phase: FleetMemberPhase::Waiting,
         reason: None,
@@ -27,7 +28,9 @@ pub fn rollout(id: &str, tenant: &str, components: &[&str]) -> RolloutRecord {
     RolloutRecord {
         id: id.into(),
         kind: FleetRolloutKind::Scripts,
-        commit: "2".repeat(40),
+        wanted: "2".repeat(40),
+        build: None,
+        from: None,
         author: "ann".into(),
         tenant: tenant.into(),
         all_tenants: false,

@@ -1,9 +1,11 @@
 //! The storage's names.
 
 use super::fixture::{World, is_conflict};
-use crate::{Expected, PageRequest, Result, Store, StoredFileFilter, StoredFileRecord};
+use super::rollouts::rollout;
+use crate::{Expected, PageRequest, Result, RolloutRecord, Store, StoredFileFilter, StoredFileRecord};
 use std::sync::Arc;
 use straas_schemas::Digest;
+use straas_schemas::build::AgentBuild;
 use straas_schemas::storage::DeliveredFile;
 
 fn file(tenant: &str, path: &str, size: u64, content: &str) -> StoredFileRecord {
@@ -131,9 +133,33 @@ pub(super) async fn content_that_is_needed_is_known(store: Arc<dyn Store>) {
     let mut component = world.component.clone();
     component.spec.want.files.push(delivered("need-all"));
     component.spec.want.nodes.entry(world.id(0).clone()).or_default().files.push(delivered("need-one"));
+    let build = |content: &str| AgentBuild { sha256: of(content), size: 1 };
+    component.spec.want.agent = Some(build("need-agent"));
     store.change_component(&component, 1, None).await.unwrap();
+    let rolled = |id: &str, component: &str, wanted: &str, before: &str, ended_ms: Option<i64>| {
+        let mut record = rollout(id, "sto-need", &[component]);
+        record.build = Some(build(wanted));
+        record.members[0].before_build = Some(build(before));
+        RolloutRecord { ended_ms, ..record }
+    };
+    for record in [
+        rolled("sto-need-1", "sto-need-a", "need-wanted", "need-before", None),
+        rolled("sto-need-2", "sto-need-b", "need-past", "need-long-past", Some(1)),
+    ] {
+        store.add_rollout(&record).await.unwrap();
+    }
     let needed = store.hashes_needed().await.unwrap();
-    for (content, expect) in [("need-stored", true), ("need-all", true), ("need-one", true), ("need-none", false)] {
+    for (content, expect) in [
+        ("need-stored", true),
+        ("need-all", true),
+        ("need-one", true),
+        ("need-agent", true),
+        ("need-wanted", true),
+        ("need-before", true),
+        ("need-past", false),
+        ("need-long-past", false),
+        ("need-none", false),
+    ] {
         assert_eq!(needed.contains(of(content).as_str()), expect, "{content}");
     }
     assert_eq!(store.component(&component.id).await.unwrap().unwrap().spec, component.spec);

@@ -1,7 +1,7 @@
 //! The storage's names in memory.
 
 use super::{MemoryStore, conflict, most};
-use crate::{Expected, PageRequest, Result, StorageStore, StoredFileFilter, StoredFileRecord};
+use crate::{Expected, PageRequest, Result, RolloutRecord, StorageStore, StoredFileFilter, StoredFileRecord};
 use async_trait::async_trait;
 use std::collections::BTreeSet;
 
@@ -66,6 +66,8 @@ impl StorageStore for MemoryStore {
         let tables = self.tables();
         let stored = tables.files.values().map(|file| file.sha256.clone());
         let of_specs = tables.components.values().flat_map(|record| record.spec.hashes()).map(str::to_owned);
-        Ok(stored.chain(of_specs).collect())
+        let open = tables.rollouts.values().filter(|rollout| rollout.ended_ms.is_none());
+        let of_rollouts = open.flat_map(RolloutRecord::hashes).map(str::to_owned);
+        Ok(stored.chain(of_specs).chain(of_rollouts).collect())
     }
 }

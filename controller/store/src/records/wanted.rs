@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use straas_schemas::build::AgentBuild;
 use straas_schemas::storage::DeliveredFile;
 use straas_schemas::{ComponentId, JobId, NodeId, TopologyId};
 
@@ -27,10 +28,11 @@ pub struct ComponentSpec {
 }
 
 impl ComponentSpec {
-    /// The hashes of all files that its nodes are to have.
+    /// The hashes of all files that its nodes are to have, and of the build that their agents are to be.
     pub fn hashes(&self) -> impl Iterator<Item = &str> {
         let of_nodes = self.want.nodes.values().flat_map(|node| &node.files);
-        self.want.files.iter().chain(of_nodes).map(|file| file.sha256.as_str())
+        let files = self.want.files.iter().chain(of_nodes).map(|file| file.sha256.as_str());
+        files.chain(self.want.agent.iter().map(|build| build.sha256.as_str()))
     }
 }
 
@@ -62,6 +64,10 @@ pub struct Want {
     /// Files that all its nodes are to have, by target path.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<DeliveredFile>,
+    /// The build of the agent that all its nodes are to run; none for the packaged one. No part of a rollout of the
+    /// component: what is turned back there leaves it alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentBuild>,
 }
 
 /// What is wanted of one node.

@@ -5,11 +5,11 @@
 
 use super::SqlStore;
 use super::error::Fail;
-use super::rows::{ComponentRow, count, int, key};
+use super::rows::{ComponentRow, count, from_text, int, key};
 use crate::input::clean;
 use crate::{
-    ComponentRecord, Expected, PAGE_MAX, PageRequest, Result, StorageStore, StoreError, StoredFileFilter,
-    StoredFileRecord,
+    ComponentRecord, Expected, PAGE_MAX, PageRequest, Result, RolloutMember, RolloutRecord, StorageStore, StoreError,
+    StoredFileFilter, StoredFileRecord,
 };
 use async_trait::async_trait;
 use sqlx::{FromRow, query, query_as, query_scalar};
@@ -41,6 +41,8 @@ statements! {
     );
     STORED_HASHES = "select distinct sha256 from stored_file";
     SPECS_WITH_FILES = "select id, topology, name, ordinal, revision, spec from component where spec like '%\"sha256\"%'";
+    OPEN_ROLLOUTS = "select document from rollout where ended_ms is null and document like '%\"sha256\"%'";
+    OPEN_MEMBERS = "select document from rollout_member where is_open = 1 and document like '%\"sha256\"%'";
 }
 
 /// Tenant, storage, region and path: what a file is called.
@@ -180,7 +182,16 @@ impl StorageStore for SqlStore {
             let specs: Vec<ComponentRow> = query_as(on(&SPECS_WITH_FILES)).fetch_all(&mut *tx).await?;
             let specs: Vec<ComponentRecord> = super::rows::all(specs)?;
             let of_specs = specs.iter().flat_map(|record| record.spec.hashes()).map(str::to_owned);
-            stored.into_iter().chain(of_specs).collect()
+            let heads: Vec<String> = query_scalar(on(&OPEN_ROLLOUTS)).fetch_all(&mut *tx).await?;
+            let heads = heads.iter().map(|text| from_text(|| "a rollout".to_owned(), text));
+            let heads = heads.collect::<Result<Vec<RolloutRecord>, Fail>>()?;
+            let members: Vec<String> = query_scalar(on(&OPEN_MEMBERS)).fetch_all(&mut *tx).await?;
+            let members = members.iter().map(|text| from_text(|| "a member of a rollout".to_owned(), text));
+            let members = members.collect::<Result<Vec<RolloutMember>, Fail>>()?;
+            let builds = heads.into_iter().filter_map(|head| head.build);
+            let builds = builds.chain(members.into_iter().filter_map(|member| member.before_build));
+            let of_rollouts = builds.map(|build| build.sha256.to_string());
+            stored.into_iter().chain(of_specs).chain(of_rollouts).collect()
         })
     }
 }

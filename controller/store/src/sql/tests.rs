@@ -16,6 +16,8 @@ const READ_ALL: &[&str] = &[
     "COUNTS",
     "STORED_HASHES",
     "SPECS_WITH_FILES",
+    "OPEN_ROLLOUTS",
+    "OPEN_MEMBERS",
     "TARGETS",
     "TARGETS_OF",
 ];

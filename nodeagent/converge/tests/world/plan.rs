@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use straas_converge::RunResult;
 use straas_schemas::assignment::{Autonomy, DriftOrder, DriftPolicy, Limits, Timing};
+use straas_schemas::build::AgentBuild;
 use straas_schemas::heartbeat::{Ask, ServiceStatus};
 use straas_schemas::report::Facts;
 use straas_schemas::{Assignment, Digest, Gate, Lifecycle, NodeId, Outcome, Stage, StageOrder};
@@ -69,6 +70,7 @@ pub fn assignment(dice: &mut Dice, generation: u64, _: Option<()>) -> Assignment
         config: String::new(),
         restarts: 0,
         hosts: BTreeMap::new(),
+        agent: None,
         drift: None,
         files: Vec::new(),
         packages: Vec::new(),
@@ -102,6 +104,10 @@ pub fn change(dice: &mut Dice, before: &Assignment, asks: Option<Ask>) -> Assign
                 every_ms: 2_000,
                 policy: if dice.below(3) > 0 { DriftPolicy::Enforce } else { DriftPolicy::Report },
             });
+        }
+        8 => {
+            let build = |n: u64| AgentBuild { sha256: Digest::of(&[n.to_le_bytes()]), size: n };
+            next.agent = (dice.below(3) > 0).then(|| build(dice.below(2)));
         }
         _ => {}
     }
