@@ -152,7 +152,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
     let io = |what: String| move |source| AgentError::Io { what, source };
     ledger::make_dir(&config.state_dir).map_err(io(format!("{} cannot be made", config.state_dir.display())))?;
     let _lock = ledger::lock(&config.state_dir)?;
-    let builds = Builds::open(&config.state_dir);
+    let builds = Builds::open(&config.state_dir, Duration::from_secs(config.build_trial_s.into()));
     // a build on trial that cannot read what the one before wrote is at fault, not the ledger
     let judge = if builds.on_trial() { Damaged::Refuse } else { Damaged::SetAside };
     let (file, ledger, mut ledger_lost) = LedgerFile::open(&config.state_dir.join("ledger"), judge)?;

@@ -14,6 +14,10 @@ use straas_schemas::NodeId;
 const CONTROLLERS_MAX: usize = 16;
 /// Interval of heartbeats before there is an assignment to say so, in ms.
 pub const HEARTBEAT_MS: u32 = 10_000;
+/// Trial of a build, where the configuration says nothing, in s.
+pub const BUILD_TRIAL_S: u32 = 300;
+/// Longest trial of a build: a host that hears of no controller for so long is cut off, whatever it runs.
+const BUILD_TRIAL_S_MAX: u32 = 3_600;
 
 /// What a file says.
 #[derive(Clone, Debug)]
@@ -90,6 +94,10 @@ pub struct Config {
     /// How long the controller may hold a poll, in ms.
     #[serde(default = "default_poll_wait_ms")]
     pub poll_wait_ms: u32,
+    /// How long another build of the agent may run without an answer of any controller, in s; then the one before
+    /// takes over. Longer than any back-off and time-out: with a link there was an answer by then.
+    #[serde(default = "default_build_trial_s")]
+    pub build_trial_s: u32,
 }
 
 /// Form of the log lines.
@@ -120,6 +128,9 @@ const fn default_heartbeat_ms() -> u32 {
 }
 const fn default_poll_wait_ms() -> u32 {
     25_000
+}
+const fn default_build_trial_s() -> u32 {
+    BUILD_TRIAL_S
 }
 
 /// Why a configuration cannot be used.
@@ -203,6 +214,9 @@ impl Config {
         if !straas_schemas::ids::is_id(config.node.as_str()) {
             return Err(format!("node: {:?} is not an id (letters, digits and '-', at most 64)", config.node.as_str()));
         }
+        if !(1..=BUILD_TRIAL_S_MAX).contains(&config.build_trial_s) {
+            return Err(format!("build_trial_s: {} is not from 1 to {BUILD_TRIAL_S_MAX}", config.build_trial_s));
+        }
         if !config.prefix.is_empty() && !Path::new(&config.prefix).is_absolute() {
             return Err(format!("prefix: {:?} is neither empty nor an absolute path", config.prefix));
         }
@@ -254,6 +268,7 @@ mod tests {
         check("controllers=['https://x']\nnode='n'\nstate_dir='x'", Some("state_dir"));
         check("controllers=['https://x']\nnode='n'\nmetrics_listen='x'", Some("metrics_listen"));
         check("controllers=['https://x']\nnode='n'\nprefix='x'", Some("prefix"));
+        check("controllers=['https://x']\nnode='n'\nbuild_trial_s=0", Some("build_trial_s"));
         check("controllers=['https://x']\npool=false", Some("pool"));
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Never here: the start of a program (`launch.rs`), what an answer of a controller means (`record.rs`).
 
-use super::record::{Standing, TRIAL_MAX, Which};
+use super::record::{Standing, Which};
 use super::{REPLACEABLE, bounded, disk, launch, short};
 use crate::agent::Agent;
 use crate::backoff::Backoff;
@@ -30,16 +30,16 @@ const PROGRAM: [u8; 5] = [0x7f, b'E', b'L', b'F', 2];
 /// Keeps on until another build takes over, or the agent ends.
 pub async fn run(agent: &Agent) {
     let builds = &agent.builds;
-    let mut keeper = Keeper { agent, ready: None, backoff: Backoff::default(), again: None };
+    let mut keeper = Keeper { agent, ready: None, backoff: Backoff::default(), again: None, tidy: false };
     loop {
         keeper.look().await;
-        let trial_over = builds.on_trial().then(|| agent.started() + TRIAL_MAX);
+        let trial_over = builds.on_trial().then(|| agent.started() + builds.trial);
         tokio::select! {
             () = builds.moved.notified() => {}
             () = at(keeper.again) => keeper.again = None,
             () = at(trial_over) => {
                 tracing::error!("no controller has answered to this build of the agent; the one before takes over");
-                let next = builds.record.borrow().overdue(builds.me());
+                let next = builds.record.borrow().overdue(builds.me(), builds.trial);
                 if builds.write(next) {
                     launch::run(&builds.dir, None);
                 }
@@ -64,6 +64,8 @@ struct Keeper<'a> {
     backoff: Backoff,
     /// When to try again what failed.
     again: Option<Instant>,
+    /// There is no file of a build that is not needed.
+    tidy: bool,
 }
 
 impl Keeper<'_> {
@@ -90,11 +92,15 @@ impl Keeper<'_> {
             }
         }
         if which == *builds.me() {
-            if self.ready.take().is_some() || builds.coming.borrow().is_some() {
-                self.tidy();
+            // what was assigned meanwhile may have left a file
+            if !self.tidy || self.ready.take().is_some() {
+                self.tidy = true;
+                let record = builds.record.borrow();
+                disk::tidy(&builds.dir, &record.needed().collect::<Vec<_>>());
             }
-            self.say(None);
-            return self.settle();
+            self.backoff.reset();
+            self.again = None;
+            return self.say(None);
         }
         if refused {
             return self.say(None);
@@ -139,11 +145,6 @@ impl Keeper<'_> {
         }
     }
 
-    fn settle(&mut self) {
-        self.backoff.reset();
-        self.again = None;
-    }
-
     fn refuse(&mut self, which: Which, why: String) {
         tracing::error!(build = short(&which), why, "this build of the agent is refused");
         let builds = &self.agent.builds;
@@ -153,13 +154,6 @@ impl Keeper<'_> {
         }
         builds.say(None);
         self.agent.beat.notify_one();
-    }
-
-    /// Removes what is neither the chosen build nor the one before.
-    fn tidy(&self) {
-        let builds = &self.agent.builds;
-        let record = builds.record.borrow();
-        disk::tidy(&builds.dir, &record.needed().collect::<Vec<_>>());
     }
 
     /// Fetches a build, if it is not here, and looks whether it can be run.

@@ -51,6 +51,8 @@ pub const REPLACEABLE: &str = "can be replaced by another build";
 #[derive(Debug)]
 pub struct Builds {
     dir: PathBuf,
+    /// How long a build may be on trial.
+    trial: Duration,
     me: Which,
     record: RefCell<Record>,
     /// What is being done about the build that is assigned, and how often that failed.
@@ -61,13 +63,13 @@ pub struct Builds {
 }
 
 impl Builds {
-    /// What is known in a state directory.
+    /// What is known in a state directory; a build is on trial for so long at most.
     #[must_use]
-    pub fn open(state_dir: &Path) -> Self {
+    pub fn open(state_dir: &Path, trial: Duration) -> Self {
         let dir = disk::dir(state_dir);
         let (me, record) = (disk::own(&dir), disk::read(&dir));
         let proven = Cell::new(!record.awaits_answer(&me));
-        Self { dir, me, record: RefCell::new(record), coming: RefCell::default(), proven, moved: Notify::new() }
+        Self { dir, trial, me, record: RefCell::new(record), coming: RefCell::default(), proven, moved: Notify::new() }
     }
 
     /// The build that runs.
@@ -93,7 +95,7 @@ impl Builds {
         if self.proven.get() {
             return false;
         }
-        let next = self.record.borrow().answered(&self.me, after);
+        let next = self.record.borrow().answered(&self.me, after, self.trial);
         if !self.write(next) {
             // as if there had been no answer: the next one is as good
             return false;

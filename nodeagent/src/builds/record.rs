@@ -16,11 +16,9 @@ pub type Which = Option<Digest>;
 
 /// Starts of a build without an answer of any controller, before the one before takes over.
 pub const STARTS_MAX: u32 = 3;
-/// How long a build may run without an answer: longer than any back-off and time-out, so that with a link there was one.
-pub const TRIAL_MAX: Duration = Duration::from_secs(300);
-/// An answer that the build before gets within this time after its start says that there was a link all along. More
-/// than one time-out and one back-off, or the only answer could be to the second try.
-pub const AT_ONCE: Duration = Duration::from_secs(75);
+/// An answer that the build before gets within this part of a trial's time after its start says that there was a link
+/// all along. Of five minutes that is more than one time-out and one back-off: the answer may be to the second try.
+const AT_ONCE_PART: u32 = 4;
 /// So often a build is in doubt before it is refused.
 pub const DOUBTS_MAX: u32 = 3;
 /// Where the packaged agent is if nobody has noted it.
@@ -129,9 +127,9 @@ impl Record {
         Self { standing: Standing::Trial { build, starts: 0 }, refused: None, packaged, ..self.clone() }
     }
 
-    /// A controller answered to the build `me`, so long after its start.
+    /// A controller answered to the build `me`, so long after its start, where a trial takes so long at most.
     #[must_use]
-    pub fn answered(&self, me: &Which, after: Duration) -> Self {
+    pub fn answered(&self, me: &Which, after: Duration, trial: Duration) -> Self {
         let settled = Self { standing: Standing::Settled, ..self.clone() };
         match &self.standing {
             Standing::Trial { build, .. } if build == me => {
@@ -139,16 +137,20 @@ impl Record {
             }
             Standing::Doubted { build, why } if self.chosen == *me => {
                 let often = self.doubts.0 == *build && self.doubts.1 >= DOUBTS_MAX;
-                if after <= AT_ONCE || often { settled.refuse(build.clone(), format!("it {why}")) } else { settled }
+                if after <= trial / AT_ONCE_PART || often {
+                    settled.refuse(build.clone(), format!("it {why}"))
+                } else {
+                    settled
+                }
             }
             _ => self.clone(),
         }
     }
 
-    /// The build `me` has run on trial for [`TRIAL_MAX`].
+    /// The build `me` has run on trial for as long as it may.
     #[must_use]
-    pub fn overdue(&self, me: &Which) -> Self {
-        let why = format!("got no answer of a controller for {} s", TRIAL_MAX.as_secs());
+    pub fn overdue(&self, me: &Which, trial: Duration) -> Self {
+        let why = format!("got no answer of a controller for {} s", trial.as_secs());
         if self.on_trial(me) { self.doubted(me.clone(), why) } else { self.clone() }
     }
 
@@ -187,7 +189,7 @@ impl Record {
     /// Whether an answer to the build `me` would change something.
     #[must_use]
     pub fn awaits_answer(&self, me: &Which) -> bool {
-        self.answered(me, Duration::ZERO) != *self
+        self.answered(me, Duration::ZERO, Duration::ZERO) != *self
     }
 
     /// The builds whose files are needed.

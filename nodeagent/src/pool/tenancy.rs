@@ -106,6 +106,7 @@ fn take_up(pool: &Pool, node: &NodeId, metrics_listen: &str, join_token: &str) -
         log_format: pool.config.log_format,
         heartbeat_ms: crate::config::HEARTBEAT_MS,
         poll_wait_ms: pool.config.poll_wait_ms,
+        build_trial_s: crate::config::BUILD_TRIAL_S,
         state_dir: dir.clone(),
     };
     let text = toml::to_string(&config).map_err(|error| failed(format!("the node's configuration: {error}")))?;

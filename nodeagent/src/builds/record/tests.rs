@@ -2,6 +2,9 @@
 
 use super::*;
 
+const TRIAL: Duration = Duration::from_secs(300);
+const AT_ONCE: Duration = Duration::from_secs(75);
+
 fn build(name: &str) -> Which {
     (name != "packaged").then(|| Digest::sha256(name.as_bytes()))
 }
@@ -49,18 +52,18 @@ fn what_a_start_comes_to() {
 
 #[test]
 fn what_an_answer_says() {
-    let at_once = AT_ONCE / 2;
+    let at_once = AT_ONCE;
     let late = AT_ONCE * 2;
-    let good = Record { chosen: build("a"), ..trial("b", 1) }.answered(&build("b"), late);
+    let good = Record { chosen: build("a"), ..trial("b", 1) }.answered(&build("b"), late, TRIAL);
     assert_eq!((good.chosen, good.previous, good.standing), (build("b"), build("a"), Standing::Settled));
-    assert_eq!(trial("b", 1).answered(&None, at_once), trial("b", 1), "of the one before it says nothing");
-    let refused = doubted("b", 1).answered(&None, at_once);
+    assert_eq!(trial("b", 1).answered(&None, at_once, TRIAL), trial("b", 1), "of the one before it says nothing");
+    let refused = doubted("b", 1).answered(&None, at_once, TRIAL);
     assert_eq!(refused.refused.as_ref().map(|refused| &refused.sha256), Some(&build("b")));
     assert_eq!((&refused.standing, &refused.chosen), (&Standing::Settled, &None));
     // the link was cut: it may be tried again, but not for ever
-    assert_eq!(doubted("b", 1).answered(&None, late).refused, None);
-    assert_eq!(doubted("b", 1).answered(&None, late).doubts, (build("b"), 1));
-    assert!(doubted("b", DOUBTS_MAX).answered(&None, late).refused.is_some());
+    assert_eq!(doubted("b", 1).answered(&None, late, TRIAL).refused, None);
+    assert_eq!(doubted("b", 1).answered(&None, late, TRIAL).doubts, (build("b"), 1));
+    assert!(doubted("b", DOUBTS_MAX).answered(&None, late, TRIAL).refused.is_some());
     // what was refused is so until another one is assigned
     assert_eq!(refused.assigned(&build("b")), refused);
     assert_eq!(refused.assigned(&None).refused, None);
@@ -134,7 +137,7 @@ impl Host {
     fn run(&mut self, seconds: u64) {
         self.ran += seconds;
         if self.linked && self.kind(&self.me) == Kind::Good {
-            self.record = self.record.answered(&self.me, Duration::from_secs(self.ran));
+            self.record = self.record.answered(&self.me, Duration::from_secs(self.ran), TRIAL);
             self.starts.remove(&self.me);
             self.record = self.record.assigned(&self.wanted);
             let refused = self.record.refused.as_ref().is_some_and(|refused| refused.sha256 == self.wanted);
@@ -142,8 +145,8 @@ impl Host {
                 self.record = self.record.begin(self.wanted.clone(), None);
                 self.start(self.me.clone());
             }
-        } else if self.record.on_trial(&self.me) && self.ran >= TRIAL_MAX.as_secs() {
-            self.record = self.record.overdue(&self.me);
+        } else if self.record.on_trial(&self.me) && self.ran >= TRIAL.as_secs() {
+            self.record = self.record.overdue(&self.me, TRIAL);
             self.start(self.me.clone());
         }
     }
