@@ -1,8 +1,10 @@
-//! The builds on the disk: `builds/<sha256>` in the agent's own directory, and the record beside them.
+//! The builds on the disk: `builds/<sha256>/straas-agent` in the agent's own directory, and the record beside them.
+//! Among the processes of a host every build is called as the packaged agent is.
 //!
 //! Never here: what follows from what is found.
 
-use super::{Record, Which, write_private};
+use super::{Record, Which};
+use crate::stages::{private_dir, write_private};
 use sha2::{Digest as _, Sha256};
 use std::io::{ErrorKind, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,6 +13,8 @@ use straas_schemas::Digest;
 
 /// Only root may run a build, and nobody else read it.
 pub const MODE: u32 = 0o700;
+/// The program's name.
+const NAME: &str = "straas-agent";
 /// The record's name.
 const RECORD: &str = "record.json";
 /// The kernel's word for a running program whose file was replaced.
@@ -25,7 +29,7 @@ pub fn dir(state_dir: &Path) -> PathBuf {
 
 /// Where a build is.
 pub fn path(dir: &Path, build: &Digest) -> PathBuf {
-    dir.join(build.as_str())
+    dir.join(build.as_str()).join(NAME)
 }
 
 /// The program that runs.
@@ -39,7 +43,7 @@ pub fn exe() -> Option<PathBuf> {
 pub fn own(dir: &Path) -> Which {
     let exe = exe()?;
     let dir = std::fs::canonicalize(dir).ok()?;
-    let name = exe.strip_prefix(dir).ok()?.to_str()?;
+    let name = exe.strip_prefix(dir).ok()?.parent()?.to_str()?;
     Some(Digest(name.to_owned())).filter(Digest::is_well_formed)
 }
 
@@ -62,21 +66,14 @@ pub fn read(dir: &Path) -> Record {
 
 /// Makes a record durable.
 pub fn write(dir: &Path, record: &Record) -> Result<(), String> {
-    make(dir)?;
+    private_dir(dir)?;
     // strings, numbers and paths; a path that is no text does not come from a configuration in TOML
     let bytes = serde_json::to_vec(record).map_err(|error| error.to_string())?;
     write_private(&dir.join(RECORD), &bytes)?;
     sync(dir)
 }
 
-/// Makes the directory, for nobody else to look into.
-pub fn make(dir: &Path) -> Result<(), String> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-    made.map_err(|error| format!("{} cannot be made: {error}", dir.display()))
-}
-
-/// Makes the names in the directory durable.
+/// Makes the names in a directory durable.
 pub fn sync(dir: &Path) -> Result<(), String> {
     let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(|error| format!("{} cannot be synced: {error}", dir.display()))
@@ -107,13 +104,13 @@ pub fn fault(path: &Path, build: &Digest) -> Option<String> {
     (found != build.as_str()).then(|| format!("it is damaged: its SHA-256 is {found}"))
 }
 
-/// Removes all files but the record and those that are kept.
+/// Removes all but the record and the builds that are kept.
 pub fn tidy(dir: &Path, kept: &[&Digest]) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let stays = |name: &str| name == RECORD || kept.iter().any(|build| build.as_str() == name);
         if !name.to_str().is_some_and(stays)
-            && let Err(error) = std::fs::remove_file(entry.path())
+            && let Err(error) = std::fs::remove_dir_all(entry.path())
         {
             tracing::warn!(path = %entry.path().display(), %error, "a build of the agent that is not needed stays");
         }

@@ -10,6 +10,7 @@ use super::{REPLACEABLE, bounded, disk, launch, short};
 use crate::agent::Agent;
 use crate::backoff::Backoff;
 use crate::files;
+use crate::stages::private_dir;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -176,7 +177,7 @@ impl Keeper<'_> {
 
     async fn fetch(&self, build: &AgentBuild) -> Result<PathBuf, String> {
         let Agent { builds, client, config, .. } = self.agent;
-        disk::make(&builds.dir)?;
+        private_dir(&builds.dir)?;
         // two at most, with this one
         let chosen = builds.record.borrow().chosen.clone();
         let kept: Vec<&Digest> = chosen.iter().chain([&build.sha256]).collect();
@@ -189,7 +190,9 @@ impl Keeper<'_> {
             mode: disk::MODE,
         };
         files::put(client, &config.node, &path, &file).await.map_err(|error| error.to_string())?;
-        disk::sync(&builds.dir)?;
+        for dir in path.ancestors().skip(1).take(2) {
+            disk::sync(dir)?;
+        }
         Ok(path)
     }
 }

@@ -36,7 +36,6 @@ mod record;
 pub use launch::start;
 pub use record::{Record, Standing, Which};
 
-use crate::stages::write_private;
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -75,15 +75,15 @@ impl Host {
     fn record(&self) -> serde_json::Value {
         serde_json::from_slice(&std::fs::read(self.dir.join("agent/builds/record.json")).unwrap()).unwrap()
     }
+}
 
-    /// The builds whose files are there.
-    fn files(&self) -> Vec<String> {
-        let names = std::fs::read_dir(self.dir.join("agent/builds")).unwrap().flatten();
-        let mut names: Vec<String> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();
-        names.retain(|name| name != "record.json");
-        names.sort();
-        names
-    }
+/// The builds that are on the disk.
+fn kept(dir: &Path) -> Vec<String> {
+    let names = std::fs::read_dir(dir.join("agent/builds")).unwrap().flatten();
+    let mut names: Vec<String> = names.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.retain(|name| name != "record.json");
+    names.sort();
+    names
 }
 
 impl Drop for Host {
@@ -172,26 +172,29 @@ async fn one_process_is_one_build_after_another_and_services_do_not_notice() {
         let pid = world.host.child.id();
         let one = world.assign(Some(&good("one")));
         world.runs(one.as_ref()).await;
-        assert!(world.exe().ends_with(one.as_ref().unwrap().as_str()), "{:?}", world.exe());
+        let exe = |build: &Option<Digest>| format!("{}/straas-agent", build.as_ref().unwrap());
+        assert!(world.exe().ends_with(exe(&one)), "{:?}", world.exe());
         let two = world.assign(Some(&good("two")));
         world.runs(two.as_ref()).await;
         // the one before is kept, and no more
-        let mut kept = vec![one.clone().unwrap().to_string(), two.clone().unwrap().to_string()];
-        kept.sort();
-        assert_eq!(world.host.files(), kept);
+        let mut both = vec![one.clone().unwrap().to_string(), two.clone().unwrap().to_string()];
+        both.sort();
+        world.until("two are kept", |_| kept(dir.path()) == both).await;
         let three = world.assign(Some(&good("three")));
         world.runs(three.as_ref()).await;
-        assert_eq!(world.host.files().len(), 2);
+        world.until("two are kept", |_| kept(dir.path()).len() == 2).await;
         assert_eq!((world.host.child.id(), world.host.starts), (pid, 1), "the process is the same");
         // killed, and as after a reboot: the packaged agent is started, and goes on as the build
         world.controller.shared.beats.borrow_mut().clear();
         world.host.kill();
         world.runs(three.as_ref()).await;
-        assert!(world.exe().ends_with(three.as_ref().unwrap().as_str()));
+        assert!(world.exe().ends_with(exe(&three)));
         let packaged = world.assign(None);
         world.runs(packaged.as_ref()).await;
         assert_eq!(world.exe(), Path::new(PROGRAM));
-        assert_eq!((world.host.files(), world.host.starts), (vec![three.unwrap().to_string()], 2));
+        let last = [three.unwrap().to_string()];
+        world.until("only the one before is kept", |_| kept(dir.path()) == last).await;
+        assert_eq!(world.host.starts, 2);
         assert_eq!(world.node.ran(), ran, "a stage ran again");
         let reports = world.controller.shared.reports.borrow().len() - reports;
         assert_eq!(reports, 4, "of each generation that it was converged, and nothing else");
@@ -264,7 +267,7 @@ async fn a_build_that_is_damaged_gives_way_to_the_packaged_agent_which_brings_it
         let mut world = World::new(dir.path()).await;
         let one = world.assign(Some(&good("one"))).unwrap();
         world.runs(Some(&one)).await;
-        let file = dir.path().join("agent/builds").join(one.as_str());
+        let file = dir.path().join("agent/builds").join(one.as_str()).join("straas-agent");
         world.host.child.kill().unwrap();
         world.host.child.wait().unwrap();
         let mut bytes = std::fs::read(&file).unwrap();

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod agents;
 mod batches;
 mod commands;
 mod component_test;
