@@ -2,6 +2,7 @@
 
 use crate::apply::health::Said;
 use crate::apply::held::Held;
+use crate::bell::Bell;
 use crate::ca::Ca;
 use crate::commands::Commands;
 use crate::config::Config;
@@ -51,6 +52,8 @@ pub struct App {
     pub commands: Commands,
     /// Which topologies have to be looked at.
     pub wake: Wake,
+    /// What is told the controllers beside this one.
+    pub bell: Arc<Bell>,
     /// Heartbeats to be written.
     pub beats: Beats,
     /// What the built-in health check said last.
@@ -152,6 +155,12 @@ impl App {
             Ok(assignment) => self.fleet.offer(node, self.prepared(assignment)),
             Err(error) => tracing::error!(%node, %error, "a stored assignment cannot be read; it is planned anew"),
         }
+    }
+
+    /// A node is gone from the store: its agent is told nothing more, wherever it asks.
+    pub fn forget_node(&self, node: &NodeId) {
+        self.fleet.remove(node);
+        self.wake.node(node);
     }
 
     /// An assignment as it is offered.

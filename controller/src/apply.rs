@@ -82,7 +82,7 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
     rollouts::turn_back(app, input, plan).await?;
     if !forget_nodes.is_empty() {
         app.store.remove_nodes(&forget_nodes).await?;
-        forget_nodes.iter().for_each(|node| app.fleet.remove(node));
+        forget_nodes.iter().for_each(|node| app.forget_node(node));
     }
     if making {
         return Ok(());
@@ -104,7 +104,7 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
             }
             other => other?,
         }
-        input.nodes.iter().filter(|node| node.component == *id).for_each(|node| app.fleet.remove(&node.id));
+        input.nodes.iter().filter(|node| node.component == *id).for_each(|node| app.forget_node(&node.id));
         let name = input.components.iter().find(|component| component.id == *id).map(|component| &component.name);
         if let Some(name) = name {
             event(app, input, &format!("component {name} is removed; nothing of it is left")).await;
@@ -120,6 +120,7 @@ async fn assign(app: &App, assignment: &Assignment) -> Result<bool, Error> {
         Ok(()) => {
             tracing::debug!(node = %assignment.node, generation = assignment.generation, "assigned");
             app.fleet.offer(&assignment.node, app.prepared(assignment.clone()));
+            app.wake.node(&assignment.node);
             Ok(true)
         }
         Err(StoreError::Conflict { .. }) => {
@@ -150,7 +151,7 @@ async fn forget(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> 
         }
         other => other?,
     }
-    input.nodes.iter().for_each(|node| app.fleet.remove(&node.id));
+    input.nodes.iter().for_each(|node| app.forget_node(&node.id));
     app.beats.forget(&input.topology.id);
     app.health.forget(&input.topology.id);
     app.held.forget(&input.topology.id);

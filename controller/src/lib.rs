@@ -8,6 +8,7 @@ mod agents;
 mod app;
 mod apply;
 mod apt;
+mod bell;
 mod ca;
 mod clock;
 mod commands;
@@ -164,6 +165,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::commands::run(app.clone()));
     tasks.spawn(tasks::rollouts::run(app.clone()));
     tasks.spawn(pool::desk::run(app.pool.clone(), app.store.clone(), stopping.clone()));
+    tasks.spawn(bell::run(app.clone()));
     tasks.spawn(settings::run(app.clone()));
     for (mirror, _) in tasks::mirrors::all(&app) {
         tasks.spawn(tasks::mirrors::run(app.clone(), mirror));
@@ -263,7 +265,8 @@ async fn open(
     let settings =
         settings::Settings::open(&configs, &dir).context("read the service's settings in the config repo")?;
     log::from(settings.common().log.level);
-    let desk = Arc::new(pool::desk::Desk::default());
+    let bell = Arc::new(bell::Bell::default());
+    let desk = Arc::new(pool::desk::Desk::new(bell.clone()));
     let hosts = pool::Pool::new(store.clone(), desk.clone());
     let hosts = Arc::new(pool::Zoned::new(pool::Zones::new(&config.pool.zones), hosts, others));
     Ok(Arc::new(App {
@@ -276,7 +279,8 @@ async fn open(
         hosts,
         boot,
         fleet: fleet::Fleet::default(),
-        wake: wake::Wake::default(),
+        wake: wake::Wake::new(bell.clone()),
+        bell,
         commands: commands::Commands::default(),
         beats: tasks::beats::Beats::default(),
         health: apply::health::Said::default(),

@@ -43,6 +43,7 @@ pub struct Metrics {
     commands_ended: Family<Outcome, Counter>,
     nodes: Gauge,
     connected: Gauge,
+    beside: Gauge,
     settings_faults: Gauge,
     mirrors: Mirrors,
 }
@@ -67,6 +68,8 @@ impl Default for Metrics {
         let (nodes, connected) = (Gauge::default(), Gauge::default());
         registry.register("nodes", "Nodes recorded", nodes.clone());
         registry.register("nodes_polling", "Nodes whose agent holds a poll open", connected.clone());
+        let beside = Gauge::default();
+        registry.register("controllers_beside", "Other controllers over the same database", beside.clone());
         let settings_faults = Gauge::default();
         let help = "Faults for which the newest settings of the service are not in force";
         registry.register("settings_faults", help, settings_faults.clone());
@@ -86,6 +89,7 @@ impl Default for Metrics {
             commands_ended,
             nodes,
             connected,
+            beside,
             settings_faults,
             mirrors,
         }
@@ -136,6 +140,11 @@ impl Metrics {
         }
         self.mirrors.up.get_or_create(&of).set(i64::from(up));
         self.mirrors.refused.get_or_create(&of).set(i64::try_from(refused).unwrap_or(i64::MAX));
+    }
+
+    /// So many other controllers are there.
+    pub fn beside(&self, others: u32) {
+        self.beside.set(i64::from(others));
     }
 
     /// All metrics as OpenMetrics text; `counts` are nodes recorded and polling,

@@ -3,9 +3,11 @@
 //! Level-triggered: a wake-up carries no content. Whoever is woken reads everything anew and
 //! compares, so waking twice, or for nothing, costs a little time and does no harm.
 
+use crate::bell::Bell;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
-use straas_schemas::TopologyId;
+use std::sync::{Arc, Mutex, PoisonError};
+use straas_schemas::{NodeId, TopologyId};
+use straas_store::Word;
 use tokio::sync::{Notify, broadcast};
 
 /// How many changes a slow listener may be behind before it is told to read everything anew.
@@ -17,20 +19,22 @@ pub struct Wake {
     notify: Notify,
     rollouts: Notify,
     touched: broadcast::Sender<TopologyId>,
+    /// To the controllers beside this one.
+    bell: Arc<Bell>,
 }
 
-impl Default for Wake {
-    fn default() -> Self {
+impl Wake {
+    /// Tells others by this bell.
+    pub fn new(bell: Arc<Bell>) -> Self {
         Self {
+            bell,
             dirty: Mutex::default(),
             notify: Notify::new(),
             rollouts: Notify::new(),
             touched: broadcast::Sender::new(LISTENER_LAG_MAX),
         }
     }
-}
 
-impl Wake {
     /// Something about a topology may have changed.
     pub fn wake(&self, topology: &TopologyId) {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(topology.clone());
@@ -50,7 +54,18 @@ impl Wake {
 
     /// A rollout was begun or steered.
     pub fn wake_rollouts(&self) {
+        self.hear_rollouts();
+        self.bell.say(Word::Rollouts);
+    }
+
+    /// A rollout was begun or steered, says another controller.
+    pub fn hear_rollouts(&self) {
         self.rollouts.notify_one();
+    }
+
+    /// A node has another assignment, enrolled, or is gone: agents may poll elsewhere.
+    pub fn node(&self, node: &NodeId) {
+        self.bell.say(Word::Node(node.clone()));
     }
 
     /// Waits until a rollout was begun or steered.
@@ -60,6 +75,12 @@ impl Wake {
 
     /// A topology was looked at, and people may see something new.
     pub fn touch(&self, topology: &TopologyId) {
+        self.hear(topology);
+        self.bell.say(Word::Topology(topology.clone()));
+    }
+
+    /// The same, of what another controller says.
+    pub fn hear(&self, topology: &TopologyId) {
         // nobody listening is fine
         let _ = self.touched.send(topology.clone());
     }

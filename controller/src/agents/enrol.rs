@@ -25,6 +25,7 @@ pub async fn enrol(State(app): State<Arc<App>>, Json(request): Json<EnrolRequest
     let refusal = match outcome {
         EnrolOutcome::Enrolled { node, incarnation } => {
             app.fleet.enrolled(&node, incarnation);
+            app.wake.node(&node);
             app.metrics.enrolled();
             if app.fleet.get(&node).is_none() {
                 // another controller recorded the node; if that cannot be read now, its first poll reads it

@@ -103,6 +103,9 @@ impl App {
             let text = format!("{} and {} more like it", first.text, events.len() - 1);
             events = vec![NewEvent { text, node: None, ..first.clone() }];
         }
+        if !records.is_empty() {
+            self.bell.ring();
+        }
         let topologies: BTreeSet<_> = records.iter().map(|record| &record.topology).collect();
         self.tell(&events).await;
         topologies.into_iter().for_each(|topology| self.wake.touch(topology));
@@ -126,6 +129,7 @@ impl App {
     /// The store cannot be read; a later look heals that.
     pub async fn commands_ended(&self, node: &NodeId, ids: &[CommandId]) -> Result<(), Error> {
         self.fleet.done(node, ids);
+        self.bell.ring();
         for id in ids {
             self.commands.touch(id.as_str());
             let Some(record) = self.store.command(id).await? else { continue };

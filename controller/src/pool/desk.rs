@@ -1,9 +1,10 @@
 //! Who of the pool waits for news, and who was heard of: what of the pool is in memory only.
 //!
 //! A host is woken when its record changed. This controller's own changes wake at once; those of others are found by
-//! their numbers, with one small query a second, however many hosts there are. When hosts were heard of is written in
+//! their numbers, with one small query a second and whenever one of them rings, however many hosts there are. When hosts were heard of is written in
 //! batches, so that a poll costs no write.
 
+use crate::bell::Bell;
 use crate::clock::now_ms;
 use crate::error::chain;
 use crate::stop::Stop;
@@ -22,8 +23,8 @@ const WRITE: Duration = Duration::from_secs(10);
 const BATCH_MAX: usize = 1_000;
 
 /// See the module.
-#[derive(Default)]
 pub struct Desk {
+    bell: Arc<Bell>,
     waiting: Mutex<HashMap<HostId, watch::Sender<()>>>,
     seen: Mutex<BTreeMap<HostId, Seen>>,
 }
@@ -39,6 +40,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Desk {
+    /// Tells others by this bell.
+    pub fn new(bell: Arc<Bell>) -> Self {
+        Self { bell, waiting: Mutex::default(), seen: Mutex::default() }
+    }
+
     /// Tells of each change of a host from now on.
     pub fn watch(&self, host: &HostId) -> watch::Receiver<()> {
         let mut waiting = lock(&self.waiting);
@@ -51,6 +57,12 @@ impl Desk {
 
     /// A host's record changed.
     pub fn wake(&self, host: &HostId) {
+        self.hear(host);
+        self.bell.ring();
+    }
+
+    /// A host's record changed, perhaps by another controller.
+    fn hear(&self, host: &HostId) {
         if let Some(sender) = lock(&self.waiting).get(host) {
             sender.send_replace(());
         }
@@ -88,7 +100,7 @@ impl Desk {
     /// Wakes who was changed after `last`; the number of the last change.
     async fn look(&self, store: &dyn Store, last: u64) -> straas_store::Result<u64> {
         let changes = store.pool_changes(last).await?;
-        changes.iter().for_each(|(host, _)| self.wake(host));
+        changes.iter().for_each(|(host, _)| self.hear(host));
         Ok(changes.last().map_or(last, |(_, number)| *number))
     }
 }
@@ -96,9 +108,11 @@ impl Desk {
 /// Keeps the desk until the controller stops.
 pub async fn run(desk: Arc<Desk>, store: Arc<dyn Store>, mut stopping: Stop) {
     let (mut look, mut write) = (tokio::time::interval(LOOK), tokio::time::interval(WRITE));
+    let mut bell = desk.bell.listen();
     let mut last = 0;
     loop {
         let done = tokio::select! {
+            _ = bell.changed() => desk.look(&*store, last).await.map(|newest| last = newest),
             _ = look.tick() => desk.look(&*store, last).await.map(|newest| last = newest),
             _ = write.tick() => desk.write(&*store).await,
             () = stopping.requested() => break,

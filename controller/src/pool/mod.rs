@@ -273,7 +273,7 @@ mod tests {
     #[tokio::test]
     async fn a_host_that_falls_silent_before_it_is_told_loses_its_node_to_another() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let pool = Pool::new(store.clone(), Arc::default());
+        let pool = Pool::new(store.clone(), Arc::new(Desk::new(Arc::default())));
         joined(&*store, "a", "10.0.0.1", 1).await;
         let mut silent = host(&*store, "a").await;
         let (node, name, owner) = ("n".into(), "n".into(), "o".into());
@@ -290,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn once_it_was_told_only_its_own_word_counts() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let pool = Pool { patience: Duration::ZERO, ..Pool::new(store.clone(), Arc::default()) };
+        let pool = Pool { patience: Duration::ZERO, ..Pool::new(store.clone(), Arc::new(Desk::new(Arc::default()))) };
         joined(&*store, "a", "10.0.0.1", now_ms()).await;
         pool.ensure(&spec("n")).await.expect("a host");
         let told = standing::told(&host(&*store, "a").await, 1).expect("news");

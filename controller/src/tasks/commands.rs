@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use straas_schemas::NodeId;
 use straas_store::PAGE_MAX;
+use tokio::sync::watch;
+use tokio::time::Interval;
 
 /// How often it looks for what other controllers did.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,12 +29,13 @@ pub async fn run(app: Arc<App>) {
     let mut stopping = app.stopping.clone();
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut bell = app.bell.listen();
     let mut seen = app.store.last_command_change().await.map(|number| (number, END.to_owned())).ok();
     let mut settle_ms = 0;
     loop {
         let stop = tokio::select! {
             () = app.commands.notified() => false,
-            _ = look.tick() => {
+            () = looked(&mut look, &mut bell) => {
                 if let Err(error) = hear(&app, &mut seen).await {
                     tracing::debug!(error = error.chain(), "cannot read which commands changed");
                 }
@@ -59,6 +62,14 @@ pub async fn run(app: Arc<App>) {
         if let Ok(Some(deadline)) = app.store.next_deadline().await {
             settle_ms = settle_ms.min(deadline + GRACE_MS).max(now_ms());
         }
+    }
+}
+
+/// Ends when it is time to look, or another controller rang.
+async fn looked(look: &mut Interval, bell: &mut watch::Receiver<()>) {
+    tokio::select! {
+        _ = look.tick() => {}
+        _ = bell.changed() => {}
     }
 }
 

@@ -18,6 +18,7 @@ mod history;
 mod identity;
 mod input;
 mod memory;
+mod news;
 mod pool;
 pub mod records;
 mod requests;
@@ -33,6 +34,7 @@ pub use health::*;
 pub use history::*;
 pub use identity::*;
 pub use memory::MemoryStore;
+pub use news::*;
 pub use pool::*;
 pub use records::*;
 pub use requests::*;
@@ -116,6 +118,7 @@ pub trait Store:
     + HistoryStore
     + RolloutStore
     + PoolStore
+    + NewsStore
 {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;

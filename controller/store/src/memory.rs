@@ -12,6 +12,7 @@ mod health;
 mod history;
 mod identity;
 mod neighbours;
+mod news;
 mod pool;
 mod requests;
 mod rollouts;
@@ -62,6 +63,7 @@ struct Tables {
     cms: BTreeMap<TopologyId, crate::CmsRecord>,
     rollouts: BTreeMap<String, crate::RolloutRecord>,
     pool: pool::Pool,
+    news: news::News,
 }
 
 #[derive(Debug)]

@@ -1,6 +1,8 @@
 //! Two controllers over one PostgreSQL and one upstream git server: what one is killed in the middle of, the other one
-//! ends; what both write at once is all there.
+//! ends; what both write at once is all there; what is asked of one wakes whoever waits at the other.
 
+use crate::agent::{Agent, live};
+use crate::commands::{end, list, until};
 use crate::life::{API, text};
 use crate::rig::Rig;
 use crate::rollouts::{Fleet, VALIDATE, is, phases, towns};
@@ -9,13 +11,18 @@ use crate::temp_pg::TempPg;
 use crate::upstream::{TREE, Upstream, file, put};
 use http::Method;
 use serde_json::{Value, json};
+use sqlx::Connection as _;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use straas_schemas::command::CommandOutcome;
+use straas_schemas::poll::{PollAnswer, PollRequest};
 
 /// The first controller, and what the second one needs.
 struct Two {
     a: Rig,
     upstream: Upstream,
     settings: String,
-    _server: TempPg,
+    server: TempPg,
 }
 
 impl Two {
@@ -25,13 +32,13 @@ impl Two {
         let timing =
             "[timing]\nheartbeat_ms = 500\nsuspect_after_ms = 20000\nunreachable_after_ms = 60000\nretry_ms = 200\n";
         let settings = format!("[store]\nurl = {url:?}\n{timing}{}", upstream.settings(200));
-        Self { a: Rig::start_with(&settings).await, upstream, settings, _server: server }
+        Self { a: Rig::start_with(&settings).await, upstream, settings, server }
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rollout_goes_on_with_the_one_that_is_left() {
-    let Two { a, upstream, settings, _server } = Two::new().await;
+    let Two { a, upstream, settings, server: _server } = Two::new().await;
     // hosts are made while there is one: what is tried here is not who makes them
     let towns = towns(&a, 4).await;
     let b = Rig::beside(&a, &settings).await;
@@ -111,4 +118,115 @@ async fn what_both_write_at_once_is_all_upstream_and_seen_by_both() {
             rig.until(&format!("{TREE}/{branch}"), |answer| answer.json()["commit"] == head.as_str()).await;
         }
     }
+}
+
+/// Waits until each knows of the other: from then on they tell each other.
+async fn know_each_other(a: &Rig, b: &Rig) {
+    for rig in [a, b] {
+        rig.until("/metrics", |answer| answer.text().contains("straas_controller_controllers_beside 1")).await;
+    }
+}
+
+/// A poll that is answered when there is something to do, not when somebody only wishes for a look.
+async fn held(agent: &Agent) -> PollAnswer {
+    let body = PollRequest { look: u64::MAX, ..agent.poll_body(60_000) };
+    let answer = agent.post("poll", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    serde_json::from_slice(&answer.body).expect("an answer")
+}
+
+/// A poll that `agent` holds open at `at`, and how long after `change` was answered it ended.
+async fn woken<T>(at: &Rig, agent: &mut Agent, change: impl Future<Output = T>) -> (PollAnswer, T, Duration) {
+    let asked = AtomicBool::new(false);
+    let changing = async {
+        at.until("/metrics", |answer| answer.text().contains("straas_controller_nodes_polling 1")).await;
+        asked.store(true, Ordering::SeqCst);
+        (change.await, Instant::now())
+    };
+    let polling = async {
+        loop {
+            let answer = held(agent).await;
+            if asked.load(Ordering::SeqCst) {
+                return (answer, Instant::now());
+            }
+            // something of before
+            agent.round().await;
+        }
+    };
+    let ((answer, heard), (changed, answered)) = tokio::join!(polling, changing);
+    (answer, changed, heard.saturating_duration_since(answered))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_of_one_wakes_whoever_waits_at_the_other() {
+    let two = Two::new().await;
+    let (a, mut b) = (&two.a, Rig::beside(&two.a, &two.settings).await);
+    let topology = a.create("demo", 1).await;
+    let mut agents = a.enrolled(&topology, 1).await;
+    live(a, &mut agents, &topology, "ACTIVE").await;
+    know_each_other(a, &b).await;
+    let mut agent = agents.remove(0);
+    agent.follow(&b);
+
+    // a command, and its answer to whoever waits for it where he asked
+    let path = format!("{API}/nodes/{}/commands", agent.node);
+    let body = list();
+    let asking = async {
+        b.until("/metrics", |answer| answer.text().contains("straas_controller_nodes_polling 1")).await;
+        let asked = a.post(&path, &body).await;
+        assert_eq!(asked.status, 202, "{}", asked.text());
+        a.get(&format!("{API}/commands/{}?wait=30s", text(&asked.json()["id"]))).await
+    };
+    let serving = async {
+        let answer = held(&agent).await;
+        let id = answer.commands.first().expect("a command").id.0.clone();
+        agent.report(end(&id, CommandOutcome::Succeeded)).await;
+        id
+    };
+    let (asked, id) = tokio::join!(asking, serving);
+    assert_eq!(asked["state"], "succeeded", "{asked}");
+    until(&b, &id, "succeeded").await;
+
+    // a change of what is wanted: its assignment is planned at one and polled at the other
+    let restart = format!("{API}/nodes/{}/services", agent.node);
+    let mut times = Vec::new();
+    for _ in 0..5 {
+        agent.poll(0).await;
+        agent.round().await;
+        let change = async { a.call(Method::PUT, &restart, Vec::new()).await };
+        let (answer, changed, took) = woken(&b, &mut agent, change).await;
+        assert_eq!(changed.status, 202, "{}", changed.text());
+        assert!(answer.assignment.is_some() || !answer.commands.is_empty(), "{answer:?}");
+        times.push(took);
+        while !agent.round().await {}
+    }
+    times.sort();
+    println!(
+        "a change at one reaches the poll at the other {:?} after it was answered (median of {})",
+        times[2],
+        times.len()
+    );
+
+    // deaf: its bell is cut again and again, and what was said meanwhile is found all the same
+    let mut database = sqlx::PgConnection::connect(&two.server.url("two")).await.expect("connected");
+    let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where query ilike 'listen%'";
+    let ended: i64 = sqlx::query_scalar(cut).fetch_one(&mut database).await.expect("asked");
+    assert!(ended > 0, "nobody listens");
+    agent.poll(0).await;
+    agent.round().await;
+    let change = async { a.call(Method::PUT, &restart, Vec::new()).await };
+    let (answer, changed, _) = woken(&b, &mut agent, change).await;
+    assert_eq!(changed.status, 202, "{}", changed.text());
+    assert!(answer.assignment.is_some(), "{answer:?}");
+
+    // a node that is gone at one is a stranger at the other
+    assert_eq!(a.delete(&topology).await.status, 202);
+    let begun = Instant::now();
+    while agent.post("poll", &agent.poll_body(0)).await.status != 401 {
+        assert!(begun.elapsed() < crate::rig::PATIENCE, "it is still known");
+        // waits for: a word from one controller to the other, which shows in this answer only
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    b.down().await.expect("stopped");
+    a.until("/metrics", |answer| answer.text().contains("straas_controller_controllers_beside 0")).await;
 }

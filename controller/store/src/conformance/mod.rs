@@ -19,6 +19,7 @@ mod history;
 mod identity;
 mod jobs;
 mod neighbours;
+mod news;
 mod nodes;
 mod pool;
 mod requests;
@@ -133,6 +134,7 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         storage::a_file_is_changed_as_expected_or_not,
         storage::a_tenants_limit_holds_for_all_at_once,
         storage::content_that_is_needed_is_known,
+        news::words_are_heard_in_their_order,
         pool::hosts_join_with_tokens,
         pool::a_lost_answer_is_given_again,
         pool::hosts_change_as_they_were_seen,

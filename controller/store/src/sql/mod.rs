@@ -27,6 +27,7 @@ mod error;
 mod health;
 mod history;
 mod identity;
+mod news;
 mod nodes;
 mod pool;
 mod quarantine;
@@ -40,6 +41,7 @@ mod topologies;
 use crate::Result;
 use error::Fail;
 use run::Statement;
+use sqlx::postgres::PgListener;
 use sqlx::{Executor, PgPool, SqlSafeStr, SqlitePool};
 
 /// A store in SQLite or PostgreSQL. Cheap to clone; clones share the connections.
@@ -48,6 +50,8 @@ pub struct SqlStore {
     pools: Pools,
     /// The request that is carried out through it.
     bound: Option<std::sync::Arc<requests::Bound>>,
+    /// Where it is heard that another controller has news.
+    listener: std::sync::Arc<tokio::sync::Mutex<Option<PgListener>>>,
 }
 
 /// Connections to one of the two engines.
@@ -75,7 +79,7 @@ impl SqlStore {
     /// `Unavailable` if the database cannot be reached; `Broken` for a URL that is none of the
     /// two, and for a database that a newer version has written.
     pub async fn connect(url: &str) -> Result<Self> {
-        Ok(Self { pools: connect::open(url).await?, bound: None })
+        Ok(Self { pools: connect::open(url).await?, bound: None, listener: Default::default() })
     }
 
     /// Closes all connections after the statements under way have ended.
@@ -126,6 +130,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         history::ALL,
         rollouts::ALL,
         pool::ALL,
+        news::ALL,
         store::ALL,
     ];
     nouns.into_iter().chain(commands::ALL).flatten()

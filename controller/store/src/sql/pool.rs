@@ -32,7 +32,7 @@ statements! {
     HOST_ADD = "insert into pool_host (id, zone, node, holds, incarnation, revision, change, seen_ms, document)
         values ($1, $2, null, null, $3, 1, $4, $5, $6)";
     HOST_GET = hosts!("id = $1");
-    HOSTS_OF = hosts!("node = $1 or holds = $1 order by id");
+    HOSTS_OF = hosts!("node = $1 or holds = $1");
     HOSTS = hosts!("id > $1 and (cast($3 as text) is null or zone = $3) order by id limit $2");
     HOSTS_IDLE = hosts!("id > $1 and (cast($3 as text) is null or zone = $3) and node is null and holds is null order by id limit $2");
     HOST_CHANGE = "update pool_host set node = $3, holds = $4, revision = revision + 1, change = $5, document = $6
@@ -273,7 +273,9 @@ impl PoolStore for SqlStore {
     async fn pool_hosts_of(&self, node: &NodeId) -> Result<Vec<PoolHost>> {
         reading!(self, "reading the hosts of a node", |tx, on| {
             let found: Vec<HostRow> = query_as(on(&HOSTS_OF)).bind(key(node.as_str())).fetch_all(&mut *tx).await?;
-            super::rows::all(found)?
+            let mut found: Vec<PoolHost> = super::rows::all(found)?;
+            found.sort_by(|a, b| a.id.cmp(&b.id));
+            found
         })
     }
 

@@ -144,6 +144,6 @@ impl RequestStore for SqlStore {
             claim: claim.id.clone(),
             made: made.to_string(),
         };
-        Arc::new(Self { pools: self.pools.clone(), bound: Some(Arc::new(bound)) })
+        Arc::new(Self { bound: Some(Arc::new(bound)), ..self.clone() })
     }
 }

@@ -1,0 +1,197 @@
+//! What this controller tells those beside it, and hears of them.
+//!
+//! ```text
+//!  a change here ──► said: words, gathered while the last are being written ──► the store ──► bell of the others
+//!  another's bell, or a second ──► heard: the nodes, topologies, rollouts that it named are read anew
+//! ```
+//! A word carries nothing and is not needed: whatever is not heard is found by the next look at everything. Alone over its
+//! database a controller says nothing, so it costs nothing.
+//!
+//! Never here: a decision, or what a word is about.
+
+use crate::app::App;
+use crate::clock::now_ms;
+use crate::error::{Error, chain};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use straas_store::{WORDS_MAX, Word};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, interval, sleep};
+use uuid::Uuid;
+
+/// So often it is looked for what others said, whether a bell rang or not.
+const LOOK: Duration = Duration::from_secs(1);
+/// So often a controller says that it is there. Until another has seen that, it is not told of anything.
+const PRESENCE: Duration = Duration::from_secs(5);
+
+/// See the module.
+pub struct Bell {
+    /// This run of this controller.
+    id: String,
+    said: Mutex<BTreeSet<Word>>,
+    ring: AtomicBool,
+    spoken: Notify,
+    /// Other controllers that are there.
+    others: AtomicU32,
+    heard: watch::Sender<()>,
+}
+
+impl Default for Bell {
+    fn default() -> Self {
+        Self {
+            id: Uuid::new_v4().to_string(),
+            said: Mutex::default(),
+            ring: AtomicBool::new(false),
+            spoken: Notify::new(),
+            others: AtomicU32::new(0),
+            heard: watch::Sender::new(()),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Bell {
+    fn is_alone(&self) -> bool {
+        self.others.load(Ordering::Relaxed) == 0
+    }
+
+    /// There is news of this; whoever is beside this controller should read it anew.
+    pub fn say(&self, word: Word) {
+        if !self.is_alone() && lock(&self.said).insert(word) {
+            self.spoken.notify_one();
+        }
+    }
+
+    /// There is news that others find by themselves: they should look now.
+    pub fn ring(&self) {
+        if !self.is_alone() && !self.ring.swap(true, Ordering::Relaxed) {
+            self.spoken.notify_one();
+        }
+    }
+
+    /// Tells when another controller rang.
+    pub fn listen(&self) -> watch::Receiver<()> {
+        self.heard.subscribe()
+    }
+
+    /// What is to be said now.
+    fn take(&self) -> Vec<Word> {
+        let mut said = lock(&self.said);
+        let rest = match said.iter().nth(WORDS_MAX).cloned() {
+            Some(from) => said.split_off(&from),
+            None => BTreeSet::new(),
+        };
+        if !rest.is_empty() {
+            self.spoken.notify_one();
+        }
+        std::mem::replace(&mut *said, rest).into_iter().collect()
+    }
+}
+
+/// Speaks and listens until the controller stops.
+pub async fn run(app: Arc<App>) {
+    let mut stopping = app.stopping.clone();
+    if !app.store.is_shared() {
+        return stopping.requested().await;
+    }
+    tokio::select! {
+        () = present(&app) => {}
+        () = speak(&app) => {}
+        () = hear(&app) => {}
+        () = wait_for_bells(&app) => {}
+        () = stopping.requested() => {}
+    }
+    if let Err(error) = app.store.leave(&app.bell.id).await {
+        tracing::debug!(error = chain(&error), "cannot say that this controller goes");
+    }
+}
+
+/// Says that this controller is there, and finds out whether others are.
+async fn present(app: &App) {
+    let mut every = interval(PRESENCE);
+    loop {
+        every.tick().await;
+        match app.store.present(&app.bell.id, now_ms()).await {
+            Ok(others) => {
+                app.metrics.beside(others);
+                let before = app.bell.others.swap(others, Ordering::Relaxed);
+                if before != others {
+                    tracing::info!(others, "controllers beside this one");
+                }
+            }
+            Err(error) => tracing::debug!(error = chain(&error), "cannot say that this controller is there"),
+        }
+    }
+}
+
+async fn speak(app: &App) {
+    loop {
+        app.bell.spoken.notified().await;
+        app.bell.ring.store(false, Ordering::Relaxed);
+        let words = app.bell.take();
+        if let Err(error) = app.store.say(&app.bell.id, &words, now_ms()).await {
+            // they find it when they look at everything
+            tracing::debug!(error = chain(&error), words = words.len(), "cannot tell other controllers");
+        }
+    }
+}
+
+async fn wait_for_bells(app: &App) {
+    loop {
+        match app.store.listen().await {
+            Ok(()) => {
+                app.bell.heard.send_replace(());
+            }
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "no bell can be heard; looking every second");
+                sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+async fn hear(app: &App) {
+    let (mut bell, mut look) = (app.bell.listen(), interval(LOOK));
+    let begun = Instant::now();
+    let mut last = None;
+    // until others have seen that this one is there, they may have said nothing
+    let mut unheard = true;
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            _ = bell.changed() => {}
+        }
+        let everything = unheard && begun.elapsed() > 2 * PRESENCE;
+        unheard &= !everything;
+        if let Err(error) = once(app, &mut last, everything).await {
+            tracing::debug!(error = error.chain(), "cannot hear what other controllers said; trying again");
+        }
+    }
+}
+
+async fn once(app: &App, last: &mut Option<u64>, everything: bool) -> Result<(), Error> {
+    let after = match *last {
+        Some(after) => after,
+        None => *last.insert(app.store.last_news().await?),
+    };
+    let heard = app.store.news(&app.bell.id, after).await?;
+    if heard.missed || everything {
+        tracing::debug!(missed = heard.missed, "looking at everything");
+        app.load().await?;
+        app.wake.hear_rollouts();
+    }
+    for word in heard.words {
+        match word {
+            Word::Node(node) => drop(app.sync_node(&node).await?),
+            Word::Topology(topology) => app.wake.hear(&topology),
+            Word::Rollouts => app.wake.hear_rollouts(),
+        }
+    }
+    *last = Some(heard.last);
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! News between controllers in memory: as if several were over it, but with no bell.
+
+use super::{MemoryStore, most};
+use crate::{Heard, NEWS_KEPT_MS, NewsStore, PAGE_MAX, PRESENT_MS, Result, WORDS_MAX, Word};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+
+/// Messages by number, with who said them when; who is there.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    last: u64,
+    said: BTreeMap<u64, (String, i64, Vec<Word>)>,
+    controllers: BTreeMap<String, i64>,
+}
+
+#[async_trait]
+impl NewsStore for MemoryStore {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn present(&self, id: &str, now_ms: i64) -> Result<u32> {
+        self.write(|tables| {
+            tables.news.controllers.insert(id.to_owned(), now_ms);
+            let there = |(other, seen): &(&String, &i64)| *other != id && **seen > now_ms - PRESENT_MS;
+            Ok(u32::try_from(tables.news.controllers.iter().filter(there).count()).unwrap_or(u32::MAX))
+        })
+    }
+
+    async fn leave(&self, id: &str) -> Result<()> {
+        self.write(|tables| {
+            tables.news.controllers.remove(id);
+            Ok(())
+        })
+    }
+
+    async fn say(&self, id: &str, words: &[Word], now_ms: i64) -> Result<()> {
+        if words.len() > WORDS_MAX {
+            return Err(crate::input::broken(format!("{} words; at most {WORDS_MAX}", words.len()), "too many"));
+        }
+        self.write(|tables| {
+            if !words.is_empty() {
+                let news = &mut tables.news;
+                news.said.retain(|_, (_, at_ms, _)| *at_ms >= now_ms - NEWS_KEPT_MS);
+                news.last += 1;
+                news.said.insert(news.last, (id.to_owned(), now_ms, words.to_vec()));
+            }
+            Ok(())
+        })
+    }
+
+    async fn last_news(&self) -> Result<u64> {
+        Ok(self.tables().news.last)
+    }
+
+    async fn news(&self, id: &str, after: u64) -> Result<Heard> {
+        let tables = self.tables();
+        let news = &tables.news;
+        let found: Vec<_> = news.said.range(after + 1..).take(most(PAGE_MAX)).collect();
+        let missed = found.first().map_or(news.last, |(seq, _)| **seq - 1) != after;
+        let last = found.last().map_or(news.last, |(seq, _)| **seq);
+        let others = found.into_iter().filter(|(_, (said_by, ..))| said_by != id);
+        Ok(Heard { last, missed, words: others.flat_map(|(_, (.., words))| words.clone()).collect() })
+    }
+
+    async fn listen(&self) -> Result<()> {
+        std::future::pending().await
+    }
+}
