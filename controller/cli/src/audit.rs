@@ -3,9 +3,11 @@
 use crate::Global;
 use crate::client::Client;
 use crate::error::CliError;
+use crate::find::{self, given};
 use crate::output::{print, table, time};
-use crate::{find, routes};
+use crate::routes;
 use clap::Args;
+use jiff::Timestamp;
 use straas_schemas::audit::AuditView;
 use straas_schemas::view::Page;
 
@@ -18,6 +20,18 @@ pub struct Audit {
     /// Only of this caller.
     #[arg(long)]
     caller: Option<String>,
+    /// Only with this method: POST, PUT, PATCH or DELETE.
+    #[arg(long)]
+    method: Option<String>,
+    /// Only what was answered with this status, e.g. 403.
+    #[arg(long)]
+    status: Option<u16>,
+    /// From this time on, like 2026-01-31T08:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    since: Option<Timestamp>,
+    /// Before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
     /// Of all tenants.
     #[arg(long)]
     all_tenants: bool,
@@ -30,7 +44,14 @@ pub struct Audit {
 pub async fn run(audit: Audit, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     let mut query = vec![("limit", audit.limit.to_string()), ("all_tenants", audit.all_tenants.to_string())];
-    query.extend(audit.caller.map(|caller| ("caller", caller)));
+    let ms = |at: Timestamp| at.as_millisecond().to_string();
+    query.extend(given([
+        ("caller", audit.caller),
+        ("method", audit.method),
+        ("status", audit.status.map(|status| status.to_string())),
+        ("since_ms", audit.since.map(ms)),
+        ("until_ms", audit.until.map(ms)),
+    ]));
     if let Some(wanted) = audit.topology {
         // one that is gone has its id only
         let id = match find::topology(&client, &wanted).await {

@@ -36,7 +36,7 @@ pub struct Ask<'a> {
     method: Method,
     path: String,
     query: Vec<(&'a str, String)>,
-    if_match: Option<&'a str>,
+    if_match: Option<String>,
     again: Again,
     body: Result<Option<Vec<u8>>, CliError>,
 }
@@ -63,8 +63,13 @@ impl<'a> Ask<'a> {
     }
 
     /// Only if what is changed is still at this commit.
-    pub fn if_at(mut self, commit: &'a str) -> Self {
-        self.if_match = Some(commit);
+    pub fn if_at(self, commit: &str) -> Self {
+        self.if_seen(Some(commit))
+    }
+
+    /// Only if what is changed is still as its ETag says, with or without its quotes; whatever it is without one.
+    pub fn if_seen(mut self, etag: Option<&str>) -> Self {
+        self.if_match = etag.map(quoted);
         self
     }
 }
@@ -225,8 +230,7 @@ impl Client {
             path.push(if n == 0 { '?' } else { '&' });
             path.push_str(&format!("{name}={}", encoded(value)));
         }
-        let expect = ask.if_match.map(|commit| format!("\"{commit}\""));
-        let expect = expect.iter().map(|value| ("if-match", value.as_str()));
+        let expect = ask.if_match.iter().map(|value| ("if-match", value.as_str()));
         let headers: Vec<(&str, &str)> = expect.chain(ask.again.key().map(|key| ("idempotency-key", key))).collect();
         let body = ask.body.as_ref().map_err(|error| CliError::Local(error.text()))?;
         self.successful(self.ask(ask.method.clone(), &path, &headers, body.clone()).await?).await
@@ -237,6 +241,7 @@ impl Client {
         &self,
         path: &str,
         query: &[(&str, &str)],
+        if_match: Option<&str>,
         upload: Upload,
     ) -> Result<T, CliError> {
         let mut path = format!("{path}?sha256={}", upload.sha256);
@@ -244,9 +249,18 @@ impl Client {
             path.push_str(&format!("&{name}={}", encoded(value)));
         }
         let kind = Some("application/octet-stream");
-        let sent = self.send(Method::POST, &path, &[], kind, upload.content, UPLOAD).await?;
+        let expect = if_match.map(quoted);
+        let headers: Vec<_> = expect.iter().map(|etag| ("if-match", etag.as_str())).collect();
+        let sent = self.send(Method::POST, &path, &headers, kind, upload.content, UPLOAD).await?;
         let bytes = self.read(self.successful(sent).await?).await?;
         decoded(&bytes)
+    }
+
+    /// The ETag of what is there.
+    pub async fn etag(&self, ask: Ask<'_>) -> Result<String, CliError> {
+        let response = self.answer(&ask).await?;
+        let etag = response.headers().get("etag").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        etag.ok_or_else(|| CliError::Local("the controller gave no ETag for it".into()))
     }
 
     /// Writes what is answered to a file, checked against the hash that comes with it; its size.
@@ -316,6 +330,11 @@ impl Client {
     pub fn is_missing(error: &CliError) -> bool {
         matches!(error, CliError::Problem(problem) if problem.status == StatusCode::NOT_FOUND.as_u16())
     }
+}
+
+/// An ETag as it stands in a header.
+fn quoted(etag: &str) -> String {
+    format!("\"{}\"", etag.trim().trim_matches('"'))
 }
 
 fn decoded<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CliError> {

@@ -3,6 +3,7 @@
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::mutation::Seen;
 use crate::output::{print, table, time};
 use crate::{find, routes};
 use clap::Subcommand;
@@ -25,30 +26,34 @@ pub enum Verb {
     Sync {
         /// The topology: name or id.
         topology: String,
+        #[command(flatten)]
+        seen: Seen,
     },
     /// Remove it.
     Remove {
         /// The topology: name or id.
         topology: String,
+        #[command(flatten)]
+        seen: Seen,
     },
 }
 
 /// Carries out a verb.
 pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
-    let (route, topology) = match &verb {
-        Verb::Show { topology } => (routes::CMS, topology),
-        Verb::Create { topology } => (routes::CMS_CREATE, topology),
-        Verb::Sync { topology } => (routes::CMS_SYNC, topology),
-        Verb::Remove { topology } => (routes::CMS_REMOVE, topology),
+    let (route, topology, seen) = match &verb {
+        Verb::Show { topology } => (routes::CMS, topology, None),
+        Verb::Create { topology } => (routes::CMS_CREATE, topology, None),
+        Verb::Sync { topology, seen } => (routes::CMS_SYNC, topology, seen.if_match.as_deref()),
+        Verb::Remove { topology, seen } => (routes::CMS_REMOVE, topology, seen.if_match.as_deref()),
     };
     let id = find::topology(&client, topology).await?.id;
     if matches!(verb, Verb::Remove { .. }) {
-        client.call::<()>(Ask::new(route, &[id.as_str()])).await?;
+        client.call::<()>(Ask::new(route, &[id.as_str()]).if_seen(seen)).await?;
         anstream::eprintln!("{topology} has no model any more");
         return Ok(());
     }
-    let found: CmsView = client.get(route, &[id.as_str()]).await?;
+    let found: CmsView = client.call(Ask::new(route, &[id.as_str()]).if_seen(seen)).await?;
     print(global.format(), &found, show)
 }
 

@@ -117,7 +117,12 @@ impl CliError {
                     404 if problem.detail.contains("command") => (3, Some("straas command list")),
                     404 if problem.detail.contains("node") => (3, Some("straas node list")),
                     404 => (3, Some("straas topology list")),
-                    412 => (4, Some("the same command again: it reads what is there now")),
+                    412 => (
+                        4,
+                        Some(
+                            "look at what is there now, then give the command again (straas etag: what --if-match takes)",
+                        ),
+                    ),
                     409 if problem.detail.contains("?with=") => {
                         (4, Some("straas node remove NODE NODE   (they leave together)"))
                     }

@@ -6,6 +6,33 @@ use crate::routes;
 use straas_schemas::ids::is_id;
 use straas_schemas::view::{ComponentView, NodeView, Page, TopologyView};
 
+/// What of a query was said.
+pub fn given<const N: usize>(all: [(&'static str, Option<String>); N]) -> Vec<(&'static str, String)> {
+    all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// A value of a query that is there or not.
+pub fn flag(on: bool) -> Option<String> {
+    on.then(|| "true".to_owned())
+}
+
+/// The id of a topology, if one is named.
+pub async fn topology_id(client: &Client, wanted: Option<&str>) -> Result<Option<String>, CliError> {
+    match wanted {
+        Some(wanted) => Ok(Some(topology(client, wanted).await?.id.0)),
+        None => Ok(None),
+    }
+}
+
+/// The id of a component called TOPOLOGY/COMPONENT, if one is named.
+pub async fn component_id(client: &Client, wanted: Option<&str>) -> Result<Option<String>, CliError> {
+    let Some(wanted) = wanted else { return Ok(None) };
+    let Some((of, name)) = wanted.split_once('/') else {
+        return Err(CliError::Input(format!("{wanted} is not TOPOLOGY/COMPONENT")));
+    };
+    Ok(Some(component(client, of, name).await?.1.id.0))
+}
+
 /// The topology of a name, a branch or an id.
 pub async fn topology(client: &Client, wanted: &str) -> Result<TopologyView, CliError> {
     if is_id(wanted) {

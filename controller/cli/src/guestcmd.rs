@@ -74,16 +74,8 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     match verb {
         Verb::List { component } => {
-            let id = match component {
-                None => None,
-                Some(name) => {
-                    let Some((of, name)) = name.split_once('/') else {
-                        return Err(CliError::Input(format!("{name} is not TOPOLOGY/COMPONENT")));
-                    };
-                    Some(find::component(&client, of, name).await?.1.id)
-                }
-            };
-            let offer = offer(&client, id.as_ref().map(|id| id.as_str())).await?;
+            let id = find::component_id(&client, component.as_deref()).await?;
+            let offer = offer(&client, id.as_deref()).await?;
             print(global.format(), &offer, list)
         }
         Verb::Describe { command } => {

@@ -16,6 +16,7 @@ mod dev;
 #[cfg(test)]
 mod documented;
 mod error;
+mod etag;
 mod find;
 mod guestcmd;
 mod job;
@@ -135,6 +136,9 @@ enum Noun {
     /// Users: people with passwords.
     #[command(subcommand)]
     User(people::user::Verb),
+    /// What --if-match of a change takes: the ETag of what is there now.
+    #[command(subcommand)]
+    Etag(etag::Of),
     /// Who changed what, when, from where.
     Audit(audit::Audit),
     /// What a shell completes: `source <(straas completions bash)`.
@@ -193,6 +197,7 @@ fn main() -> ExitCode {
             Noun::Token(verb) => people::token::run(verb, &cli.global).await,
             Noun::Tenant(verb) => people::tenant::run(verb, &cli.global).await,
             Noun::User(verb) => people::user::run(verb, &cli.global).await,
+            Noun::Etag(of) => etag::run(of, &cli.global).await,
             Noun::Audit(audit) => audit::run(audit, &cli.global).await,
             Noun::Completions { shell } => {
                 clap_complete::generate(shell, &mut Cli::command(), "straas", &mut std::io::stdout());

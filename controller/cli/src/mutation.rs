@@ -26,6 +26,29 @@ pub struct How {
     pub timeout: Option<u64>,
 }
 
+/// How to go about a change of something that is there, and may have been changed by somebody else.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Held {
+    #[command(flatten)]
+    how: How,
+    #[command(flatten)]
+    seen: Seen,
+}
+
+/// What was seen of what is changed.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Seen {
+    /// Only if nobody changed it since it had this ETag (straas etag); exits with 4 if somebody did.
+    #[arg(long, value_name = "ETAG")]
+    pub if_match: Option<String>,
+}
+
+impl From<How> for Held {
+    fn from(how: How) -> Self {
+        Self { how, seen: Seen::default() }
+    }
+}
+
 /// How a change reaches the nodes.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub struct Rollout {
@@ -64,7 +87,9 @@ enum Answer {
 }
 
 /// Sends a change, or asks what it would do; then follows its job if that is wanted.
-pub async fn send(client: &Client, ask: Ask<'_>, how: How, global: &Global) -> Result<(), CliError> {
+pub async fn send(client: &Client, ask: Ask<'_>, held: impl Into<Held>, global: &Global) -> Result<(), CliError> {
+    let Held { how, seen } = held.into();
+    let ask = ask.if_seen(seen.if_match.as_deref());
     if how.dry_run {
         let answer: DryRun = client.call(ask.with("dry_run", "true")).await?;
         return print(global.format(), &answer, predicted);

@@ -3,8 +3,8 @@
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
-use crate::find;
-use crate::mutation::{self, How};
+use crate::find::{self, flag, given};
+use crate::mutation::{self, Held};
 use crate::output::{duration, print, table, time, word};
 use crate::routes::{self, Route};
 use clap::Subcommand;
@@ -22,6 +22,18 @@ pub enum Verb {
         /// Only of this topology (name or id).
         #[arg(long)]
         topology: Option<String>,
+        /// Only of this component, as TOPOLOGY/COMPONENT.
+        #[arg(long)]
+        component: Option<String>,
+        /// Only of this role.
+        #[arg(long)]
+        role: Option<String>,
+        /// Only those whose services are active, inactive or unknown.
+        #[arg(long)]
+        status: Option<String>,
+        /// Everybody's.
+        #[arg(long)]
+        all_tenants: bool,
     },
     /// Show a node.
     Show {
@@ -45,7 +57,11 @@ pub enum Verb {
         limit: Option<u32>,
     },
     /// List where agents show their metrics; -o json is what Prometheus reads.
-    Targets,
+    Targets {
+        /// Everybody's.
+        #[arg(long)]
+        all_tenants: bool,
+    },
     /// Give a node a new host: same name, settings and place in its component.
     ///
     /// The old host is destroyed; the data comes back by the component's own replication.
@@ -64,7 +80,7 @@ pub enum Verb {
         #[arg(required = true, value_name = "NODE")]
         nodes: Vec<String>,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
 }
 
@@ -74,18 +90,21 @@ pub struct Change {
     /// Name or id.
     node: String,
     #[command(flatten)]
-    how: How,
+    how: Held,
 }
 
 /// Carries out a verb.
 pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     match verb {
-        Verb::List { topology } => {
-            let query = match topology {
-                Some(name) => vec![("topology", find::topology(&client, &name).await?.id.0)],
-                None => Vec::new(),
-            };
+        Verb::List { topology, component, role, status, all_tenants } => {
+            let query = given([
+                ("topology", find::topology_id(&client, topology.as_deref()).await?),
+                ("component", find::component_id(&client, component.as_deref()).await?),
+                ("role", role),
+                ("status", status),
+                ("all_tenants", flag(all_tenants)),
+            ]);
             let all = client.all::<NodeView>(routes::NODES, &[], &query).await?;
             print(global.format(), &all, |items| list(items))
         }
@@ -102,7 +121,7 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             }
             print(global.format(), &client.call::<NodeAsOf>(ask).await?, as_of)
         }
-        Verb::Targets => targets(&client, global).await,
+        Verb::Targets { all_tenants } => targets(&client, all_tenants, global).await,
         Verb::Replace(change) => apply(&client, routes::REPLACE, change, global).await,
         Verb::Start(change) => apply(&client, routes::NODE_START, change, global).await,
         Verb::Stop(change) => apply(&client, routes::NODE_STOP, change, global).await,
@@ -122,8 +141,12 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     }
 }
 
-async fn targets(client: &Client, global: &Global) -> Result<(), CliError> {
-    let found: Vec<Value> = client.get(routes::DISCOVERY, &[]).await?;
+async fn targets(client: &Client, all_tenants: bool, global: &Global) -> Result<(), CliError> {
+    let mut ask = Ask::new(routes::DISCOVERY, &[]);
+    if all_tenants {
+        ask = ask.with("all_tenants", "true");
+    }
+    let found: Vec<Value> = client.call(ask).await?;
     print(global.format(), &found, |found| {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let row = |group: &Value| {

@@ -32,6 +32,7 @@ routes! {
     TOPOLOGY_COMMANDS = "POST" "/topologies/{id}/commands";
     FLEXUP = "POST" "/components/{id}";
     PATCH = "PATCH" "/components/{id}";
+    COMPONENT = "GET" "/components/{id}";
     REMOVE = "DELETE" "/components/{id}";
     COMPONENT_START = "POST" "/components/{id}/services";
     COMPONENT_STOP = "DELETE" "/components/{id}/services";
@@ -106,6 +107,7 @@ routes! {
     USERS = "GET" "/users";
     USER_ADD = "POST" "/users";
     USER_REMOVE = "DELETE" "/users/{name}";
+    USER = "GET" "/users/{name}";
     USER_PASSWORD = "PUT" "/users/{name}/password";
     ROLE_GIVE = "PUT" "/users/{name}/tenants/{tenant}";
     ROLE_TAKE = "DELETE" "/users/{name}/tenants/{tenant}";
@@ -184,13 +186,11 @@ mod tests {
     }
 
     /// What the API offers and no command needs, and why.
-    const NOT_NEEDED: [&str; 14] = [
-        "GET /components/{id}",            // shown with its topology
+    const NOT_NEEDED: [&str; 12] = [
         "GET /configurations/tree/{ref}/", // the same as without the slash
         "GET /nodes/{id}/why",             // shown with its node
         "GET /topologies/{id}/events",     // its jobs' events are followed
         "GET /commands/{id}/output",       // shown with the command
-        "GET /users/{name}",               // shown in the list
         "GET /tenants/{id}",               // shown in the list
         "GET /tokens/{id}",                // shown in the list
         "DELETE /auth/token",              // revoked by its id

@@ -7,7 +7,7 @@ use crate::Global;
 use crate::client::{Ask, Client};
 use crate::content::Upload;
 use crate::error::CliError;
-use crate::mutation::{self, How};
+use crate::mutation::{self, How, Seen};
 use crate::output::{print, table, time};
 use crate::routes;
 use crate::whom::Whom;
@@ -26,6 +26,8 @@ pub enum Verb {
         path: String,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        seen: Seen,
     },
     /// List files.
     List {
@@ -50,6 +52,8 @@ pub enum Verb {
         path: String,
         #[command(flatten)]
         place: Place,
+        #[command(flatten)]
+        seen: Seen,
     },
     /// Have nodes keep a file of the storage; nodes that are added later get it, too.
     Give {
@@ -96,7 +100,8 @@ pub struct Place {
 }
 
 impl Place {
-    fn at<'a>(&'a self, path: &'a str) -> [&'a str; 3] {
+    /// The parts of the path of a file there.
+    pub fn at<'a>(&'a self, path: &'a str) -> [&'a str; 3] {
         [&self.storage, &self.region, path]
     }
 }
@@ -105,7 +110,7 @@ impl Place {
 pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     match verb {
-        Verb::Put { file, path, place } => put(&client, &file, &path, &place, global).await,
+        Verb::Put { file, path, place, seen } => put(&client, &file, &path, &place, &seen, global).await,
         Verb::List { path, place } => {
             let (route, parts) = match path.as_str() {
                 "" => (routes::FILES_ALL, &place.at("")[..2]),
@@ -120,8 +125,9 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             anstream::eprintln!("{} has {bytes} bytes", file.display());
             Ok(())
         }
-        Verb::Remove { path, place } => {
-            client.call::<()>(Ask::new(routes::FILE_REMOVE, &place.at(&path))).await?;
+        Verb::Remove { path, place, seen } => {
+            let ask = Ask::new(routes::FILE_REMOVE, &place.at(&path)).if_seen(seen.if_match.as_deref());
+            client.call::<()>(ask).await?;
             anstream::eprintln!("{path} is gone");
             Ok(())
         }
@@ -147,6 +153,7 @@ async fn put(
     file: &std::path::Path,
     path: &str,
     place: &Place,
+    seen: &Seen,
     global: &Global,
 ) -> Result<(), CliError> {
     let mut upload = Upload::of(file)?;
@@ -158,7 +165,8 @@ async fn put(
     }
     let (target, offset) = (routes::FILE_PUT.at(&place.at(path)), offset.to_string());
     let query = [("offset", offset.as_str())];
-    let stored: StoredFile = client.upload(&format!("/straas/v1.0{target}"), &query, upload).await?;
+    let (target, seen) = (format!("/straas/v1.0{target}"), seen.if_match.as_deref());
+    let stored: StoredFile = client.upload(&target, &query, seen, upload).await?;
     print(global.format(), &stored, |f| format!("{} has {} bytes ({})", f.path, f.size, f.sha256))
 }
 

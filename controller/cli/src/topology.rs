@@ -3,9 +3,10 @@
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
-use crate::mutation::{self, How};
+use crate::find::{self, flag, given};
+use crate::mutation::{self, Held, How};
 use crate::output::{duration, print, table, time, word};
-use crate::{find, routes};
+use crate::routes;
 use clap::Subcommand;
 use std::path::PathBuf;
 use straas_schemas::Lifecycle;
@@ -39,7 +40,20 @@ pub enum Verb {
         how: How,
     },
     /// List topologies.
-    List,
+    List {
+        /// Only of this name.
+        #[arg(long)]
+        name: Option<String>,
+        /// Only in this availability zone.
+        #[arg(long)]
+        az: Option<String>,
+        /// Only those with this status, e.g. ACTIVE.
+        #[arg(long)]
+        status: Option<String>,
+        /// Everybody's.
+        #[arg(long)]
+        all_tenants: bool,
+    },
     /// Show a topology with its nodes.
     Show {
         /// Name or id.
@@ -50,7 +64,7 @@ pub enum Verb {
         /// Name or id.
         topology: String,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
 }
 
@@ -65,8 +79,14 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             };
             mutation::send(&client, Ask::new(routes::CREATE, &[]).body(&body), how, global).await
         }
-        Verb::List => {
-            let all = client.all::<TopologyView>(routes::TOPOLOGIES, &[], &[]).await?;
+        Verb::List { name, az, status, all_tenants } => {
+            let query = given([
+                ("name", name),
+                ("availability_zone", az),
+                ("status", status),
+                ("all_tenants", flag(all_tenants)),
+            ]);
+            let all = client.all::<TopologyView>(routes::TOPOLOGIES, &[], &query).await?;
             print(global.format(), &all, |items| list(items))
         }
         Verb::Show { topology } => print(global.format(), &find::topology(&client, &topology).await?, show),

@@ -51,10 +51,7 @@ pub async fn topologies(client: &Client, names: &[String]) -> Result<Vec<String>
 pub async fn components(client: &Client, names: &[String]) -> Result<Vec<String>, CliError> {
     let mut items = Vec::new();
     for name in names {
-        let Some((of, name)) = name.split_once('/') else {
-            return Err(CliError::Input(format!("{name} is not TOPOLOGY/COMPONENT")));
-        };
-        items.push(find::component(client, of, name).await?.1.id.0);
+        items.extend(find::component_id(client, Some(name)).await?);
     }
     Ok(items)
 }

@@ -41,9 +41,14 @@ impl Ran {
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 
+    /// All that it said.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+
     /// Asserts an exit code and texts that a person has to read.
     pub fn says(&self, code: i32, texts: &[&str]) -> &Self {
-        let all = format!("{}{}", self.stdout, self.stderr);
+        let all = self.text();
         assert_eq!(self.code, code, "{self:?}");
         for text in texts {
             assert!(all.contains(text), "no {text:?} in:\n{all}");

@@ -13,6 +13,7 @@ mod builds;
 mod changes;
 mod cli;
 mod cli_again;
+mod cli_reach;
 mod commands;
 mod commands_many;
 mod configurations;

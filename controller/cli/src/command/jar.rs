@@ -42,7 +42,7 @@ pub async fn run(client: &Client, args: Args, global: &Global) -> Result<(), Cli
     query.extend((!rest.is_empty()).then_some(("args", rest.as_str())));
     anstream::eprintln!("uploading {} ({} KiB)", args.jar.display(), upload.size.div_ceil(1024));
     let path = format!("/straas/stormjar/{}", encoded(component.id.as_str()));
-    let begun: CommandView = client.upload(&path, &query, upload).await?;
+    let begun: CommandView = client.upload(&path, &query, None, upload).await?;
     let shown = global.format() == Format::Table;
     if begun.standing.is_final() && shown {
         anstream::print!("{}", crate::output::clean(&begun.output));

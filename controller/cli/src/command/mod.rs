@@ -7,8 +7,9 @@ mod run;
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::find::{self, flag, given};
 use crate::output::{duration, print, table, time, word};
-use crate::{find, routes};
+use crate::routes;
 use clap::{ArgGroup, Args, Subcommand};
 use straas_schemas::command::{BatchView, CommandView};
 use straas_schemas::view::Page;
@@ -29,6 +30,18 @@ pub enum Verb {
         /// Only in this topology.
         #[arg(long)]
         topology: Option<String>,
+        /// Only on nodes of this component, as TOPOLOGY/COMPONENT.
+        #[arg(long)]
+        component: Option<String>,
+        /// Only of this batch.
+        #[arg(long)]
+        batch: Option<String>,
+        /// Only of this guest command, as GROUP/NAME.
+        #[arg(long)]
+        command: Option<String>,
+        /// Everybody's.
+        #[arg(long)]
+        all_tenants: bool,
         /// Only queued, running, succeeded, failed, cancelled, expired or unknown ones.
         #[arg(long = "state")]
         standing: Option<String>,
@@ -95,15 +108,21 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     match verb {
         Verb::Run(order) => run::run(&client, order, global).await,
-        Verb::List { node, topology, standing, limit } => {
-            let mut query = vec![("limit", limit.to_string())];
-            if let Some(name) = node {
-                query.push(("node", find::node(&client, &name).await?.id.0));
-            }
-            if let Some(name) = topology {
-                query.push(("topology", find::topology(&client, &name).await?.id.0));
-            }
-            query.extend(standing.map(|standing| ("state", standing)));
+        Verb::List { node, topology, component, batch, command, all_tenants, standing, limit } => {
+            let node = match node {
+                Some(name) => Some(find::node(&client, &name).await?.id.0),
+                None => None,
+            };
+            let query = given([
+                ("limit", Some(limit.to_string())),
+                ("node", node),
+                ("topology", find::topology_id(&client, topology.as_deref()).await?),
+                ("component", find::component_id(&client, component.as_deref()).await?),
+                ("batch", batch),
+                ("command", command),
+                ("state", standing),
+                ("all_tenants", flag(all_tenants)),
+            ]);
             let page: Page<CommandView> = client.page(routes::COMMANDS, &[], &query, None).await?;
             print(global.format(), &page.items, |items| list(items))
         }

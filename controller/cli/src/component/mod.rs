@@ -10,7 +10,7 @@ mod tools;
 
 use crate::Global;
 use crate::error::CliError;
-use crate::mutation::{How, Rollout};
+use crate::mutation::{Held, Rollout};
 use clap::{Args, Subcommand};
 
 /// What to do with components.
@@ -34,7 +34,7 @@ pub enum Verb {
         #[arg(long)]
         role: Option<String>,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
     /// Take nodes out, the youngest first; their work is moved away before their hosts go.
     ///
@@ -49,7 +49,7 @@ pub enum Verb {
         #[arg(long)]
         role: Option<String>,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
     /// Change several things at once: version, size, configuration.
     Patch {
@@ -70,7 +70,7 @@ pub enum Verb {
         #[command(flatten)]
         rollout: Rollout,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
     /// Bring it to another version, node by node; the user's own settings are taken along.
     Upgrade {
@@ -81,7 +81,7 @@ pub enum Verb {
         #[command(flatten)]
         rollout: Rollout,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
     /// Apply a configuration: what its topology's branch has now, or a tag or commit of it.
     Configure {
@@ -93,7 +93,7 @@ pub enum Verb {
         #[command(flatten)]
         rollout: Rollout,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
     /// Go back to an earlier configuration, at once and without a node that goes first.
     Rollback {
@@ -103,7 +103,7 @@ pub enum Verb {
         #[arg(value_name = "REF")]
         reference: Option<String>,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
     /// Remove a component on which nothing depends.
     Remove(Change),
@@ -131,7 +131,7 @@ pub enum Verb {
         #[arg(long, conflicts_with = "on")]
         nothing: bool,
         #[command(flatten)]
-        how: How,
+        how: Held,
     },
     /// Which sizes of hosts a component type supports.
     Flavors {
@@ -164,7 +164,7 @@ pub struct Change {
     #[command(flatten)]
     which: Which,
     #[command(flatten)]
-    how: How,
+    how: Held,
 }
 
 /// Carries out a verb.

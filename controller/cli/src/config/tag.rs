@@ -3,8 +3,9 @@
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::find::{self, given};
 use crate::output::{print, table, time};
-use crate::{find, routes};
+use crate::routes;
 use clap::Subcommand;
 use straas_schemas::configuration::{TagRequest, TagView};
 
@@ -15,6 +16,12 @@ pub enum Verb {
     List {
         /// A topology, or another branch.
         branch: String,
+        /// Only tags of this role: user or admin.
+        #[arg(long)]
+        role: Option<String>,
+        /// Only tags that begin so.
+        #[arg(long)]
+        prefix: Option<String>,
     },
     /// Give a commit of a branch a name, to come back to it.
     Create {
@@ -35,15 +42,19 @@ pub enum Verb {
         branch: String,
         /// The name.
         tag: String,
+        /// Only if it still marks this commit.
+        #[arg(long, value_name = "COMMIT")]
+        if_at: Option<String>,
     },
 }
 
 /// Carries out a verb.
 pub async fn run(client: &Client, verb: Verb, global: &Global) -> Result<(), CliError> {
     match verb {
-        Verb::List { branch } => {
+        Verb::List { branch, role, prefix } => {
             let branch = find::reference(client, &branch).await?;
-            let tags: Vec<TagView> = client.all(routes::TAGS, &[&branch], &[]).await?;
+            let query = given([("role", role), ("prefix", prefix)]);
+            let tags: Vec<TagView> = client.all(routes::TAGS, &[&branch], &query).await?;
             print(global.format(), &tags, |tags| {
                 let row = |t: &TagView| {
                     vec![t.tag.clone(), t.commit.clone(), time(t.at_ms), t.author.clone(), t.message.clone()]
@@ -58,9 +69,10 @@ pub async fn run(client: &Client, verb: Verb, global: &Global) -> Result<(), Cli
             let made: TagView = client.call(Ask::new(routes::TAG_CREATE, &[&branch]).body(&body)).await?;
             print(global.format(), &made, |t| format!("{} marks commit {}", t.reference, t.commit))
         }
-        Verb::Delete { branch, tag } => {
+        Verb::Delete { branch, tag, if_at } => {
             let branch = find::reference(client, &branch).await?;
-            client.call::<()>(Ask::new(routes::TAG_DELETE, &[&branch, &tag])).await?;
+            let ask = Ask::new(routes::TAG_DELETE, &[&branch, &tag]).if_seen(if_at.as_deref());
+            client.call::<()>(ask).await?;
             print(global.format(), &serde_json::json!({ "branch": branch, "tag": tag }), |_| {
                 format!("{tag} of {branch} is deleted")
             })

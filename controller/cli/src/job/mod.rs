@@ -9,6 +9,7 @@ pub use follow::{Took, follow, held};
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::find::{self, flag, given};
 use crate::mutation;
 use crate::output::{Format, duration, print, table, time, word};
 use crate::routes::{self, Route};
@@ -23,9 +24,24 @@ use straas_schemas::view::Page;
 pub enum Verb {
     /// List jobs, newest first.
     List {
-        /// Only of this topology (name or id).
+        /// Only of this topology (name or id), which may be gone.
         #[arg(long)]
         topology: Option<String>,
+        /// Only of this component, as TOPOLOGY/COMPONENT.
+        #[arg(long)]
+        component: Option<String>,
+        /// Only of this kind, e.g. create or upgrade.
+        #[arg(long)]
+        kind: Option<String>,
+        /// Only those that stand so, e.g. running or failed.
+        #[arg(long)]
+        state: Option<String>,
+        /// Only those that have not ended.
+        #[arg(long)]
+        open: bool,
+        /// Everybody's.
+        #[arg(long)]
+        all_tenants: bool,
     },
     /// Show a job with its steps and nodes.
     Show {
@@ -70,29 +86,42 @@ pub enum Verb {
 pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
     let client = Client::new(global)?;
     match verb {
-        Verb::List { topology } => {
-            let mut jobs = client.all::<Job>(routes::JOBS, &[], &[]).await?;
+        Verb::List { topology, component, kind, state, open, all_tenants } => {
+            // one that is gone has its name in its jobs only
+            let there = match find::topology_id(&client, topology.as_deref()).await {
+                Err(CliError::NotFound { .. }) => None,
+                other => other?,
+            };
+            let query = given([
+                ("topology", there),
+                ("component", find::component_id(&client, component.as_deref()).await?),
+                ("kind", kind),
+                ("state", state),
+                ("open", flag(open)),
+                ("all_tenants", flag(all_tenants)),
+            ]);
+            let mut jobs = client.all::<Job>(routes::JOBS, &[], &query).await?;
             jobs.retain(|job| topology.as_ref().is_none_or(|name| is_of(job, name)));
             print(global.format(), &jobs, |items| list(items))
         }
         Verb::Show { job } => {
-            let id = find(&client, &job).await?;
+            let id = of(&client, &job).await?;
             let job: Job = client.get(routes::JOB, &[&id]).await?;
             print(global.format(), &job, show)
         }
         Verb::Watch { job, timeout } => {
-            let id = find(&client, &job).await?;
+            let id = of(&client, &job).await?;
             watch(&client, &id, None, timeout.map(Duration::from_secs), global.format()).await
         }
         Verb::Pause { job } => steer(&client, routes::JOB_PAUSE, &job, global).await,
         Verb::Resume { job } => steer(&client, routes::JOB_RESUME, &job, global).await,
         Verb::Cancel { job, dry_run: true, .. } => {
-            let id = find(&client, &job).await?;
+            let id = of(&client, &job).await?;
             let how = mutation::How { dry_run: true, ..mutation::How::default() };
             mutation::send(&client, Ask::new(routes::JOB_CANCEL, &[&id]), how, global).await
         }
         Verb::Cancel { job, wait, .. } => {
-            let id = find(&client, &job).await?;
+            let id = of(&client, &job).await?;
             if !wait {
                 return steer(&client, routes::JOB_CANCEL, &id, global).await;
             }
@@ -111,7 +140,7 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
 
 /// Pauses, resumes or cancels, and says how the job stands then.
 async fn steer(client: &Client, route: Route, job: &str, global: &Global) -> Result<(), CliError> {
-    let id = find(client, job).await?;
+    let id = of(client, job).await?;
     let job: Job = client.call(Ask::new(route, &[&id])).await?;
     print(global.format(), &job, |job| format!("{}: {} (job {})", job.detail, word(&job.standing), job.id))
 }
@@ -121,7 +150,7 @@ fn is_of(job: &Job, topology: &str) -> bool {
 }
 
 /// The id of a job, or of the newest job of a topology, which may be gone.
-async fn find(client: &Client, wanted: &str) -> Result<String, CliError> {
+async fn of(client: &Client, wanted: &str) -> Result<String, CliError> {
     if straas_schemas::ids::is_id(wanted) {
         match client.get::<Job>(routes::JOB, &[wanted]).await {
             Err(error) if Client::is_missing(&error) => {}

@@ -4,6 +4,7 @@ use super::{keep, role, seconds};
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::find::{flag, given};
 use crate::output::{print, table, time};
 use crate::routes;
 use clap::Subcommand;
@@ -35,6 +36,9 @@ pub enum Verb {
         /// Of all tenants.
         #[arg(long)]
         all_tenants: bool,
+        /// Only of this user.
+        #[arg(long)]
+        user: Option<String>,
     },
     /// Revoke a token: whoever uses it is refused from then on.
     Revoke {
@@ -60,8 +64,8 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
                 None => print(global.format(), &issued, |issued| issued.token.clone()),
             }
         }
-        Verb::List { all_tenants } => {
-            let query = [("all_tenants", all_tenants.to_string())];
+        Verb::List { all_tenants, user } => {
+            let query = given([("all_tenants", flag(all_tenants)), ("user", user)]);
             let all: Vec<TokenView> = client.all(routes::TOKENS, &[], &query).await?;
             print(global.format(), &all, |all| {
                 table(&["id", "for", "tenant", "role", "made by", "expires"], all.iter().map(row))

@@ -4,6 +4,8 @@ use super::{membership, role, secret};
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::find::given;
+use crate::mutation::Seen;
 use crate::output::{print, table, time};
 use crate::routes;
 use clap::Subcommand;
@@ -25,11 +27,17 @@ pub enum Verb {
         password_file: Option<PathBuf>,
     },
     /// List users.
-    List,
+    List {
+        /// Only those who have a role in this tenant.
+        #[arg(long)]
+        tenant: Option<String>,
+    },
     /// Remove a user; his tokens end.
     Remove {
         /// His name.
         name: String,
+        #[command(flatten)]
+        seen: Seen,
     },
     /// Set a password; all tokens of the user end.
     Password {
@@ -38,6 +46,8 @@ pub enum Verb {
         /// Read the password from the first line of this file, `-` for what is piped in.
         #[arg(long, value_name = "FILE")]
         password_file: Option<PathBuf>,
+        #[command(flatten)]
+        seen: Seen,
     },
     /// Give a role in a tenant, or take it.
     Role {
@@ -51,6 +61,8 @@ pub enum Verb {
         /// Take the role he has there.
         #[arg(long)]
         none: bool,
+        #[command(flatten)]
+        seen: Seen,
     },
 }
 
@@ -64,26 +76,30 @@ pub async fn run(verb: Verb, global: &Global) -> Result<(), CliError> {
             let made: UserView = client.call(Ask::new(routes::USER_ADD, &[]).body(&body)).await?;
             print(global.format(), &made, |made| format!("user {} is there", made.name))
         }
-        Verb::List => {
-            let all: Vec<UserView> = client.all(routes::USERS, &[], &[]).await?;
+        Verb::List { tenant } => {
+            let all: Vec<UserView> = client.all(routes::USERS, &[], &given([("tenant", tenant)])).await?;
             print(global.format(), &all, |all| table(&["user", "tenants", "log-in", "since"], all.iter().map(row)))
         }
-        Verb::Remove { name } => {
-            client.call::<()>(Ask::new(routes::USER_REMOVE, &[&name])).await?;
+        Verb::Remove { name, seen } => {
+            let ask = Ask::new(routes::USER_REMOVE, &[&name]).if_seen(seen.if_match.as_deref());
+            client.call::<()>(ask).await?;
             print(global.format(), &name, |name| format!("user {name} is gone"))
         }
-        Verb::Password { name, password_file } => {
+        Verb::Password { name, password_file, seen } => {
             let password = Some(secret::password(&format!("New password of {name}"), password_file.as_deref())?);
-            client.call::<()>(Ask::new(routes::USER_PASSWORD, &[&name]).body(&PasswordRequest { password })).await?;
+            let ask = Ask::new(routes::USER_PASSWORD, &[&name]).if_seen(seen.if_match.as_deref());
+            client.call::<()>(ask.body(&PasswordRequest { password })).await?;
             print(global.format(), &name, |name| format!("the password of {name} is set; his tokens have ended"))
         }
-        Verb::Role { name, tenant, role, .. } => match role {
+        Verb::Role { name, tenant, role, seen, .. } => match role {
             Some(role) => {
-                client.call::<()>(Ask::new(routes::ROLE_GIVE, &[&name, &tenant]).body(&RoleRequest { role })).await?;
+                let ask = Ask::new(routes::ROLE_GIVE, &[&name, &tenant]).if_seen(seen.if_match.as_deref());
+                client.call::<()>(ask.body(&RoleRequest { role })).await?;
                 print(global.format(), &name, |name| format!("{name} is {} in {tenant}", role.name()))
             }
             None => {
-                client.call::<()>(Ask::new(routes::ROLE_TAKE, &[&name, &tenant])).await?;
+                let ask = Ask::new(routes::ROLE_TAKE, &[&name, &tenant]).if_seen(seen.if_match.as_deref());
+                client.call::<()>(ask).await?;
                 print(global.format(), &name, |name| format!("{name} has no role in {tenant} any more"))
             }
         },
