@@ -44,3 +44,9 @@ pub use api::Api;
 pub use cluster::Cluster;
 pub use scene::{say, scene};
 pub use wait::wait;
+
+/// The top of the tree.
+#[must_use]
+pub fn root() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}

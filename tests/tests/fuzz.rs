@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use straas_tests::root;
 
 /// Seconds that each target is fed, where nothing else is said.
 const SECONDS: &str = "8";
@@ -21,10 +22,6 @@ const MEMORY_MIB_MAX: u32 = 1024;
 const INSTRUMENTED: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the project")
-}
 
 fn output(command: &mut Command) -> (bool, String) {
     let done = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
@@ -51,7 +48,12 @@ fn feed(engine: &Path, dir: &Path, target: &straas_fuzz::Target, seconds: &str) 
     for made in [&corpus, &found] {
         std::fs::create_dir_all(made).map_err(|error| format!("{}: {error}", made.display()))?;
     }
+    // what a target writes is gone with its end, however that comes; in memory, where there is such a place
+    let memory = Path::new("/dev/shm");
+    let scratch = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    let scratch = scratch.map_err(|error| format!("a directory for {}: {error}", target.name))?;
     let mut run = Command::new(engine);
+    run.env("TMPDIR", scratch.path());
     run.current_dir(root()).env("STRAAS_FUZZ_TARGET", target.name).env("RUST_BACKTRACE", "0");
     run.arg(format!("-artifact_prefix={}/{}-", found.display(), target.name));
     run.args([format!("-max_total_time={seconds}"), format!("-max_len={BYTES_MAX}"), "-print_final_stats=1".into()]);

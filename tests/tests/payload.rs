@@ -8,10 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
-}
+use straas_tests::root;
 
 /// Runs a command at the top of the tree; its output is shown when it fails.
 fn check(package: &str, command: &mut Command) {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use straas_tests::root;
 
 /// Most lines of production code in a file: what one can hold in mind.
 const LINES_MAX: usize = 500;
@@ -75,10 +76,6 @@ impl Text {
     fn is_this(&self) -> bool {
         self.path == "tests/tests/tidy.rs"
     }
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ is in the tree").to_owned()
 }
 
 /// Every file that belongs to the tree, by its path from the root.

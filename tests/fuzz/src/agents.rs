@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
+use std::path::Path;
 use std::sync::LazyLock;
 use straas_agent::scripts::packs;
 use straas_schemas::command::CommandEnd;
@@ -12,6 +13,7 @@ use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::pool::{HostPollAnswer, HostPollRequest, JoinRequest};
 use straas_schemas::report::ReportRequest;
 use straas_schemas::{Assignment, Digest};
+use tempfile::TempDir;
 
 /// What is read is written as something that reads as the same.
 fn there_and_back<T: Serialize + DeserializeOwned>(data: &[u8]) {
@@ -66,11 +68,31 @@ pub(super) fn pack(data: &[u8]) {
         let end = (at + rest.len()).min(bytes.len());
         bytes.splice(at..end, rest.iter().copied());
     }
-    let base = tempfile::tempdir().expect("a directory");
-    let file = base.path().join("pack");
-    std::fs::write(&file, &bytes).expect("written");
-    let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    let taken = packs::index(base.path(), commit, &file, &Digest(sum));
-    assert_eq!(taken.is_ok(), packs::has(base.path(), commit), "{taken:?}");
-    assert!(taken.is_ok() || bytes != *good, "the pack as it was made is refused: {taken:?}");
+    BASE.with(|base| {
+        let base = base.path();
+        empty(base);
+        let file = base.join("pack");
+        std::fs::write(&file, &bytes).expect("written");
+        let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let taken = packs::index(base, commit, &file, &Digest(sum));
+        assert_eq!(taken.is_ok(), packs::has(base, commit), "{taken:?}");
+        assert!(taken.is_ok() || bytes != *good, "the pack as it was made is refused: {taken:?}");
+    });
+}
+
+thread_local! {
+    /// Where packs are taken in: making a repository takes longer than all that is tried in it.
+    static BASE: TempDir = tempfile::tempdir().expect("a directory");
+}
+
+/// Takes what an earlier pack left out of the repository: equal bytes meet equal things.
+fn empty(base: &Path) {
+    let repo = base.join("repo.git");
+    for entry in std::fs::read_dir(repo.join("objects/pack")).into_iter().flatten().flatten() {
+        std::fs::remove_file(entry.path()).expect("removed");
+    }
+    match std::fs::remove_file(repo.join("refs/straas/have")) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+        _ => {}
+    }
 }
