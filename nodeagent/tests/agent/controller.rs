@@ -17,15 +17,26 @@ use std::convert::Infallible;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use straas_schemas::command::{COMMAND_PIECE_BYTES_MAX, CommandEnd, CommandOrder, CommandOutputAnswer};
 use straas_schemas::enrol::{Certificate, EnrolRequest, RenewRequest};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::report::{Report, ReportAnswer, ReportBody, ReportRequest};
-use straas_schemas::{Assignment, CommandId, Digest};
+use straas_schemas::{Assignment, CommandId, Digest, NodeId};
 use tokio::sync::watch;
 
 pub const TOKEN: &str = "token-1";
+
+/// The node of a test, which has a thread of its own: an agent that starts ends what another one of its node has left
+/// running, and tests go on side by side.
+pub fn node_id() -> NodeId {
+    static COUNT: AtomicU32 = AtomicU32::new(1);
+    thread_local! {
+        static NUMBER: u32 = COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+    NodeId(format!("node-{}-{}", std::process::id(), NUMBER.with(|number| *number)))
+}
 
 pub struct Controller {
     pub url: String,
@@ -228,7 +239,7 @@ impl Shared {
         let not_after_ms = params.not_after.unix_timestamp() * 1000;
         let certificate = params.signed_by(&csr.public_key, &self.issuer).unwrap();
         Certificate {
-            node: "node-1".into(),
+            node: node_id(),
             incarnation: 1,
             certificate_pem: certificate.pem(),
             ca_pem: self.issuer.pem(),

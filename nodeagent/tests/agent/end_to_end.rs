@@ -1,6 +1,6 @@
 //! The whole agent in this process, against the controller's API over TLS and with real scripts.
 
-use crate::controller::{Controller, TOKEN};
+use crate::controller::{Controller, TOKEN, node_id};
 use std::path::{Path, PathBuf};
 use straas_agent::agent::run_until;
 use straas_agent::config::Config;
@@ -44,7 +44,7 @@ pub fn wanted(generation: u64, scripts: &str, n: u32) -> Assignment {
     };
     Assignment {
         protocol: straas_schemas::PROTOCOL,
-        node: "node-1".into(),
+        node: node_id(),
         generation,
         lifecycle: Lifecycle::Running,
         name: "demo-1".into(),
@@ -86,8 +86,9 @@ impl Node {
         std::fs::write(dir.join("token"), format!("{TOKEN}\n")).unwrap();
         let at = |name: &str| dir.join(name).display().to_string();
         let text = format!(
-            "controllers=['https://127.0.0.1:1','{}']\nnode='node-1'\nstate_dir='{}'\nca_file='{}'\njoin_token_file='{}'\nprefix='{}'\npoll_wait_ms=2000\n",
+            "controllers=['https://127.0.0.1:1','{}']\nnode='{}'\nstate_dir='{}'\nca_file='{}'\njoin_token_file='{}'\nprefix='{}'\npoll_wait_ms=2000\n",
             controller.url,
+            node_id(),
             at("agent"),
             at("ca.pem"),
             at("token"),
