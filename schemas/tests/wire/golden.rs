@@ -24,14 +24,29 @@ fn yesterdays_bytes_decode_and_lose_nothing() {
 /// Documents with the optional fields that came with guest commands, restarts, aliases and drift.
 const WORKFLOWS: [&str; 5] = ["assignment", "poll_request", "poll_answer", "heartbeat", "report_request"];
 
+/// Documents with the optional fields that came with builds of the agent.
+const BUILDS: [&str; 2] = ["assignment", "heartbeat"];
+
 #[test]
-fn the_bytes_of_workflows_decode_and_lose_nothing() {
-    for wire in WIRE.iter().filter(|wire| WORKFLOWS.contains(&wire.name)) {
-        let text = read(&format!("{}.workflows", wire.name));
+fn the_bytes_of_later_fields_decode_and_lose_nothing() {
+    let workflows = WORKFLOWS.iter().map(|name| (*name, "workflows"));
+    for (name, of) in workflows.chain(BUILDS.iter().map(|name| (*name, "builds"))) {
+        let wire = WIRE.iter().find(|wire| wire.name == name).expect("a wire type");
+        let text = read(&format!("{name}.{of}"));
         let before: Value = serde_json::from_str(&text).expect("json");
         let after = (wire.round)(&text).unwrap_or_else(|e| panic!("{} does not decode: {e}", wire.name));
         assert_eq!(lost(&before, &after, ""), Vec::<String>::new(), "{}", wire.name);
     }
+}
+
+#[test]
+fn an_assignment_without_later_fields_has_the_digest_that_it_always_had() {
+    let digest = |name: &str| {
+        let assignment: straas_schemas::Assignment = serde_json::from_str(&read(name)).expect("an assignment");
+        assignment.content_digest().to_string()
+    };
+    assert_eq!(digest("assignment"), "d957f356d303e880de620619aa737f18505803963856fd712ef39d72df779d56");
+    assert_ne!(digest("assignment.builds"), digest("assignment"));
 }
 
 /// What of `before` is not in `after`; fields that came later may be added.
