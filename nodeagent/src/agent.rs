@@ -150,6 +150,7 @@ pub async fn run_until_stdin_ends(config: Config) -> Result<(), AgentError> {
 /// When it cannot start, or the ledger fails for good.
 pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<(), AgentError> {
     let io = |what: String| move |source| AgentError::Io { what, source };
+    let start = Instant::now();
     ledger::make_dir(&config.state_dir).map_err(io(format!("{} cannot be made", config.state_dir.display())))?;
     let _lock = ledger::lock(&config.state_dir)?;
     let builds = Builds::open(&config.state_dir, Duration::from_secs(config.build_trial_s.into()));
@@ -163,9 +164,12 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
     let leftovers = executor::kill_leftovers(config.node.as_str());
     let ca_pem = std::fs::read_to_string(&config.ca_file)
         .map_err(io(format!("the CA file {} cannot be read", config.ca_file.display())))?;
-    let (identity, client) = enrol::identify(&config, ca_pem).await?;
+    let (identity, client) = tokio::select! {
+        found = enrol::identify(&config, ca_pem) => found?,
+        // the host starts the agent anew, which then sees what there is
+        () = builds.overdue(start) => return Ok(()),
+    };
     let scripts = Scripts::at(config.state_dir.join("scripts"));
-    let start = Instant::now();
     let boot = Boot {
         node: config.node.clone(),
         boot_id: vitals::boot_id(),
@@ -211,6 +215,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         () = Box::pin(live::run(&agent)) => Ok(()),
         () = enrol::keep_renewed(&agent) => Ok(()),
         () = Box::pin(builds::keep::run(&agent)) => Ok(()),
+        () = agent.builds.overdue(start) => Ok(()),
     };
     tracing::info!("ends");
     result

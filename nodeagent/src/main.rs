@@ -4,6 +4,7 @@
 
 use anyhow::{Context as _, bail};
 use std::path::PathBuf;
+use std::time::Duration;
 use straas_agent::builds;
 use straas_agent::config::{Configuration, LogFormat};
 
@@ -23,7 +24,7 @@ fn main() -> anyhow::Result<()> {
     logs(config.log());
     if let Configuration::Node(config) = &config {
         // another build may be the one to go on
-        builds::start(&config.state_dir);
+        builds::start(&config.state_dir, Duration::from_secs(config.build_trial_s.into()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
     let local = tokio::task::LocalSet::new();

@@ -1,5 +1,5 @@
 //! Has the agent be the build that its assignment names: fetches it, looks whether it can be run here, and lets it take
-//! over once nothing runs. Gives a build up whose trial is over.
+//! over once nothing runs.
 //!
 //! Level-triggered: each look compares what is assigned with what runs, and does the next step.
 //!
@@ -34,19 +34,9 @@ pub async fn run(agent: &Agent) {
     let mut keeper = Keeper { agent, ready: None, backoff: Backoff::default(), again: None, tidy: false };
     loop {
         keeper.look().await;
-        let trial_over = builds.on_trial().then(|| agent.started() + builds.trial);
         tokio::select! {
             () = builds.moved.notified() => {}
             () = at(keeper.again) => keeper.again = None,
-            () = at(trial_over) => {
-                tracing::error!("no controller has answered to this build of the agent; the one before takes over");
-                let next = builds.record.borrow().overdue(builds.me(), builds.trial);
-                if builds.write(next) {
-                    launch::run(&builds.dir, None);
-                }
-                // it could not: the host starts the agent anew, which then sees what there is
-                return;
-            }
         }
     }
 }
@@ -86,7 +76,16 @@ impl Keeper<'_> {
         };
         match standing {
             Standing::Settled => {}
-            Standing::Trial { .. } => return self.say(None),
+            Standing::Trial { build, .. } if build == *builds.me() => return self.say(None),
+            Standing::Trial { build, .. } => {
+                // the disk did not take the count of its start
+                self.say(Some(format!("{} is on trial, and its start cannot be noted; tried again", short(&build))));
+                if self.again.is_none() && self.agent.is_quiet() {
+                    self.again = Some(Instant::now() + self.backoff.failed());
+                    launch::run(&builds.dir, None, builds.trial);
+                }
+                return;
+            }
             Standing::Doubted { build, why } => {
                 let text = format!("{} {why}; the one before it runs, to see whether there is a link", short(&build));
                 return self.say(Some(text));
@@ -134,7 +133,7 @@ impl Keeper<'_> {
             self.again = Some(Instant::now() + self.backoff.failed());
             return;
         }
-        launch::run(&builds.dir, None);
+        launch::run(&builds.dir, None, builds.trial);
         let now = disk::read(&builds.dir);
         builds.record.replace(now);
         self.refuse(which, "it could not be started in the place of the one that runs".to_owned());

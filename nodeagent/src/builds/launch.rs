@@ -8,6 +8,7 @@ use super::short;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use straas_schemas::Digest;
 use straas_schemas::build::{PACKAGED, name};
 
@@ -18,13 +19,14 @@ const LAUNCHED: &str = "STRAAS_AGENT_BUILD";
 const STEPS_MAX: u32 = 4;
 
 /// The first thing that an agent does: comes back if this program is the one that is to run, and does not if another is.
-pub fn start(state_dir: &Path) {
+/// A build is on trial for so long at most.
+pub fn start(state_dir: &Path, trial: Duration) {
     let launched = std::env::var(LAUNCHED).ok().map(|name| (name != PACKAGED).then_some(Digest(name)));
-    run(&disk::dir(state_dir), launched.as_ref());
+    run(&disk::dir(state_dir), launched.as_ref(), trial);
 }
 
 /// Runs what the record names. Comes back if that is this program, or if no other one can be run.
-pub fn run(dir: &Path, launched: Option<&Which>) {
+pub fn run(dir: &Path, launched: Option<&Which>, trial: Duration) {
     let me = disk::own(dir);
     let mut record = disk::read(dir);
     for _ in 0..STEPS_MAX {
@@ -35,13 +37,13 @@ pub fn run(dir: &Path, launched: Option<&Which>) {
             // a start that is not counted could be made for ever: the chosen one it is
             tracing::error!(error, "a start of the agent cannot be noted");
             if record.chosen != me && launched != Some(&record.chosen) {
-                let _ = execute(dir, &record, &record.chosen);
+                let _ = execute(dir, &record, &record.chosen, trial);
             }
             return;
         }
         record = next;
         let Launch::Run(build) = launch else { return };
-        let error = execute(dir, &record, &build);
+        let error = execute(dir, &record, &build, trial);
         tracing::error!(build = name(build.as_ref()), error, "a build of the agent cannot be run");
         let without = record.lost(&build);
         if without == record {
@@ -55,7 +57,7 @@ pub fn run(dir: &Path, launched: Option<&Which>) {
 }
 
 /// Replaces this program; comes back with the reason if it cannot.
-fn execute(dir: &Path, record: &Record, build: &Which) -> String {
+fn execute(dir: &Path, record: &Record, build: &Which, trial: Duration) -> String {
     let path: PathBuf = match build {
         Some(build) => disk::path(dir, build),
         None => record.packaged.clone(),
@@ -70,7 +72,19 @@ fn execute(dir: &Path, record: &Record, build: &Which) -> String {
         // what people and tools look for among the processes stays the same
         command.arg0(own);
     }
+    alarm(record.on_trial(build).then_some(trial));
     // all that is open is closed by the kernel (O_CLOEXEC), the lock of the state directory with it
     let error = command.args(arguments).env(LAUNCHED, name(build.as_ref())).exec();
+    alarm(None);
     format!("{} cannot be run: {error}", path.display())
+}
+
+/// Has the kernel end this process, whichever program it is by then, unless that takes it back: well after a trial of so
+/// long, which ends by itself in a program that does not hang. `None` takes it back.
+pub fn alarm(trial: Option<Duration>) {
+    let seconds = trial.and_then(|trial| u32::try_from(trial.as_secs()).ok()).map(|seconds| seconds.saturating_mul(2));
+    match seconds {
+        Some(seconds) if seconds > 0 => drop(nix::unistd::alarm::set(seconds)),
+        _ => drop(nix::unistd::alarm::cancel()),
+    }
 }

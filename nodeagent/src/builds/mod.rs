@@ -19,7 +19,8 @@
 //! agent, and it ends: after three doubts a build is refused.
 //!
 //! Each start of a build on trial is counted and durable before it happens: one that ends at once, or hangs the host, is
-//! started three times and no more. On trial nothing is set aside that an older agent could not do without (the ledger):
+//! started three times and no more. One that hangs itself is ended by the kernel: an alarm is set before it is executed,
+//! and only a build that has proved itself takes it back. On trial nothing is set aside that an older agent could not do without (the ledger):
 //! a build that cannot read it ends.
 //!
 //! Services do not notice: they are no children that would end with the agent, and no stage and no guest command runs
@@ -42,6 +43,7 @@ use std::time::Duration;
 use straas_schemas::Digest;
 use straas_schemas::build::{BUILD_TEXT_BYTES_MAX, BuildStatus, name};
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 /// What a build says with `--version` that can be replaced by another one: without it, it would be the last.
 pub const REPLACEABLE: &str = "can be replaced by another build";
@@ -68,6 +70,7 @@ impl Builds {
         let dir = disk::dir(state_dir);
         let (me, record) = (disk::own(&dir), disk::read(&dir));
         let proven = Cell::new(!record.awaits_answer(&me));
+        launch::alarm(record.on_trial(&me).then_some(trial));
         Self { dir, trial, me, record: RefCell::new(record), coming: RefCell::default(), proven, moved: Notify::new() }
     }
 
@@ -100,6 +103,7 @@ impl Builds {
             return false;
         }
         self.proven.set(true);
+        launch::alarm(None);
         let record = self.record.borrow();
         match record.refused.as_ref() {
             Some(refused) if record.standing == Standing::Settled => {
@@ -109,6 +113,23 @@ impl Builds {
             _ => tracing::info!(build = name(self.me.as_ref()), "a controller answers to this build of the agent"),
         }
         true
+    }
+
+    /// Ends when the trial of the build that runs is over, if it is on trial: the one before was to take over then, and
+    /// could not.
+    pub async fn overdue(&self, start: Instant) {
+        if !self.on_trial() {
+            return std::future::pending().await;
+        }
+        sleep_until(start + self.trial).await;
+        if !self.on_trial() {
+            return std::future::pending().await;
+        }
+        tracing::error!("no controller has answered to this build of the agent; the one before takes over");
+        let next = self.record.borrow().overdue(&self.me, self.trial);
+        if self.write(next) {
+            launch::run(&self.dir, None, self.trial);
+        }
     }
 
     /// What a heartbeat says.

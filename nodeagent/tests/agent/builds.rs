@@ -335,3 +335,27 @@ async fn a_cut_link_is_no_fault_of_a_build() {
     })
     .await;
 }
+
+/// A program that says what an agent says, and then does nothing for ever.
+const HANGS: &str = "#include <stdio.h>\n#include <string.h>\n#include <unistd.h>\n\
+    int main(int count, char **arguments) {\n\
+    if (count > 1 && !strcmp(arguments[1], \"--version\")) { puts(\"straas-agent 9\\nREPLACEABLE\"); return 0; }\n\
+    for (;;) pause();\n}\n";
+
+#[tokio::test]
+async fn a_build_that_hangs_is_ended_by_the_kernel() {
+    local(async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World::with_trial(dir.path(), 1).await;
+        let (source, program) = (dir.path().join("hangs.c"), dir.path().join("hangs"));
+        std::fs::write(&source, HANGS.replace("REPLACEABLE", REPLACEABLE)).unwrap();
+        // what links Rust's programs
+        assert!(Command::new("cc").arg("-o").arg(&program).arg(&source).status().unwrap().success());
+        let hangs = world.assign(Some(&std::fs::read(&program).unwrap()));
+        let said = world.until("it is refused", |said| said.refuses(hangs.as_ref()).is_some()).await;
+        assert!(said.refuses(hangs.as_ref()).unwrap().contains("started 3 times"), "{said:?}");
+        // so short a trial may leave doubts, and each of them takes three starts
+        assert_eq!((said.sha256, (world.host.starts - 1) % 3), (None, 0), "{} starts", world.host.starts);
+    })
+    .await;
+}
