@@ -2,6 +2,7 @@
 //! garbage. `why` a thing is expected stands in the script that expects it.
 
 mod agent;
+mod builds;
 mod carry;
 mod catalog;
 mod changes;

@@ -14,16 +14,16 @@ use straas_schemas::{NodeId, Outcome, Stage};
 /// Rounds in which one change must come to rest.
 const ROUNDS: u32 = 200;
 
-struct Life {
-    world: World,
+pub struct Life {
+    pub world: World,
     /// The set of members that each host is configured with.
     sets: BTreeMap<NodeId, BTreeSet<String>>,
     reverted: u32,
-    restarted: BTreeSet<String>,
+    pub restarted: BTreeSet<String>,
 }
 
 impl Life {
-    fn new(size: u32, membership: Membership) -> Self {
+    pub fn new(size: u32, membership: Membership) -> Self {
         let mut component = fixture::component("zk", "zookeeper", size, &[], 1);
         component.target.known.as_mut().expect("readable").meta.membership = membership;
         let world = World::new(fixture::input(vec![component]));
@@ -32,12 +32,12 @@ impl Life {
         this
     }
 
-    fn component(&mut self) -> &mut straas_planner::Component {
+    pub fn component(&mut self) -> &mut straas_planner::Component {
         &mut self.world.store.components[0]
     }
 
     /// Everything works until nothing changes.
-    fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.restarted.clear();
         for round in 0..ROUNDS {
             self.world.store.now_ms += 1_000;

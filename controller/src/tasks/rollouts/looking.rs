@@ -7,10 +7,10 @@ use crate::goods::has;
 use crate::rollout::{JobSeen, Looked, Seen, looks_at};
 use crate::sync;
 use std::collections::{BTreeMap, BTreeSet};
-use straas_schemas::build;
+use straas_schemas::build::{self, BuildStatus};
 use straas_schemas::health::HealthStatus;
 use straas_schemas::rollout::{FleetMemberPhase as Phase, FleetRolloutKind as Kind};
-use straas_schemas::{ComponentId, NodeId, TopologyId};
+use straas_schemas::{ComponentId, Digest, NodeId, TopologyId};
 use straas_store::{ComponentSpec, HealthRecord, Neighbour, NodeSnapshot, RolloutMember, RolloutRecord};
 
 /// Components are read so many at once.
@@ -120,17 +120,21 @@ async fn one(
 
 /// Why a node cannot have the build that it was told to run, if it is known not to: it says so, or is heard of no more.
 fn refused(record: &RolloutRecord, node: &NodeSnapshot, silent_since: i64) -> Option<String> {
-    let wanted = record.build.as_ref().map(|build| &build.sha256);
-    let (name, (beat, at_ms)) = (&node.record.name, node.heartbeat.as_ref()?);
+    let (beat, at_ms) = node.heartbeat.as_ref()?;
     let said = beat.agent.as_ref().filter(|_| beat.incarnation == node.incarnation)?;
-    // what it says of an earlier assignment may be of an earlier try
     let newest = node.assigned.as_ref().is_none_or(|(generation, _)| beat.generation >= *generation);
+    let why = no_good(record.build.as_ref().map(|build| &build.sha256), said, newest, *at_ms < silent_since)?;
+    Some(format!("{}: {why}", node.record.name))
+}
+
+/// Why a build is no good, by what an agent said last of its own: with the `newest` assignment, and `silent` since.
+fn no_good(wanted: Option<&Digest>, said: &BuildStatus, newest: bool, silent: bool) -> Option<String> {
+    // what it says of an earlier assignment may be of an earlier try
     if let Some(reason) = said.refuses(wanted).filter(|_| newest) {
-        return Some(format!("{name}: {reason}"));
+        return Some(reason.to_owned());
     }
     let replacing = said.coming.is_some() || said.trial;
-    (replacing && *at_ms < silent_since)
-        .then(|| format!("{name} fell silent while its agent was being replaced by {}", build::name(wanted)))
+    (replacing && silent).then(|| format!("fell silent while its agent was being replaced by {}", build::name(wanted)))
 }
 
 /// What the commit lacks for a component as it is now.
@@ -168,4 +172,39 @@ async fn unhealthy(app: &App, record: &RolloutRecord, found: &Neighbour) -> Resu
         Some(format!("{} became {word} ({})", node.record.name, said.source))
     });
     Ok(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use straas_schemas::build::RefusedBuild;
+
+    #[test]
+    fn a_build_is_no_good_where_a_node_says_so_or_fell_silent_over_it() {
+        let (one, other) = (Some(Digest::sha256(b"one")), Some(Digest::sha256(b"other")));
+        let runs = BuildStatus::default;
+        let refuses = |sha256: &Option<Digest>| {
+            let refused = Some(RefusedBuild { sha256: sha256.clone(), reason: "it ends".to_owned() });
+            BuildStatus { refused, ..BuildStatus::default() }
+        };
+        let coming = BuildStatus { coming: Some("it is being fetched".to_owned()), ..runs() };
+        let trial = BuildStatus { trial: true, sha256: one.clone(), ..runs() };
+        for (said, newest, silent, expect) in [
+            (refuses(&one), true, false, Some("it ends")),
+            (refuses(&one), false, false, None),
+            (refuses(&other), true, true, None),
+            (refuses(&None), true, true, None),
+            (coming.clone(), true, false, None),
+            (coming, false, true, Some("fell silent")),
+            (trial.clone(), true, false, None),
+            (trial, true, true, Some("fell silent")),
+            // it was not told, and is waited for
+            (runs(), false, true, None),
+        ] {
+            let found = no_good(one.as_ref(), &said, newest, silent);
+            assert_eq!(found.is_some(), expect.is_some(), "{said:?} {newest} {silent}: {found:?}");
+            assert!(found.unwrap_or_default().contains(expect.unwrap_or_default()));
+        }
+        assert!(no_good(None, &refuses(&None), true, false).is_some(), "the packaged agent can be no good, too");
+    }
 }
