@@ -12,7 +12,7 @@
 //! that very node: a poll that was sent before it heard of it, and comes late, says nothing of it.
 
 use straas_schemas::NodeId;
-use straas_schemas::pool::{HostCleaning, HostPollRequest, HostStanding, HostWish};
+use straas_schemas::pool::{HostCleaning, HostFacts, HostPollRequest, HostStanding, HostWish};
 use straas_store::PoolHost;
 
 /// What a host is wanted for.
@@ -42,9 +42,12 @@ pub fn noted(host: &PoolHost, said: &HostPollRequest, incarnation: u64, now_ms: 
         (Some(held), None) if said.released.as_ref() == Some(held) || host.told_as < incarnation => None,
         (held, None) => held.clone(),
     };
+    // one that does not know its way to a controller just now is still where it was
+    let known = if said.facts.address.is_empty() { &host.facts.address } else { &said.facts.address };
+    let address = known.clone();
     let mut noted = PoolHost {
         name: said.hostname.clone(),
-        facts: said.facts.clone(),
+        facts: HostFacts { address, ..said.facts.clone() },
         told_as: if holds.is_some() && holds == said.holds { incarnation } else { host.told_as },
         holds,
         cleaning: said.cleaning.clone(),
@@ -84,7 +87,6 @@ pub fn why_busy(host: &PoolHost) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use straas_schemas::pool::HostFacts;
     use straas_store::Allotted;
 
     fn host() -> PoolHost {
@@ -159,6 +161,19 @@ mod tests {
         assert!(wish(&host).cleaned);
         hears(&mut host, &says(None, Some("a")), 1, Free);
         assert_eq!((host.free_ms, host.cleaned, wish(&host)), (9, false, HostWish::default()));
+    }
+
+    #[test]
+    fn where_it_is_stays_known() {
+        let at = |address: &str| {
+            let facts = HostFacts { address: address.into(), ..HostFacts::default() };
+            HostPollRequest { facts, ..says(None, None) }
+        };
+        let mut host = host();
+        for (says, known) in [("10.0.0.1", "10.0.0.1"), ("", "10.0.0.1"), ("10.0.0.2", "10.0.0.2")] {
+            hears(&mut host, &at(says), 1, HostStanding::Free);
+            assert_eq!(host.facts.address, known);
+        }
     }
 
     #[test]

@@ -227,7 +227,7 @@ async fn a_topology_lives_on_hosts_of_the_pool_and_gives_them_back() {
 
 #[tokio::test]
 async fn a_host_that_is_silent_keeps_its_node_until_somebody_knows_better() {
-    let rig = pool("['*']\n[agents]\nlisten = '127.0.0.1:0'").await;
+    let mut rig = pool("['*']\n[agents]\nlisten = '127.0.0.1:0'").await;
     let shared = token(&rig, 2, "r1").await;
     let first = PaperHost::join(&rig, &shared).await.unwrap_or_else(|a| panic!("{}", a.text()));
     let mut first = first.at("10.1.0.1").await;
@@ -238,6 +238,19 @@ async fn a_host_that_is_silent_keeps_its_node_until_somebody_knows_better() {
     let mut second = second.at("10.1.0.2").await;
     let refused = PaperHost::join(&rig, &shared).await.err().expect("a refusal");
     assert!(refused.text().contains("as many hosts joined with this token as may"), "{}", refused.text());
+
+    // another lease: whoever has to know its address is told, once hosts are looked at
+    first.said.facts.address = "10.1.0.9".into();
+    first.hear(0).await;
+    rig.down().await.expect("stopped");
+    rig.up().await;
+    let moved = |answer: &Answer| answer.json()["items"][0]["address"] == "10.1.0.9";
+    rig.until(&format!("/straas/v1.0/nodes?topology={id}"), moved).await;
+    for agents in [&mut first.agents, &mut second.agents] {
+        *agents = rig.agents;
+    }
+    agents[0].follow(&rig);
+    live(&rig, &mut agents, &id, "ACTIVE").await;
 
     // it is not taken out while it serves, nor does a replacement take its node while it may still serve
     let one = format!("{HOSTS}/{}", first.id);

@@ -65,6 +65,15 @@ async fn compare(app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Erro
     if snapshot.host.phase != HostPhase::Up {
         return Ok(());
     }
+    let address = Some(host.address.to_string());
+    if snapshot.host.address != address {
+        // a machine that exists already may get another one; whoever has to know it is told by its configuration
+        let moved = HostRecord { address, changed_ms: now_ms(), ..snapshot.host.clone() };
+        app.store.set_host(node, &moved).await?;
+        event(app, &snapshot, format!("{}: host is at {} now", host.name, host.address)).await;
+        app.wake.wake(&snapshot.record.topology);
+        return Ok(());
+    }
     if snapshot.enrolled_ms.is_none() && snapshot.host.changed_ms + TOKEN_LIFE_MS < now_ms() {
         app.hosts.destroy(&host.id).await?;
         absent(app, &snapshot, format!("{}: its join token has expired unused; making the host anew", host.name))
