@@ -11,7 +11,7 @@ use crate::agent::Agent;
 use crate::backoff::Backoff;
 use crate::files;
 use crate::stages::private_dir;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -136,7 +136,10 @@ impl Keeper<'_> {
         launch::run(&builds.dir, None, builds.trial);
         let now = disk::read(&builds.dir);
         builds.record.replace(now);
-        self.refuse(which, "it could not be started in the place of the one that runs".to_owned());
+        // it was damaged since it was looked at
+        self.ready = None;
+        self.again = Some(Instant::now() + self.backoff.failed());
+        self.say(Some(format!("{} could not be started; tried again", short(&which))));
     }
 
     fn say(&self, coming: Option<String>) {
@@ -161,7 +164,7 @@ impl Keeper<'_> {
         let builds = &self.agent.builds;
         let Some(build) = wanted else {
             let path = builds.record.borrow().packaged.clone();
-            return check(&path).await.map_err(Trouble::Lasting);
+            return check(&path).await;
         };
         if !build.sha256.is_well_formed() {
             return Err(Trouble::Lasting(format!("{:?} is no SHA-256", build.sha256.as_str())));
@@ -171,7 +174,7 @@ impl Keeper<'_> {
         }
         self.say(Some(format!("{} is being fetched", build.sha256.short())));
         let path = self.fetch(build).await.map_err(Trouble::Passing)?;
-        check(&path).await.map_err(Trouble::Lasting)
+        check(&path).await
     }
 
     async fn fetch(&self, build: &AgentBuild) -> Result<PathBuf, String> {
@@ -205,12 +208,12 @@ enum Trouble {
 }
 
 /// Looks whether a program is an agent that can be run on this host, and replaced there.
-async fn check(path: &Path) -> Result<(), String> {
+async fn check(path: &Path) -> Result<(), Trouble> {
     let mut begin = [0; PROGRAM.len()];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
-    read.map_err(|error| format!("it cannot be read: {error}"))?;
+    read.map_err(|error| Trouble::Lasting(format!("it cannot be read: {error}")))?;
     if begin != PROGRAM {
-        return Err("it is no program for Linux (ELF, 64 bits)".to_owned());
+        return Err(Trouble::Lasting("it is no program for Linux (ELF, 64 bits)".to_owned()));
     }
     let answer = async {
         let mut command = Command::new(path);
@@ -223,15 +226,21 @@ async fn check(path: &Path) -> Result<(), String> {
         Ok::<_, std::io::Error>((child.wait().await?, String::from_utf8_lossy(&said).into_owned()))
     };
     let answer = timeout(ANSWER_TIME, answer).await;
-    let answer = answer.map_err(|_| format!("it does not say its version within {} s", ANSWER_TIME.as_secs()))?;
-    let (status, said) = answer.map_err(|error| format!("it cannot be run on this host: {error}"))?;
+    let late = |_| Trouble::Lasting(format!("it does not say its version within {} s", ANSWER_TIME.as_secs()));
+    let (status, said) = answer.map_err(late)?.map_err(|error| {
+        let why = format!("it cannot be run on this host: {error}");
+        // somebody has it open; that passes
+        if error.kind() == ErrorKind::ExecutableFileBusy { Trouble::Passing(why) } else { Trouble::Lasting(why) }
+    })?;
     let mut lines = said.lines();
     let is_agent = lines.next().is_some_and(|line| line.starts_with("straas-agent "));
     if !status.success() || !is_agent {
-        return Err(bounded(format!("asked for its version it ends with {status} and says {said:?}: no straas-agent")));
+        let why = format!("asked for its version it ends with {status} and says {said:?}: no straas-agent");
+        return Err(Trouble::Lasting(bounded(why)));
     }
     if !lines.any(|line| line == REPLACEABLE) {
-        return Err("it is an agent from before builds could be replaced, and would be the last one here".to_owned());
+        let why = "it is an agent from before builds could be replaced, and would be the last one here";
+        return Err(Trouble::Lasting(why.to_owned()));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@
 use super::disk;
 use super::record::{Launch, Record, Which};
 use super::short;
+use std::convert::Infallible;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -36,34 +37,65 @@ pub fn run(dir: &Path, launched: Option<&Which>, trial: Duration) {
         {
             // a start that is not counted could be made for ever: the chosen one it is
             tracing::error!(error, "a start of the agent cannot be noted");
-            if record.chosen != me && launched != Some(&record.chosen) {
-                let _ = execute(dir, &record, &record.chosen, trial);
+            if record.chosen != me
+                && launched != Some(&record.chosen)
+                && let Err(Failed::Touched(_)) = execute(dir, &record, &record.chosen, trial)
+            {
+                anew(&record.chosen);
             }
             return;
         }
         record = next;
         let Launch::Run(build) = launch else { return };
-        let error = execute(dir, &record, &build, trial);
+        let Err(failed) = execute(dir, &record, &build, trial);
+        let (Failed::Before(error) | Failed::Touched(error)) = &failed;
         tracing::error!(build = name(build.as_ref()), error, "a build of the agent cannot be run");
         let without = record.lost(&build);
+        if without != record
+            && let Err(error) = disk::write(dir, &without)
+        {
+            tracing::error!(error, "that a build of the agent is lost cannot be noted");
+        }
+        if matches!(failed, Failed::Touched(_)) {
+            anew(&build);
+        }
         if without == record {
             return;
-        }
-        if let Err(error) = disk::write(dir, &without) {
-            tracing::error!(error, "that a build of the agent is lost cannot be noted");
         }
         record = without;
     }
 }
 
-/// Replaces this program; comes back with the reason if it cannot.
-fn execute(dir: &Path, record: &Record, build: &Which, trial: Duration) -> String {
+/// Why a program could not take the place of this one.
+enum Failed {
+    /// It was not tried.
+    Before(String),
+    /// It was, and this process is not as it was: signals are as the other program would have had them.
+    Touched(String),
+}
+
+/// Starts this program anew, with nothing left of the try to run a build, and without another one.
+fn anew(build: &Which) -> ! {
+    if let Some(own) = disk::exe() {
+        let mut arguments = std::env::args_os();
+        let mut command = Command::new(own);
+        if let Some(own) = arguments.next() {
+            command.arg0(own);
+        }
+        let _ = command.args(arguments).env(LAUNCHED, name(build.as_ref())).exec();
+    }
+    // the host starts it
+    std::process::exit(1)
+}
+
+/// Replaces this program.
+fn execute(dir: &Path, record: &Record, build: &Which, trial: Duration) -> Result<Infallible, Failed> {
     let path: PathBuf = match build {
         Some(build) => disk::path(dir, build),
         None => record.packaged.clone(),
     };
     if let Some(fault) = build.as_ref().and_then(|build| disk::fault(&path, build)) {
-        return fault;
+        return Err(Failed::Before(fault));
     }
     tracing::info!(build = name(build.as_ref()), "the agent goes on as {}", short(build));
     let mut arguments = std::env::args_os();
@@ -76,7 +108,7 @@ fn execute(dir: &Path, record: &Record, build: &Which, trial: Duration) -> Strin
     // all that is open is closed by the kernel (O_CLOEXEC), the lock of the state directory with it
     let error = command.args(arguments).env(LAUNCHED, name(build.as_ref())).exec();
     alarm(None);
-    format!("{} cannot be run: {error}", path.display())
+    Err(Failed::Touched(format!("{} cannot be run: {error}", path.display())))
 }
 
 /// Has the kernel end this process, whichever program it is by then, unless that takes it back: well after a trial of so

@@ -359,3 +359,26 @@ async fn a_build_that_hangs_is_ended_by_the_kernel() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_build_that_cannot_be_run_just_now_is_run_later() {
+    local(async {
+        let dir = tempfile::tempdir().unwrap();
+        let mut world = World::new(dir.path()).await;
+        let one = world.assign(Some(&good("one"))).unwrap();
+        world.runs(Some(&one)).await;
+        let file = dir.path().join("agent/builds").join(one.as_str()).join("straas-agent");
+        world.host.child.kill().unwrap();
+        world.host.child.wait().unwrap();
+        // the kernel runs no program that somebody could write to
+        let open = std::fs::File::options().append(true).open(file).unwrap();
+        world.controller.shared.beats.borrow_mut().clear();
+        let said =
+            world.until("the packaged one", |said| said.coming.as_ref().is_some_and(|c| c.contains("busy"))).await;
+        assert_eq!((said.sha256, said.refused, world.host.starts), (None, None, 2));
+        drop(open);
+        world.runs(Some(&one)).await;
+        assert_eq!(world.host.starts, 2);
+    })
+    .await;
+}
