@@ -98,12 +98,21 @@ pub struct RoleMeta {
     /// re-runs nothing on its nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sections: Option<Vec<String>>,
+    /// Its scripts read in which fault domain the node's host is, and those of its peers: the context has them, and
+    /// `pre_config` runs again when they change.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fault_domain: bool,
     /// What is to be done once a node that joined a working component works itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<Operation>,
     /// What is to be done before a node that leaves loses its host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leave: Option<Operation>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as serde asks it
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A version.

@@ -78,7 +78,9 @@ impl<'k, 'a> Common<'k, 'a> {
         let peer_roles = nature.knowledge.meta.peers.get(&nature.role.name).map_or(&[][..], Vec::as_slice);
         let sections = desired::sections(nature.role);
         let knowledge = nature.knowledge;
-        let view = View { known, rosters, component, target, knowledge, peer_roles, sections, blank: false };
+        let fault_domains = nature.role.fault_domain;
+        let view =
+            View { known, rosters, component, target, knowledge, peer_roles, sections, fault_domains, blank: false };
         let shared =
             |view: &View<'k, 'a>| digests::shared(script(Stage::PreConfig), &target.version, &view.shared_digest());
         let rosters = peer_roles.iter().filter_map(|role| rosters.of(component, role));
@@ -123,11 +125,12 @@ impl<'k, 'a> Common<'k, 'a> {
             _ => (&self.shared.0, false),
         };
         let own = roster::peer(wanted);
-        let address = self.view(blank).address(&own);
+        let view = self.view(blank);
+        let (address, domain) = (view.address(&own), view.fault_domain(&own));
         let restarts = wanted.wish.restarts;
         let inputs = [
             self.install.clone(),
-            digests::pre_config(shared, node, address),
+            digests::pre_config(shared, node, address, domain),
             if restarts == 0 { self.config.clone() } else { digests::restarted(&self.config, restarts) },
             self.validate.clone(),
         ];

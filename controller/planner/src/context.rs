@@ -29,6 +29,8 @@ pub struct View<'k, 'a> {
     pub peer_roles: &'a [String],
     /// The sections of the configuration that the role reads; all if it does not say.
     pub sections: Option<&'a [String]>,
+    /// The role reads fault domains.
+    pub fault_domains: bool,
     /// Addresses are left out: not all are known, and a document that changes with each of them
     /// would raise the generation of every node as often as there are nodes.
     pub blank: bool,
@@ -38,6 +40,11 @@ impl<'k, 'a> View<'k, 'a> {
     /// The address as scripts see it: the alias, or that of the host.
     pub fn address<'p>(&self, peer: &'p Peer<'a>) -> Option<&'p str> {
         if self.blank { None } else { peer.alias.as_deref().or(peer.last_address) }
+    }
+
+    /// The fault domain as scripts see it; none at all if the role does not read it.
+    pub fn fault_domain(&self, peer: &Peer<'a>) -> Option<Option<&'a str>> {
+        self.fault_domains.then_some(if self.blank { None } else { peer.fault_domain })
     }
 
     fn is_peer(&self, role: &str) -> bool {
@@ -102,7 +109,11 @@ impl<'k, 'a> View<'k, 'a> {
                 parts.extend([node.name.to_owned(), node.role.to_owned(), node.ordinal.to_string(), address]);
             }
         };
-        add(&mut parts, &self.peers().collect::<Vec<_>>());
+        let peers: Vec<_> = self.peers().collect();
+        add(&mut parts, &peers);
+        parts.extend(
+            peers.iter().filter_map(|peer| self.fault_domain(peer)).map(|it| it.unwrap_or_default().to_owned()),
+        );
         for (dependency, version, nodes) in self.dependencies() {
             parts.extend([dependency.name, &dependency.component.kind, version].map(str::to_owned));
             add(&mut parts, &nodes.iter().collect::<Vec<_>>());
@@ -118,14 +129,25 @@ impl<'k, 'a> View<'k, 'a> {
             "id": node.id, "name": node.name, "role": node.role, "ordinal": node.ordinal,
             "address": self.address(own), "cname": own.alias, "az": topology.zone, "prefix": "",
         });
+        if let Some(domain) = self.fault_domain(own) {
+            document["node"]["fault_domain"] = domain.into();
+        }
         if let Some(job) = joined {
             document["node"]["joined"] = job.into();
         }
         if !self.is_peer(&node.role) {
             // a role whose nodes need not know each other: only the node itself is among its peers
-            document["peers"] = self.peers().chain([own]).map(|peer| self.brief(peer)).collect();
+            document["peers"] = self.peers().chain([own]).map(|peer| self.of_own_component(peer)).collect();
         }
         document
+    }
+
+    fn of_own_component(&self, peer: &Peer<'a>) -> Value {
+        let mut brief = self.brief(peer);
+        if let Some(domain) = self.fault_domain(peer) {
+            brief["fault_domain"] = domain.into();
+        }
+        brief
     }
 
     fn brief(&self, peer: &Peer<'a>) -> Value {
@@ -148,7 +170,7 @@ impl<'k, 'a> View<'k, 'a> {
             "component": {
                 "id": component.id, "name": component.name, "type": component.kind, "version": self.target.version,
             },
-            "peers": self.peers().map(|peer| self.brief(peer)).collect::<Value>(),
+            "peers": self.peers().map(|peer| self.of_own_component(peer)).collect::<Value>(),
             "dependencies": dependencies,
             "config": self.config(),
             "facts": {},

@@ -19,9 +19,18 @@ pub fn install(script: &str, packages: &[Package]) -> Digest {
 }
 
 /// The inputs of `pre_config`: its script and what is shared ([`shared`]), and the node itself.
-pub fn pre_config(shared: &Digest, node: &NewNode, address: Option<&str>) -> Digest {
-    let parts = [shared.as_str(), node.id.as_str(), &node.name, &node.role, &node.ordinal.to_string()];
-    Digest::of(&[&parts[..], &[address.unwrap_or_default()]].concat())
+/// Of a role that does not read fault domains there is none at all.
+pub fn pre_config(
+    shared: &Digest,
+    node: &NewNode,
+    address: Option<&str>,
+    fault_domain: Option<Option<&str>>,
+) -> Digest {
+    let ordinal = node.ordinal.to_string();
+    let mut parts = vec![shared.as_str(), node.id.as_str(), &node.name, &node.role, &ordinal];
+    parts.push(address.unwrap_or_default());
+    parts.extend(fault_domain.map(Option::unwrap_or_default));
+    Digest::of(&parts)
 }
 
 /// What the inputs of `pre_config` have in common for all nodes of a role.

@@ -32,6 +32,8 @@ pub struct Peer<'a> {
     pub last_address: Option<&'a str>,
     /// The name that stays when its host is replaced.
     pub alias: Option<String>,
+    /// What its host shares with others and fails with, or its last one did; where the provider tells.
+    pub fault_domain: Option<&'a str>,
     /// As recorded.
     pub recorded: Option<&'a Node>,
 }
@@ -158,6 +160,7 @@ pub fn peer<'a>(wanted: &'a Wanted<'a>) -> Peer<'a> {
         address: recorded.and_then(|n| n.address.as_deref()),
         last_address: recorded.and_then(|n| last_address(n, alias.as_deref())),
         alias,
+        fault_domain: recorded.and_then(fault_domain),
         recorded,
     }
 }
@@ -173,6 +176,7 @@ fn leaver<'a>(zone: &str, component: &Component, node: &'a Node) -> Peer<'a> {
         address: node.address.as_deref(),
         last_address: last_address(node, alias.as_deref()),
         alias,
+        fault_domain: fault_domain(node),
         recorded: Some(node),
     }
 }
@@ -185,6 +189,13 @@ fn alias(zone: &str, name: &str) -> String {
 fn of_zone<'a>(known: &Known<'a>, component: &Component) -> &'a str {
     let foreign = known.input.neighbours.iter().find(|n| n.component.id == component.id);
     foreign.map_or(&known.input.topology.zone, |n| &n.topology.zone)
+}
+
+/// The fault domain of a node's host, or of its last while there is none.
+fn fault_domain(node: &Node) -> Option<&str> {
+    let last = node.assignment.as_ref().filter(|_| node.address.is_none());
+    let remembered = last.and_then(|last| last.context.pointer("/node/fault_domain").and_then(Value::as_str));
+    node.fault_domain.as_deref().or(remembered)
 }
 
 /// The address of a node's host, or of its last: its own last assignment remembers.

@@ -47,6 +47,7 @@ fn kafka_lives() {
         cluster.change("flexup", Method::POST, &format!("/components/{kf}"), Some(&up)).await?;
         holds_replicas(cluster, &id, "log-kf-4", true).await?;
         replaced(cluster, &id).await?;
+        in_racks(cluster, &cluster.settled(&id).await?).await?;
         upgraded(cluster, &kf).await?;
         let back = component(&cluster.settled(&id).await?, "kf")?.clone();
         ensure!(back.version == NEWER, "it has version {}", back.version);
@@ -67,6 +68,16 @@ fn kafka_lives() {
         let deleted = cluster.delete(&id).await?;
         cluster.ended(&deleted).await.map(drop)
     });
+}
+
+/// Every broker knows the fault domain of its host.
+async fn in_racks(cluster: &Cluster, topology: &TopologyView) -> Result<()> {
+    for broker in brokers(topology)? {
+        let domain = broker.fault_domain.with_context(|| format!("{} is in no fault domain", broker.name))?;
+        let set = cluster.sh(&broker.name, "grep ^broker.rack= /etc/kafka/straas/server.properties").await?;
+        ensure!(set.trim() == format!("broker.rack={domain}"), "{} has {set}, not {domain}", broker.name);
+    }
+    Ok(())
 }
 
 fn generations(topology: &TopologyView, name: &str) -> Result<Vec<u64>> {

@@ -376,7 +376,8 @@ fn generation(node: &Node) -> u64 {
     node.assignment.as_ref().map_or(0, |a| a.generation)
 }
 
-fn recorded(new: &straas_planner::NewNode) -> Node {
+/// A node as it is recorded first.
+pub fn recorded(new: &straas_planner::NewNode) -> Node {
     Node {
         id: new.id.clone(),
         component: new.component.clone(),

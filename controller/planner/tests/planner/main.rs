@@ -11,6 +11,7 @@ mod foreign;
 mod garbage;
 mod guards;
 mod histories;
+mod racks;
 mod requests;
 mod script;
 mod stories;
