@@ -11,11 +11,12 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
+use ring::hmac;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use straas_schemas::Digest;
+use straas_schemas::{Digest, NodeId};
 use time::{Duration, OffsetDateTime};
 
 /// The DNS name agents expect in the controller's certificate, whatever address they connect to.
@@ -50,6 +51,8 @@ pub enum CaError {
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
+    /// Made of the authority's key: what all controllers of a fleet have and nobody else.
+    tokens: hmac::Key,
 }
 
 /// A certificate with its key, both PEM.
@@ -91,10 +94,20 @@ impl Ca {
             write_private(&certificate_path, pair.certificate_pem.as_bytes()).map_err(files)?;
             std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(files)?;
         }
-        let key = KeyPair::from_pem(&std::fs::read_to_string(&key_path).map_err(files)?)?;
+        let key_pem = std::fs::read_to_string(&key_path).map_err(files)?;
+        let tokens = hmac::Key::new(hmac::HMAC_SHA256, key_pem.as_bytes());
+        let key = KeyPair::from_pem(&key_pem)?;
         let certificate_pem = std::fs::read_to_string(&certificate_path).map_err(files)?;
         let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
-        Ok(Self { issuer, certificate_pem })
+        Ok(Self { issuer, certificate_pem, tokens })
+    }
+
+    /// The join token of the host that a node gets after this incarnation, 64 hex digits: the same at every controller, so
+    /// that of two which make the host at once neither ends the other's token.
+    #[must_use]
+    pub fn join_token(&self, node: &NodeId, incarnation: u64) -> String {
+        let signed = hmac::sign(&self.tokens, format!("join/{node}/{incarnation}").as_bytes());
+        signed.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The authority's certificate, PEM.

@@ -28,6 +28,11 @@ pub enum Of {
         /// Name or id.
         node: String,
     },
+    /// Of a host of the pool.
+    Host {
+        /// Its id.
+        id: String,
+    },
     /// Of a user.
     User {
         /// His name.
@@ -58,6 +63,7 @@ pub async fn run(of: Of, global: &Global) -> Result<(), CliError> {
             Ask::new(routes::COMPONENT, &[find::component(&client, topology, component).await?.1.id.as_str()])
         }
         Of::Node { node } => Ask::new(routes::NODE, &[find::node(&client, node).await?.id.as_str()]),
+        Of::Host { id } => Ask::new(routes::HOST, &[id]),
         Of::User { name } => Ask::new(routes::USER, &[name]),
         Of::Cms { topology } => Ask::new(routes::CMS, &[find::topology(&client, topology).await?.id.as_str()]),
         Of::File { path, place } => Ask::new(routes::FILES, &place.at(path)).with("content", "true"),

@@ -3,6 +3,7 @@
 use crate::Global;
 use crate::client::{Ask, Client};
 use crate::error::CliError;
+use crate::mutation::Seen;
 use crate::output::{print, table, time, word};
 use crate::people::{keep, seconds};
 use crate::routes;
@@ -71,9 +72,8 @@ pub enum Host {
 pub struct Change {
     /// Its id.
     id: String,
-    /// Only if it is as you saw it: the ETag of that answer.
-    #[arg(long, value_name = "ETAG")]
-    if_match: Option<String>,
+    #[command(flatten)]
+    seen: Seen,
 }
 
 /// What to do with join tokens.
@@ -159,11 +159,9 @@ pub async fn host(verb: Host, global: &Global) -> Result<(), CliError> {
         Host::Cordon(host) => patch(&client, global, &host, HostPatch { cordoned: Some(true), cleaned: None }).await,
         Host::Uncordon(host) => patch(&client, global, &host, HostPatch { cordoned: Some(false), cleaned: None }).await,
         Host::Cleaned(host) => patch(&client, global, &host, HostPatch { cordoned: None, cleaned: Some(true) }).await,
-        Host::Remove { change: Change { id, if_match }, force } => {
-            let mut ask = Ask::new(routes::HOST_REMOVE, &[&id]).with("force", force.to_string());
-            if let Some(tag) = &if_match {
-                ask = ask.if_at(tag);
-            }
+        Host::Remove { change: Change { id, seen }, force } => {
+            let ask = Ask::new(routes::HOST_REMOVE, &[&id]).with("force", force.to_string());
+            let ask = ask.if_seen(seen.if_match.as_deref());
             client.call::<()>(ask).await?;
             print(global.format(), &id, |id| format!("host {id} is out of the pool"))
         }
@@ -171,10 +169,7 @@ pub async fn host(verb: Host, global: &Global) -> Result<(), CliError> {
 }
 
 async fn patch(client: &Client, global: &Global, host: &Change, patch: HostPatch) -> Result<(), CliError> {
-    let mut ask = Ask::new(routes::HOST_CHANGE, &[&host.id]).body(&patch);
-    if let Some(tag) = &host.if_match {
-        ask = ask.if_at(tag);
-    }
+    let ask = Ask::new(routes::HOST_CHANGE, &[&host.id]).body(&patch).if_seen(host.seen.if_match.as_deref());
     let host: HostView = client.call(ask).await?;
     print(global.format(), &host, |host| list(std::slice::from_ref(host)))
 }

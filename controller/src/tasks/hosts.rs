@@ -198,7 +198,9 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
                 };
                 let template = template.ok_or(Error::Stopping)?;
                 (spec.agent.controllers, spec.agent.apt) = (template.controllers, template.apt);
-                let token = secrets::new_token();
+                // the incarnation of now: the one before may have ended just now
+                let Some(now) = app.store.node(&wish.node).await? else { return Ok(()) };
+                let token = app.ca.join_token(&wish.node, now.incarnation);
                 if found.is_none() {
                     // A host that exists keeps the token it was made with. A new one needs a new one,
                     // also where an earlier host had enrolled: its key went with it.

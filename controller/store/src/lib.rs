@@ -236,7 +236,8 @@ pub trait Store:
 
     // --- agents -----------------------------------------------------------------------------
 
-    /// Records the hash of a join token for a node; earlier unused tokens of that node end.
+    /// Records the hash of a join token for a node; earlier unused tokens of that node end. The same one once more, while it
+    /// is unused, lives on until this time: another controller makes the same host.
     async fn add_join_token(&self, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()>;
     /// Spends a join token that expires after `now_ms`: exactly one caller gets `Enrolled`, and the node's incarnation has
     /// risen by one with all that was observed of the earlier one cleared.

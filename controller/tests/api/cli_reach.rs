@@ -94,6 +94,7 @@ async fn every_parameter_of_the_document_is_sent_by_some_command() {
             .into(),
         "node list --topology town --component town/zk --role server --status active --all-tenants".into(),
         "node targets --all-tenants".into(),
+        "host list --zone z1 --state free".into(),
         "node history town-zk-1 --at 2020-01-01T00:00:00Z --limit 3".into(),
         "job list --topology town --component town/zk --kind create --state succeeded --open --all-tenants".into(),
         "quarantine list --what version --topology town".into(),
@@ -170,6 +171,8 @@ async fn every_parameter_of_the_document_is_sent_by_some_command() {
     );
     std::fs::write(town.rig.dir.path().join("password"), "another one\n").expect("written");
     let password = town.rig.dir.path().join("password");
+    let body = serde_json::json!({ "name": "metal", "zone": "z1" });
+    let host = town.rig.post("/straas/v1.0/hosts", &body).await.json()["id"].as_str().expect("an id").to_owned();
     let tag = format!("config tag create town v1 --commit {commit}");
     cli.run(&tag).await.says(0, &[]);
     for (line, of) in [
@@ -179,6 +182,9 @@ async fn every_parameter_of_the_document_is_sent_by_some_command() {
         ("user role ann red member".into(), "user ann"),
         ("user role ann red --none".into(), "user ann"),
         ("user remove ann".into(), "user ann"),
+        (format!("host cordon {host}"), &format!("host {host}")),
+        (format!("host uncordon {host}"), &format!("host {host}")),
+        (format!("host remove {host} --force"), &format!("host {host}")),
         (format!("storage put {file} jars/a --region z1"), "file jars/a --region z1"),
         ("storage remove jars/a --region z1".into(), "file jars/a --region z1"),
     ] {

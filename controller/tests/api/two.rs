@@ -9,6 +9,7 @@ use crate::rollouts::{Fleet, VALIDATE, is, phases, towns};
 use crate::server::run;
 use crate::temp_pg::TempPg;
 use crate::upstream::{TREE, Upstream, file, put};
+use crate::wire::Answer;
 use http::Method;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
@@ -229,4 +230,25 @@ async fn what_is_asked_of_one_wakes_whoever_waits_at_the_other() {
     }
     b.down().await.expect("stopped");
     a.until("/metrics", |answer| answer.text().contains("straas_controller_controllers_beside 0")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_both_make_enrols_whoever_was_first() {
+    let two = Two::new().await;
+    let a = &two.a;
+    // one has found that there is no host, and waits for what it needs to make it
+    let template = a.boot.send_replace(None);
+    let topology = a.create("demo", 1).await;
+    let spawning = |answer: &Answer| answer.json()["components"][0]["nodes"][0]["why"]["cause"] == "spawning";
+    a.until(&format!("{API}/topologies/{topology}"), spawning).await;
+    // the other one makes it meanwhile
+    let b = Rig::beside(a, &two.settings).await;
+    b.nodes(&topology, 1).await;
+    a.hosts.held.send_replace(true);
+    let mut waiting = a.hosts.waiting.subscribe();
+    a.boot.send_replace(template);
+    waiting.wait_for(|waiting| *waiting > 0).await.expect("a call");
+    a.hosts.held.send_replace(false);
+    let mut agents = a.enrolled(&topology, 1).await;
+    live(a, &mut agents, &topology, "ACTIVE").await;
 }

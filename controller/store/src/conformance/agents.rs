@@ -52,8 +52,11 @@ pub(super) async fn a_new_token_ends_the_earlier(store: Arc<dyn Store>) {
     store.add_join_token("newer-1", world.id(0), 1_000).await.unwrap();
     store.add_join_token("newer-other", world.id(1), 1_000).await.unwrap();
     store.add_join_token("newer-2", world.id(0), 1_000).await.unwrap();
+    // another controller makes the same host with the same token
+    store.add_join_token("newer-2", world.id(0), 2_000).await.unwrap();
     assert_eq!(store.enrol("newer-1", "key", 1).await.unwrap(), EnrolOutcome::Expired);
-    assert!(matches!(store.enrol("newer-2", "key", 1).await.unwrap(), EnrolOutcome::Enrolled { .. }));
+    assert!(matches!(store.enrol("newer-2", "key", 1_500).await.unwrap(), EnrolOutcome::Enrolled { .. }));
+    assert!(is_duplicate(&store.add_join_token("newer-2", world.id(0), 9_000).await), "it is used");
     assert!(matches!(store.enrol("newer-other", "key", 1).await.unwrap(), EnrolOutcome::Enrolled { .. }));
     store.add_join_token("newer-3", world.id(0), 1_000).await.unwrap();
     assert_eq!(store.enrol("newer-2", "another key", 1).await.unwrap(), EnrolOutcome::Used);

@@ -49,8 +49,13 @@ impl Tables {
 
     pub(super) fn add_join_token(&mut self, hash: &str, node: &NodeId, expires_ms: i64) -> Result<()> {
         self.node(node)?;
-        if self.tokens.contains_key(hash) {
-            return Err(duplicate("join token of node", node));
+        match self.tokens.get_mut(hash) {
+            Some(same) if same.node == *node && same.used.is_none() => {
+                same.expires_ms = expires_ms;
+                return Ok(());
+            }
+            Some(_) => return Err(duplicate("join token of node", node)),
+            None => {}
         }
         let mut number = 1;
         for earlier in self.tokens.values_mut().filter(|token| token.node == *node) {

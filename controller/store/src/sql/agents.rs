@@ -19,6 +19,7 @@ use straas_schemas::report::{Report, ReportBody};
 
 statements! {
     TOKEN_NUMBER = "select coalesce(max(number), 0) + 1 from join_token where node = $1";
+    TOKEN_AGAIN = "update join_token set expires_ms = $3 where hash = $1 and node = $2 and used_ms is null";
     TOKENS_END = "update join_token set expires_ms = 0 where node = $1 and used_ms is null and expires_ms <> 0";
     TOKEN_ADD = "insert into join_token (hash, node, number, expires_ms) values ($1, $2, $3, $4)";
     TOKENS_PRUNE = "delete from join_token where node = $1 and number <= $2";
@@ -99,17 +100,20 @@ pub(super) async fn add_join_token(store: &SqlStore, hash: &str, node: &NodeId, 
         if locked.is_none() {
             return Err(no_node(node).into());
         }
-        let number: i64 = query_scalar(on(&TOKEN_NUMBER)).bind(&*id).fetch_one(&mut *tx).await?;
-        query(on(&TOKENS_END)).bind(&*id).execute(&mut *tx).await?;
-        query(on(&TOKEN_ADD))
-            .bind(hash)
-            .bind(&*id)
-            .bind(number)
-            .bind(expires_ms)
-            .execute(&mut *tx)
-            .await
-            .map_err(|cause| Fail::or_duplicate(cause, "join token of node", &id))?;
-        query(on(&TOKENS_PRUNE)).bind(&*id).bind(number - TOKENS_PER_NODE_MAX).execute(&mut *tx).await?;
+        let again = query(on(&TOKEN_AGAIN)).bind(hash).bind(&*id).bind(expires_ms).execute(&mut *tx).await?;
+        if again.rows_affected() == 0 {
+            let number: i64 = query_scalar(on(&TOKEN_NUMBER)).bind(&*id).fetch_one(&mut *tx).await?;
+            query(on(&TOKENS_END)).bind(&*id).execute(&mut *tx).await?;
+            query(on(&TOKEN_ADD))
+                .bind(hash)
+                .bind(&*id)
+                .bind(number)
+                .bind(expires_ms)
+                .execute(&mut *tx)
+                .await
+                .map_err(|cause| Fail::or_duplicate(cause, "join token of node", &id))?;
+            query(on(&TOKENS_PRUNE)).bind(&*id).bind(number - TOKENS_PER_NODE_MAX).execute(&mut *tx).await?;
+        }
     })
 }
 
