@@ -20,7 +20,6 @@ use tokio::sync::watch;
 /// It may still run; why, for people.
 pub async fn stop(dir: &Path, node: &NodeId, attempt: u32) -> Result<(), String> {
     let assignment = last(dir)?;
-    let _ = executor::kill_leftovers(node.as_str());
     operate(dir, node, "stop", attempt, assignment.as_ref()).await
 }
 
@@ -68,6 +67,8 @@ async fn operate(
     attempt: u32,
     assignment: Option<&Assignment>,
 ) -> Result<(), String> {
+    // of the node's agent, or of a try of this that was broken off
+    let _ = executor::kill_leftovers(node.as_str());
     let Some(assignment) = assignment else { return Ok(()) };
     // without scripts nothing was ever run
     let Some(scripts) = Scripts::at(dir.join("scripts")).current() else { return Ok(()) };

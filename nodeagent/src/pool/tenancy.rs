@@ -30,37 +30,36 @@ const RAN_WELL: Duration = Duration::from_secs(60);
 /// # Errors
 /// The disk does not take what has to be written down.
 pub async fn run(pool: &Pool, mut stop: watch::Receiver<bool>) -> Result<(), AgentError> {
-    loop {
-        tokio::select! {
-            done = step(pool, stop.clone()) => done?,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
-        }
-        if *stop.borrow() {
-            return Ok(());
+    while !*stop.borrow() {
+        let record = pool.record();
+        match record.tenancy.as_ref().filter(|tenancy| tenancy.phase == Phase::Serving) {
+            // it hears of the stop itself: the agent gets its time to end in order
+            Some(tenancy) => serve(pool, &record, tenancy, stop.clone()).await?,
+            None => tokio::select! {
+                done = step(pool, &record) => done?,
+                _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            },
         }
     }
+    Ok(())
 }
 
-/// One step on.
-async fn step(pool: &Pool, stop: watch::Receiver<bool>) -> Result<(), AgentError> {
-    let record = pool.record();
+/// One step on, of those that may be broken off and begun anew.
+async fn step(pool: &Pool, record: &Record) -> Result<(), AgentError> {
     match &record.tenancy {
-        None => wait(pool, &record).await,
-        Some(tenancy) => match tenancy.phase {
-            Phase::Serving => serve(pool, &record, tenancy, stop).await,
-            Phase::Leaving => {
-                leave(pool, tenancy).await;
-                let (phase, released) = (Phase::Cleaning, Some(tenancy.node.clone()));
-                tracing::info!(node = %tenancy.node, "nothing of the node runs here any more");
-                pool.note(Record { tenancy: Some(Tenancy { phase, ..tenancy.clone() }), released })
-            }
-            Phase::Cleaning => {
-                clean_up(pool, tenancy).await;
-                pool.dirty.replace(None);
-                tracing::info!(node = %tenancy.node, "the host is clean");
-                pool.note(Record { tenancy: None, ..record.clone() })
-            }
-        },
+        None => wait(pool, record).await,
+        Some(tenancy) if tenancy.phase != Phase::Cleaning => {
+            leave(pool, tenancy).await;
+            let (phase, released) = (Phase::Cleaning, Some(tenancy.node.clone()));
+            tracing::info!(node = %tenancy.node, "nothing of the node runs here any more");
+            pool.note(Record { tenancy: Some(Tenancy { phase, ..tenancy.clone() }), released })
+        }
+        Some(tenancy) => {
+            clean_up(pool, tenancy).await;
+            pool.dirty.replace(None);
+            tracing::info!(node = %tenancy.node, "the host is clean");
+            pool.note(Record { tenancy: None, ..record.clone() })
+        }
     }
 }
 

@@ -106,6 +106,16 @@ fn machines_join_carry_nodes_and_come_back_clean() {
         })
         .await?;
         ensure!(cluster.sh(&first, "pgrep java").await? == service, "the service was restarted");
+        // told to end, both end in order
+        let ended = "grep -c 'INFO ends' /var/log/sa.log || true";
+        let before: u32 = cluster.sh(&first, ended).await?.trim().parse()?;
+        cluster.sh(&first, "pkill -TERM -o straas-agent").await?;
+        wait("both agents to end in order", STEP_MAX, async || {
+            let now: u32 = cluster.sh(&first, ended).await.ok()?.trim().parse().ok()?;
+            (now == before + 2).then_some(())
+        })
+        .await?;
+        ensure!(cluster.sh(&first, "pgrep java").await? == service, "the service was restarted");
         hosts.reboot(&first).await?;
         wait("the service after the reboot", STEP_MAX, async || cluster.sh(&first, "pgrep java").await.ok()).await?;
         cluster.settled(topology.id.as_str()).await?;
