@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use straas_store::{WORDS_MAX, Word};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 /// So often it is looked for what others said, whether a bell rang or not.
@@ -74,9 +74,11 @@ impl Bell {
         }
     }
 
-    /// Tells when another controller rang.
-    pub fn listen(&self) -> watch::Receiver<()> {
-        self.heard.subscribe()
+    /// When to look for what others did.
+    pub fn looks(&self) -> Looks {
+        let mut every = interval(LOOK);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Looks { every, rung: self.heard.subscribe() }
     }
 
     /// What is to be said now.
@@ -90,6 +92,22 @@ impl Bell {
             self.spoken.notify_one();
         }
         std::mem::replace(&mut *said, rest).into_iter().collect()
+    }
+}
+
+/// The times to look for what other controllers did: when one of them rang, and every second.
+pub struct Looks {
+    every: Interval,
+    rung: watch::Receiver<()>,
+}
+
+impl Looks {
+    /// Ends when it is time. May be broken off.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.every.tick() => {}
+            _ = self.rung.changed() => {}
+        }
     }
 }
 
@@ -156,16 +174,13 @@ async fn wait_for_bells(app: &App) {
 }
 
 async fn hear(app: &App) {
-    let (mut bell, mut look) = (app.bell.listen(), interval(LOOK));
+    let mut looks = app.bell.looks();
     let begun = Instant::now();
     let mut last = None;
     // until others have seen that this one is there, they may have said nothing
     let mut unheard = true;
     loop {
-        tokio::select! {
-            _ = look.tick() => {}
-            _ = bell.changed() => {}
-        }
+        looks.next().await;
         let everything = unheard && begun.elapsed() > 2 * PRESENCE;
         unheard &= !everything;
         if let Err(error) = once(app, &mut last, everything).await {

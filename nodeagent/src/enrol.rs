@@ -11,14 +11,7 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ClientError, Credentials, REQUEST_TIME};
 use crate::config::Config;
 use crate::keys::{self, Identity};
-use std::time::Duration;
 use straas_schemas::enrol::{Certificate, EnrolRequest, RenewRequest};
-
-/// Shortest time between two renewals: a wrong clock must not make a loop. Of a certificate that
-/// does not even live for some minutes, a part of its life.
-const RENEW_PAUSE: Duration = Duration::from_secs(60);
-/// Which part.
-const PAUSE_PARTS: u32 = 6;
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -105,12 +98,9 @@ async fn enrol(config: &Config, client: &Client) -> Result<Identity, EnrolError>
 pub async fn keep_renewed(agent: &Agent) {
     let mut backoff = Backoff::default();
     loop {
-        let (wait, life) = {
+        let (wait, pause) = {
             let identity = agent.identity.borrow();
-            let life = (identity.not_after_ms - identity.issued_ms).max(0);
-            let at = identity.issued_ms + life / 3 * 2;
-            let ms = |ms| Duration::from_millis(u64::try_from(ms).unwrap_or(0));
-            (ms(at - unix_ms()), ms(life))
+            (identity.renewal_in(), identity.renewal_pause())
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -119,7 +109,7 @@ pub async fn keep_renewed(agent: &Agent) {
         match renew(agent).await {
             Ok(()) => {
                 backoff.reset();
-                tokio::time::sleep(RENEW_PAUSE.min(life / PAUSE_PARTS)).await;
+                tokio::time::sleep(pause).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the certificate is not renewed yet");
@@ -169,14 +159,11 @@ pub async fn refused(agent: &Agent, error: &ClientError) {
 /// Keeps a certificate and uses it.
 fn store(config: &Config, client: &Client, answer: &Certificate, key_pem: &str) -> Result<Identity, EnrolError> {
     let own = Credentials { certificate_pem: answer.certificate_pem.clone(), key_pem: key_pem.to_owned() };
-    // refuses a certificate of another key, before anything is replaced
-    client.set_credentials(&own)?;
     let identity = Identity {
         id: answer.node.0.clone(),
         incarnation: answer.incarnation,
         issued_ms: unix_ms(),
         not_after_ms: answer.not_after_ms,
     };
-    keys::write(&config.state_dir.join("tls"), &own, &identity).map_err(EnrolError::Setup)?;
-    Ok(identity)
+    keys::take(&config.state_dir.join("tls"), client, &own, identity)
 }

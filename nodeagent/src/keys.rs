@@ -9,11 +9,20 @@
 //! ```
 //! The private key is made here and never leaves. Never here: asking anybody for a certificate.
 
-use crate::client::Credentials;
+use crate::agent::unix_ms;
+use crate::client::{Client, Credentials};
+use crate::enrol::EnrolError;
 use crate::stages::write_private;
 use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+use std::time::Duration;
+
+/// Shortest time between two renewals: a wrong clock must not make a loop. Of a certificate that
+/// does not even live for some minutes, a part of its life.
+const RENEW_PAUSE: Duration = Duration::from_secs(60);
+/// Which part.
+const PAUSE_PARTS: u32 = 6;
 
 /// Who the controller says this is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -27,6 +36,38 @@ pub struct Identity {
     pub issued_ms: i64,
     /// When it ends, by the controller's clock.
     pub not_after_ms: i64,
+}
+
+impl Identity {
+    /// How long to wait with the renewal: until two thirds of the certificate's life are over.
+    #[must_use]
+    pub fn renewal_in(&self) -> Duration {
+        millis(self.issued_ms + self.life_ms() / 3 * 2 - unix_ms())
+    }
+
+    /// How long to wait after a renewal at least.
+    #[must_use]
+    pub fn renewal_pause(&self) -> Duration {
+        RENEW_PAUSE.min(millis(self.life_ms()) / PAUSE_PARTS)
+    }
+
+    fn life_ms(&self) -> i64 {
+        (self.not_after_ms - self.issued_ms).max(0)
+    }
+}
+
+fn millis(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
+}
+
+/// Uses a certificate from now on, and keeps it with its key. One of another key is refused before anything is replaced.
+///
+/// # Errors
+/// The certificate, or the disk.
+pub fn take(tls: &Path, client: &Client, own: &Credentials, identity: Identity) -> Result<Identity, EnrolError> {
+    client.set_credentials(own)?;
+    write(tls, own, &identity).map_err(EnrolError::Setup)?;
+    Ok(identity)
 }
 
 /// A key that is on the disk already, and a request for it.
@@ -53,7 +94,7 @@ pub fn request(tls: &Path) -> Result<(String, String), String> {
 ///
 /// # Errors
 /// In words.
-pub fn write(tls: &Path, own: &Credentials, identity: &Identity) -> Result<(), String> {
+fn write(tls: &Path, own: &Credentials, identity: &Identity) -> Result<(), String> {
     let name = identity.issued_ms.to_string();
     let dir = tls.join(&name);
     let at = |error: std::io::Error| format!("{}: {error}", tls.display());

@@ -88,7 +88,12 @@ pub(super) fn check_csr(csr_pem: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A name as the host gave it, fit for a log: short and printable.
-pub(super) fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
+/// A name as the host gave it, fit for a log.
+fn clean(text: &str) -> String {
+    printable(text, 64)
+}
+
+/// What can be printed of a text, so many characters at most.
+pub(super) fn printable(text: &str, most: usize) -> String {
+    text.chars().filter(|c| !c.is_control()).take(most).collect()
 }

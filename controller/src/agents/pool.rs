@@ -4,7 +4,7 @@
 //! whoever takes a node away from it knows that only its own word tells whether it runs something of that node. The token
 //! with which the node's agent enrols is made when it is told, and kept nowhere.
 
-use super::enrol::{check_csr, clean};
+use super::enrol::{check_csr, printable};
 use super::{named, shown, who};
 use crate::app::App;
 use crate::ca::HOST;
@@ -90,7 +90,7 @@ pub async fn join(
     check_csr(&request.csr_pem)?;
     // the request is tried before the token is spent: a bad one must not cost the host its token
     let key = app.ca.key_of(&request.csr_pem)?;
-    let name = clean(&request.hostname);
+    let name = printable(&request.hostname, HOST_NAME_MAX);
     let joining = Joining {
         hash: secrets::hash(&request.token),
         key: key.0,
@@ -183,7 +183,7 @@ fn check(request: &HostPollRequest) -> Result<(), ApiError> {
 }
 
 fn shorten(request: &mut HostPollRequest) {
-    let short = |text: &mut String, most: usize| *text = text.chars().filter(|c| !c.is_control()).take(most).collect();
+    let short = |text: &mut String, most: usize| *text = printable(text, most);
     short(&mut request.hostname, HOST_NAME_MAX);
     short(&mut request.facts.os, WORD_MAX);
     short(&mut request.facts.agent_version, WORD_MAX);
@@ -201,7 +201,7 @@ async fn note(
 ) -> Result<PoolHost, ApiError> {
     for _ in 0..TRIES_MAX {
         let Some(noted) = noted(&host, request, identity.incarnation, now_ms()) else { return Ok(host) };
-        if change(app, &noted).await? {
+        if app.pool.change(&*app.store, &noted).await? {
             if host.holds != noted.holds {
                 let (had, holds) = (host.holds.as_ref().map(ToString::to_string), noted.holds.as_ref());
                 tracing::info!(host = noted.name, id = %noted.id, had, holds = holds.map(ToString::to_string), "host of the pool");
@@ -223,7 +223,7 @@ async fn tell(
 ) -> Result<HostPollAnswer, ApiError> {
     for _ in 0..TRIES_MAX {
         let Some(told) = told(&host, identity.incarnation) else { break };
-        if change(app, &told).await? {
+        if app.pool.change(&*app.store, &told).await? {
             host = told;
             break;
         }
@@ -246,16 +246,4 @@ async fn tell(
     let metrics_listen = format!("0.0.0.0:{METRICS_PORT}");
     let allotment = Some(Allotment { node, name, join_token, metrics_listen });
     Ok(HostPollAnswer { wish, allotment, renew: false })
-}
-
-/// Writes a record; `false` if it was changed meanwhile.
-async fn change(app: &App, host: &PoolHost) -> Result<bool, ApiError> {
-    match app.store.change_pool_host(host).await {
-        Ok(()) => {
-            app.pool.wake(&host.id);
-            Ok(true)
-        }
-        Err(StoreError::Conflict { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -9,10 +9,15 @@ use straas_drivers::Flavor;
 use straas_store::PoolHost;
 
 /// A host that was not heard of for so long gets no node, in ms: more than two polls that are held to their end.
-pub const SILENT_MS: i64 = 90_000;
+const SILENT_MS: i64 = 90_000;
 /// Percent of a flavor's memory that a host has to have: a machine of 4 GiB says less of itself, since firmware and
 /// kernel keep some.
 const MEMORY_PERCENT: u64 = 85;
+
+/// Whether a host that was heard of then, if it was, is silent by now.
+pub fn is_silent(seen_ms: Option<i64>, now_ms: i64) -> bool {
+    seen_ms.is_none_or(|seen| seen + SILENT_MS < now_ms)
+}
 
 /// A node that wants a host.
 #[derive(Clone, Debug)]
@@ -39,7 +44,7 @@ fn refusal(host: &PoolHost, wanted: &Wanted<'_>, now_ms: i64) -> Option<&'static
         Some("not clean yet")
     } else if host.cordoned {
         Some("cordoned")
-    } else if host.seen_ms.is_none_or(|seen| seen + SILENT_MS < now_ms) {
+    } else if is_silent(host.seen_ms, now_ms) {
         Some("silent")
     } else if host.facts.address.is_empty() {
         Some("without an address")
@@ -88,24 +93,9 @@ mod tests {
     use straas_store::Allotted;
 
     fn host(id: &str, domain: &str, memory_mib: u32, free_ms: i64) -> PoolHost {
-        PoolHost {
-            id: id.into(),
-            name: id.into(),
-            zone: "z".into(),
-            fault_domain: Some(domain.into()),
-            facts: HostFacts { address: "10.0.0.1".into(), memory_mib, vcpus: 2, ..HostFacts::default() },
-            cordoned: false,
-            cleaned: false,
-            allotment: None,
-            holds: None,
-            told_as: 0,
-            cleaning: None,
-            free_ms,
-            joined_ms: Some(1),
-            incarnation: 1,
-            revision: 1,
-            seen_ms: Some(100_000),
-        }
+        let host = PoolHost::announced(id.into(), id.into(), "z".into(), Some(domain.into()), free_ms);
+        let facts = HostFacts { address: "10.0.0.1".into(), memory_mib, vcpus: 2, ..HostFacts::default() };
+        PoolHost { facts, joined_ms: Some(1), incarnation: 1, seen_ms: Some(100_000), ..host }
     }
 
     fn with(node: &str, spread: &str, host: PoolHost) -> PoolHost {

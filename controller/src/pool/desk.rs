@@ -12,11 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use straas_schemas::HostId;
-use straas_store::{PAGE_MAX, Store};
+use straas_store::{PAGE_MAX, PoolHost, Store, StoreError};
 use tokio::sync::watch;
 
-/// Changes of other controllers are looked for so often.
-const LOOK: Duration = Duration::from_secs(1);
 /// When hosts were heard of is written so often.
 const WRITE: Duration = Duration::from_secs(10);
 /// Most hosts of one batch.
@@ -73,9 +71,24 @@ impl Desk {
         lock(&self.seen).insert(host.clone(), Seen { at_ms: now_ms(), written: false });
     }
 
-    /// When a host was heard of last, as far as this controller knows.
-    pub fn seen_ms(&self, host: &HostId) -> Option<i64> {
-        lock(&self.seen).get(host).map(|seen| seen.at_ms)
+    /// When a host was heard of last, by this controller or as its record says.
+    pub fn seen_ms(&self, host: &PoolHost) -> Option<i64> {
+        host.seen_ms.max(lock(&self.seen).get(&host.id).map(|seen| seen.at_ms))
+    }
+
+    /// Writes a host's record and wakes it; `false` if it was changed meanwhile.
+    ///
+    /// # Errors
+    /// Of the store, but for that one.
+    pub async fn change(&self, store: &dyn Store, host: &PoolHost) -> straas_store::Result<bool> {
+        match store.change_pool_host(host).await {
+            Ok(()) => {
+                self.wake(&host.id);
+                Ok(true)
+            }
+            Err(StoreError::Conflict { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn write(&self, store: &dyn Store) -> straas_store::Result<()> {
@@ -107,13 +120,11 @@ impl Desk {
 
 /// Keeps the desk until the controller stops.
 pub async fn run(desk: Arc<Desk>, store: Arc<dyn Store>, mut stopping: Stop) {
-    let (mut look, mut write) = (tokio::time::interval(LOOK), tokio::time::interval(WRITE));
-    let mut bell = desk.bell.listen();
+    let (mut looks, mut write) = (desk.bell.looks(), tokio::time::interval(WRITE));
     let mut last = 0;
     loop {
         let done = tokio::select! {
-            _ = bell.changed() => desk.look(&*store, last).await.map(|newest| last = newest),
-            _ = look.tick() => desk.look(&*store, last).await.map(|newest| last = newest),
+            () = looks.next() => desk.look(&*store, last).await.map(|newest| last = newest),
             _ = write.tick() => desk.write(&*store).await,
             () = stopping.requested() => break,
         };

@@ -12,7 +12,7 @@ pub mod desk;
 pub mod standing;
 mod zoned;
 
-pub use choose::SILENT_MS;
+pub use choose::is_silent;
 pub use zoned::{Zoned, Zones};
 
 use crate::clock::now_ms;
@@ -44,10 +44,6 @@ fn records(error: StoreError) -> HostError {
     HostError::Io { what: "the pool's records".to_owned(), source: std::io::Error::other(error) }
 }
 
-fn node_of(host: &PoolHost) -> Option<&Allotted> {
-    host.allotment.as_ref()
-}
-
 impl Pool {
     /// The pool in this store.
     pub fn new(store: Arc<dyn Store>, desk: Arc<Desk>) -> Self {
@@ -68,14 +64,9 @@ impl Pool {
             }
         }
         for host in &mut hosts {
-            host.seen_ms = self.seen_ms(host);
+            host.seen_ms = self.desk.seen_ms(host);
         }
         Ok(hosts)
-    }
-
-    /// When a host was heard of last.
-    fn seen_ms(&self, host: &PoolHost) -> Option<i64> {
-        host.seen_ms.max(self.desk.seen_ms(&host.id))
     }
 
     async fn of(&self, node: &NodeId) -> Result<Vec<PoolHost>, HostError> {
@@ -84,20 +75,16 @@ impl Pool {
 
     /// Writes a host; `false` if it was changed meanwhile, or its node is another's.
     async fn change(&self, host: &PoolHost) -> Result<bool, HostError> {
-        match self.store.change_pool_host(host).await {
-            Ok(()) => {
-                self.desk.wake(&host.id);
-                Ok(true)
-            }
-            Err(StoreError::Conflict { .. } | StoreError::NotFound { .. } | StoreError::Duplicate { .. }) => Ok(false),
-            Err(error) => Err(records(error)),
+        match self.desk.change(&*self.store, host).await {
+            Err(StoreError::NotFound { .. } | StoreError::Duplicate { .. }) => Ok(false),
+            done => done.map_err(records),
         }
     }
 }
 
-/// Whether a host was given a node and fell silent before it was told: then it knows nothing of it, and never will have.
+/// Whether a host was given a node and fell silent before it was told: it knows nothing of it then.
 fn fell_silent(host: &PoolHost, seen_ms: Option<i64>) -> bool {
-    node_of(host).is_some_and(|allotted| !allotted.told) && seen_ms.is_none_or(|seen| seen + SILENT_MS < now_ms())
+    host.allotment.as_ref().is_some_and(|allotted| !allotted.told) && is_silent(seen_ms, now_ms())
 }
 
 fn status(host: &PoolHost, allotted: &Allotted, down: bool) -> Result<HostStatus, HostError> {
@@ -124,8 +111,7 @@ fn status(host: &PoolHost, allotted: &Allotted, down: bool) -> Result<HostStatus
 /// Why a host has not let go yet, for people.
 fn holds_on(host: &PoolHost, seen_ms: Option<i64>) -> String {
     let (name, id) = (&host.name, &host.id);
-    let silent = seen_ms.is_none_or(|seen| seen + SILENT_MS < now_ms());
-    if silent {
+    if is_silent(seen_ms, now_ms()) {
         let since = seen_ms.map_or_else(String::new, |at| format!(" for {} s", (now_ms() - at) / 1000));
         return format!(
             "host {name} ({id}) is silent{since} and may still serve this node: it lets go when it is back; if it is gone \
@@ -159,9 +145,9 @@ impl Hosts for Pool {
         for _ in 0..TRIES_MAX {
             let now = now_ms();
             if let Some(host) = self.of(&node).await?.into_iter().next() {
-                match node_of(&host).filter(|allotted| allotted.node == node) {
-                    None => return Err(HostError::Held(holds_on(&host, self.seen_ms(&host)))),
-                    Some(allotted) if !fell_silent(&host, self.seen_ms(&host)) => {
+                match host.allotted(&node) {
+                    None => return Err(HostError::Held(holds_on(&host, self.desk.seen_ms(&host)))),
+                    Some(allotted) if !fell_silent(&host, self.desk.seen_ms(&host)) => {
                         return status(&host, allotted, false);
                     }
                     Some(_) => {}
@@ -199,14 +185,14 @@ impl Hosts for Pool {
                 continue;
             }
             if timeout_at(until, watch.changed()).await.is_err() {
-                return Err(HostError::Held(holds_on(&host, self.seen_ms(&host))));
+                return Err(HostError::Held(holds_on(&host, self.desk.seen_ms(&host))));
             }
         }
     }
 
     async fn list(&self) -> Result<Vec<HostStatus>, HostError> {
         let hosts = self.hosts(None).await?;
-        let given = hosts.iter().filter_map(|host| Some((host, node_of(host)?)));
+        let given = hosts.iter().filter_map(|host| Some((host, host.allotment.as_ref()?)));
         let status = |(host, allotted): (&PoolHost, _)| status(host, allotted, fell_silent(host, host.seen_ms));
         let mut list = given.map(status).collect::<Result<Vec<_>, _>>()?;
         list.sort_by(|a, b| a.id.cmp(&b.id));

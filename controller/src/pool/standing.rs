@@ -71,7 +71,7 @@ pub fn told(host: &PoolHost, incarnation: u64) -> Option<PoolHost> {
 
 /// The host without the node it was to have; `None` if it was to have another one, or none.
 pub fn released(host: &PoolHost, node: &NodeId, now_ms: i64) -> Option<PoolHost> {
-    let allotted = host.allotment.as_ref().filter(|allotted| allotted.node == *node)?;
+    let allotted = host.allotted(node)?;
     let holds = if allotted.told { Some(node.clone()) } else { host.holds.clone() };
     let free_ms = if holds.is_none() { now_ms } else { host.free_ms };
     Some(PoolHost { allotment: None, holds, free_ms, ..host.clone() })
@@ -90,24 +90,8 @@ mod tests {
     use straas_store::Allotted;
 
     fn host() -> PoolHost {
-        PoolHost {
-            id: "h".into(),
-            name: "h".into(),
-            zone: "z".into(),
-            fault_domain: None,
-            facts: HostFacts::default(),
-            cordoned: false,
-            cleaned: false,
-            allotment: None,
-            holds: None,
-            told_as: 0,
-            cleaning: None,
-            free_ms: 1,
-            joined_ms: Some(1),
-            incarnation: 1,
-            revision: 1,
-            seen_ms: None,
-        }
+        let host = PoolHost::announced("h".into(), "h".into(), "z".into(), None, 1);
+        PoolHost { joined_ms: Some(1), incarnation: 1, ..host }
     }
 
     fn says(holds: Option<&str>, released: Option<&str>) -> HostPollRequest {

@@ -10,14 +10,9 @@ use crate::commands::Todo;
 use crate::error::{Error, chain};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 use straas_schemas::NodeId;
 use straas_store::PAGE_MAX;
-use tokio::sync::watch;
-use tokio::time::Interval;
 
-/// How often it looks for what other controllers did.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Overdue commands are ended, and old ones pruned, at least so often.
 const SETTLE_MS_MAX: i64 = 15_000;
 /// A command may begin up to its deadline, and its node's next poll takes a moment: so long after
@@ -27,15 +22,13 @@ const GRACE_MS: i64 = 2_000;
 /// Runs until the controller stops and what nodes said is written.
 pub async fn run(app: Arc<App>) {
     let mut stopping = app.stopping.clone();
-    let mut look = tokio::time::interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut bell = app.bell.listen();
+    let mut looks = app.bell.looks();
     let mut seen = app.store.last_command_change().await.map(|number| (number, END.to_owned())).ok();
     let mut settle_ms = 0;
     loop {
         let stop = tokio::select! {
             () = app.commands.notified() => false,
-            () = looked(&mut look, &mut bell) => {
+            () = looks.next() => {
                 if let Err(error) = hear(&app, &mut seen).await {
                     tracing::debug!(error = error.chain(), "cannot read which commands changed");
                 }
@@ -62,14 +55,6 @@ pub async fn run(app: Arc<App>) {
         if let Ok(Some(deadline)) = app.store.next_deadline().await {
             settle_ms = settle_ms.min(deadline + GRACE_MS).max(now_ms());
         }
-    }
-}
-
-/// Ends when it is time to look, or another controller rang.
-async fn looked(look: &mut Interval, bell: &mut watch::Receiver<()>) {
-    tokio::select! {
-        _ = look.tick() => {}
-        _ = bell.changed() => {}
     }
 }
 

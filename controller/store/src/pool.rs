@@ -5,6 +5,7 @@
 //!
 //! Never here: which host gets a node.
 
+use crate::input::clean;
 use crate::{PageRequest, Result};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,46 @@ pub struct PoolHost {
     /// When it was heard of last, Unix ms.
     #[serde(skip)]
     pub seen_ms: Option<i64>,
+}
+
+impl PoolHost {
+    /// A host that has not joined and has nothing.
+    #[must_use]
+    pub fn announced(id: HostId, name: String, zone: String, fault_domain: Option<String>, now_ms: i64) -> Self {
+        Self {
+            id,
+            name,
+            zone,
+            fault_domain,
+            facts: HostFacts::default(),
+            cordoned: false,
+            cleaned: false,
+            allotment: None,
+            holds: None,
+            told_as: 0,
+            cleaning: None,
+            free_ms: now_ms,
+            joined_ms: None,
+            incarnation: 0,
+            revision: 1,
+            seen_ms: None,
+        }
+    }
+
+    /// The host that joins with a token, if that is for no host of the pool.
+    #[must_use]
+    pub(crate) fn newcomer(token: &PoolToken, joining: &Joining) -> Self {
+        let Joining { id, name, now_ms, .. } = joining;
+        let (zone, fault_domain) = (token.zone.clone(), token.fault_domain.clone());
+        let host = Self::announced(id.clone(), clean(name).into_owned(), zone, fault_domain, *now_ms);
+        Self { joined_ms: Some(*now_ms), incarnation: 1, seen_ms: Some(*now_ms), ..host }
+    }
+
+    /// What it was given a node with, if it is to have that one.
+    #[must_use]
+    pub fn allotted(&self, node: &NodeId) -> Option<&Allotted> {
+        self.allotment.as_ref().filter(|allotted| allotted.node == *node)
+    }
 }
 
 /// A node that a host is to have.

@@ -11,12 +11,8 @@ use crate::config::PoolConfig;
 use crate::enrol::EnrolError;
 use crate::keys::{self, Identity};
 use std::path::PathBuf;
-use std::time::Duration;
 use straas_schemas::enrol::RenewRequest;
 use straas_schemas::pool::{HostCertificate, JoinRequest};
-
-/// Shortest time between two renewals: a wrong clock must not make a loop.
-const RENEW_PAUSE: Duration = Duration::from_secs(60);
 
 fn tls(config: &PoolConfig) -> PathBuf {
     config.state_dir.join("tls")
@@ -83,23 +79,18 @@ fn store(
     key_pem: String,
 ) -> Result<Identity, EnrolError> {
     let own = Credentials { certificate_pem: answer.certificate_pem.clone(), key_pem };
-    // refuses a certificate of another key, before anything is replaced
-    client.set_credentials(&own)?;
     let (id, incarnation, not_after_ms) = (answer.host.0.clone(), answer.incarnation, answer.not_after_ms);
     let identity = Identity { id, incarnation, issued_ms: unix_ms(), not_after_ms };
-    keys::write(&tls(config), &own, &identity).map_err(EnrolError::Setup)?;
-    Ok(identity)
+    keys::take(&tls(config), client, &own, identity)
 }
 
 /// Renews at two thirds of the certificate's life, or when the controller says so.
 pub async fn keep_renewed(pool: &Pool) {
     let mut backoff = Backoff::default();
     loop {
-        let wait = {
+        let (wait, pause) = {
             let identity = pool.identity.borrow();
-            let life = (identity.not_after_ms - identity.issued_ms).max(0);
-            let left = identity.issued_ms + life / 3 * 2 - unix_ms();
-            Duration::from_millis(u64::try_from(left).unwrap_or(0))
+            (identity.renewal_in(), identity.renewal_pause())
         };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -108,7 +99,7 @@ pub async fn keep_renewed(pool: &Pool) {
         match renew(pool).await {
             Ok(()) => {
                 backoff.reset();
-                tokio::time::sleep(RENEW_PAUSE).await;
+                tokio::time::sleep(pause).await;
             }
             Err(error) => {
                 tracing::warn!(%error, "the host's certificate is not renewed yet");

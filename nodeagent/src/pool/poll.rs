@@ -3,6 +3,7 @@
 //! What changes here in the meantime is said at once: the poll that is held then is given up, and whatever it would have
 //! been answered is told again, since a wish is a level and the next request says what is known of it.
 
+use super::record::Phase;
 use super::{Pool, Told, facts, identity};
 use crate::agent::unix_ms;
 use crate::backoff::Backoff;
@@ -11,8 +12,6 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 use straas_schemas::poll::POLL_WAIT_MS_MAX;
 use straas_schemas::pool::{HostCleaning, HostPollAnswer, HostPollRequest};
-
-use super::record::Phase;
 
 /// Time beyond the hold for the answer to arrive.
 const SLACK: Duration = Duration::from_secs(15);

@@ -69,9 +69,18 @@ impl Host {
     }
 
     fn kill(&mut self) {
+        self.end();
+        self.respawn();
+    }
+
+    fn end(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        self.respawn();
+    }
+
+    /// The file of a build.
+    fn build(&self, build: &Digest) -> PathBuf {
+        self.dir.join("agent/builds").join(build.as_str()).join("straas-agent")
     }
 
     fn record(&self) -> serde_json::Value {
@@ -280,9 +289,8 @@ async fn a_build_that_is_damaged_gives_way_to_the_packaged_agent_which_brings_it
         let mut world = World::new(dir.path()).await;
         let one = world.assign(Some(&good("one"))).unwrap();
         world.runs(Some(&one)).await;
-        let file = dir.path().join("agent/builds").join(one.as_str()).join("straas-agent");
-        world.host.child.kill().unwrap();
-        world.host.child.wait().unwrap();
+        let file = world.host.build(&one);
+        world.host.end();
         let mut bytes = std::fs::read(&file).unwrap();
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
@@ -380,9 +388,8 @@ async fn a_build_that_cannot_be_run_just_now_is_run_later() {
         let mut world = World::new(dir.path()).await;
         let one = world.assign(Some(&good("one"))).unwrap();
         world.runs(Some(&one)).await;
-        let file = dir.path().join("agent/builds").join(one.as_str()).join("straas-agent");
-        world.host.child.kill().unwrap();
-        world.host.child.wait().unwrap();
+        let file = world.host.build(&one);
+        world.host.end();
         // the kernel runs no program that somebody could write to
         let open = std::fs::File::options().append(true).open(file).unwrap();
         world.controller.shared.beats.borrow_mut().clear();

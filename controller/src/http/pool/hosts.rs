@@ -10,7 +10,7 @@ use crate::http::lists::{ListQuery, Sieve};
 use crate::http::once::{self, Made};
 use crate::http::problem::ApiError;
 use crate::http::{audit, body};
-use crate::pool::SILENT_MS;
+use crate::pool::is_silent;
 use crate::pool::standing::{standing, why_busy};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use straas_schemas::Fault;
 use straas_schemas::ids::{ZONE_NAME_MAX, name_fault};
-use straas_schemas::pool::{HostAnnounced, HostFacts, HostNode, HostPatch, HostRequest, HostStanding, HostView};
+use straas_schemas::pool::{HostAnnounced, HostNode, HostPatch, HostRequest, HostStanding, HostView};
 use straas_schemas::view::Page;
 use straas_schemas::{HostId, NodeId};
 use straas_store::{PoolFilter, PoolHost, StoreError};
@@ -81,7 +81,7 @@ async fn found(app: &App, id: &str) -> Result<PoolHost, ApiError> {
 async fn view(app: &App, host: PoolHost) -> Result<HostView, ApiError> {
     let (standing, reason) = (standing(&host), why_busy(&host));
     let node = node(app, &host).await?;
-    let seen_ms = host.seen_ms.max(app.pool.seen_ms(&host.id));
+    let seen_ms = app.pool.seen_ms(&host);
     let PoolHost { id, name, zone, fault_domain, facts, cordoned, joined_ms, .. } = host;
     Ok(HostView { id, name, zone, fault_domain, standing, cordoned, node, reason, facts, joined_ms, seen_ms })
 }
@@ -91,10 +91,7 @@ async fn node(app: &App, host: &PoolHost) -> Result<Option<HostNode>, ApiError> 
     let (held, cleaning) = (host.holds.as_ref(), host.cleaning.as_ref().map(|cleaning| &cleaning.node));
     let allotted = host.allotment.as_ref().map(|allotted| &allotted.node);
     let Some(id) = held.or(allotted).or(cleaning) else { return Ok(None) };
-    let name = |id: &NodeId| {
-        let allotted = host.allotment.as_ref().filter(|allotted| allotted.node == *id);
-        allotted.map_or_else(|| id.0.clone(), |allotted| allotted.name.clone())
-    };
+    let name = |id: &NodeId| host.allotted(id).map_or_else(|| id.0.clone(), |allotted| allotted.name.clone());
     Ok(Some(match app.store.node(id).await? {
         Some(node) => HostNode { id: id.clone(), name: node.record.name, topology: Some(node.record.topology) },
         None => HostNode { id: id.clone(), name: name(id), topology: None },
@@ -114,24 +111,7 @@ pub async fn announce(
     let HostRequest { name, zone, fault_domain, expires_in_s } = request;
     let id = HostId(Uuid::now_v7().to_string());
     let (token, kept) = new_token(&caller.name, zone.clone(), fault_domain.clone(), Some(id.clone()), 1, expires_in_s);
-    let host = PoolHost {
-        id,
-        name,
-        zone,
-        fault_domain,
-        facts: HostFacts::default(),
-        cordoned: false,
-        cleaned: false,
-        allotment: None,
-        holds: None,
-        told_as: 0,
-        cleaning: None,
-        free_ms: now_ms(),
-        joined_ms: None,
-        incarnation: 0,
-        revision: 1,
-        seen_ms: None,
-    };
+    let host = PoolHost::announced(id, name, zone, fault_domain, now_ms());
     let store = once::store(&app, &Made::Thing { path: format!("/straas/v1.0/hosts/{}", host.id) });
     store.announce_host(&host, &kept).await?;
     let host = view(&app, host).await?;
@@ -167,18 +147,13 @@ pub async fn patch(
             return Ok(Tag::of_host(&host).shows(&view(&app, host).await?));
         }
         let store = once::store(&app, &Made::Thing { path: format!("/straas/v1.0/hosts/{id}") });
-        match store.change_pool_host(&changed).await {
-            Ok(()) => {
-                app.pool.wake(&changed.id);
-                let of = |host: &PoolHost| json!({ "cordoned": host.cordoned, "cleaned": host.cleaned });
-                audit::changed(format!("host {id}"), of(&host), of(&changed));
-                tracing::info!(by = caller.name, host = host.name, id, cordoned = changed.cordoned, "host is changed");
-                // it may have got a node meanwhile that waits for a host
-                let host = found(&app, &id).await?;
-                return Ok(Tag::of_host(&host).shows(&view(&app, host).await?));
-            }
-            Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
+        if app.pool.change(&*store, &changed).await? {
+            let of = |host: &PoolHost| json!({ "cordoned": host.cordoned, "cleaned": host.cleaned });
+            audit::changed(format!("host {id}"), of(&host), of(&changed));
+            tracing::info!(by = caller.name, host = host.name, id, cordoned = changed.cordoned, "host is changed");
+            // it may have got a node meanwhile that waits for a host
+            let host = found(&app, &id).await?;
+            return Ok(Tag::of_host(&host).shows(&view(&app, host).await?));
         }
     }
     Err(ApiError::unavailable("the host's record is being changed by others; ask again"))
@@ -225,8 +200,7 @@ pub async fn remove(
 /// Why a host is not simply taken out.
 async fn in_use(app: &App, host: &PoolHost) -> Result<Option<String>, ApiError> {
     let Some(node) = node(app, host).await? else { return Ok(None) };
-    let seen = host.seen_ms.max(app.pool.seen_ms(&host.id));
-    let silent = seen.is_none_or(|seen| seen + SILENT_MS < now_ms());
+    let silent = is_silent(app.pool.seen_ms(host), now_ms());
     let (name, standing) = (&node.name, standing(host).name());
     let next = if silent {
         "it is silent: if it is gone for good, so that nothing of the node runs there, remove it with force=true, and the \

@@ -26,24 +26,7 @@ fn token(id: &str, host: Option<&str>, most: u32) -> PoolToken {
 }
 
 fn host(id: &str, zone: &str) -> PoolHost {
-    PoolHost {
-        id: id.into(),
-        name: id.into(),
-        zone: zone.into(),
-        fault_domain: None,
-        facts: HostFacts::default(),
-        cordoned: false,
-        cleaned: false,
-        allotment: None,
-        holds: None,
-        told_as: 0,
-        cleaning: None,
-        free_ms: 5,
-        joined_ms: None,
-        incarnation: 0,
-        revision: 1,
-        seen_ms: None,
-    }
+    PoolHost::announced(id.into(), id.into(), zone.into(), None, 5)
 }
 
 fn at_the_door(token: &str, key: &str, id: &str) -> Joining {

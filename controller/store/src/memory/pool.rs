@@ -1,13 +1,11 @@
 //! The pool of hosts in memory.
 
 use super::{MemoryStore, conflict, duplicate, missing, most};
-use crate::input::clean;
 use crate::{
     EXPIRED_TOKEN_KEPT_MS, JoinOutcome, Joining, PageRequest, PoolFilter, PoolHost, PoolStore, PoolToken, Result,
 };
 use async_trait::async_trait;
 use std::collections::BTreeMap;
-use straas_schemas::pool::HostFacts;
 use straas_schemas::{HostId, NodeId};
 
 /// Hosts with the number of their last change, tokens, and who joined with which key of which token.
@@ -110,31 +108,14 @@ impl PoolStore for MemoryStore {
                 return Ok(JoinOutcome::Used);
             }
             let known = token.host.as_ref().and_then(|id| pool.hosts.get(id)).map(|(host, _)| host.clone());
-            let (joined_ms, seen_ms) = (Some(joining.now_ms), Some(joining.now_ms));
-            let name = clean(&joining.name).into_owned();
+            let host = PoolHost::newcomer(&token, joining);
             let host = match known {
                 Some(known) => {
+                    let PoolHost { name, joined_ms, seen_ms, .. } = host;
                     let (incarnation, revision) = (known.incarnation + 1, known.revision + 1);
                     PoolHost { name, joined_ms, seen_ms, incarnation, revision, ..known }
                 }
-                None => PoolHost {
-                    id: joining.id.clone(),
-                    name,
-                    zone: token.zone.clone(),
-                    fault_domain: token.fault_domain.clone(),
-                    facts: HostFacts::default(),
-                    cordoned: false,
-                    cleaned: false,
-                    allotment: None,
-                    holds: None,
-                    told_as: 0,
-                    cleaning: None,
-                    free_ms: joining.now_ms,
-                    joined_ms,
-                    incarnation: 1,
-                    revision: 1,
-                    seen_ms,
-                },
+                None => host,
             };
             if let Some(token) = pool.tokens.get_mut(&token.id) {
                 token.joined += 1;
@@ -163,9 +144,7 @@ impl PoolStore for MemoryStore {
     }
 
     async fn pool_hosts_of(&self, node: &NodeId) -> Result<Vec<PoolHost>> {
-        let of = |host: &&PoolHost| {
-            host.holds.as_ref() == Some(node) || host.allotment.as_ref().is_some_and(|allotted| allotted.node == *node)
-        };
+        let of = |host: &&PoolHost| host.holds.as_ref() == Some(node) || host.allotted(node).is_some();
         Ok(self.tables().pool.hosts.values().map(|(host, _)| host).filter(of).cloned().collect())
     }
 

@@ -5,7 +5,6 @@
 
 use super::rows::{count, from_text, int, key, to_text};
 use super::{Fail, SqlStore};
-use crate::input::clean;
 use crate::{
     EXPIRED_TOKEN_KEPT_MS, JoinOutcome, Joining, PAGE_MAX, PageRequest, PoolFilter, PoolHost, PoolStore, PoolToken,
     Result, StoreError,
@@ -13,7 +12,6 @@ use crate::{
 use async_trait::async_trait;
 use serde::Serialize;
 use sqlx::{FromRow, query, query_as, query_scalar};
-use straas_schemas::pool::HostFacts;
 use straas_schemas::{HostId, NodeId};
 
 macro_rules! hosts {
@@ -218,7 +216,8 @@ impl PoolStore for SqlStore {
                 let expired = token.expires_ms <= joining.now_ms;
                 return Ok(if expired { JoinOutcome::Expired } else { JoinOutcome::Used });
             }
-            let host = newcomer(&token, joining);
+            let host = PoolHost::newcomer(&token, joining);
+            let id = token.host.clone().unwrap_or_else(|| host.id.clone());
             let incarnation = match &token.host {
                 None => {
                     add_host!(tx, on, &host);
@@ -243,11 +242,11 @@ impl PoolStore for SqlStore {
             query(on(&JOINED_ADD))
                 .bind(key(&token.id))
                 .bind(&*public_key)
-                .bind(key(host.id.as_str()))
+                .bind(key(id.as_str()))
                 .bind(incarnation)
                 .execute(&mut *tx)
                 .await?;
-            JoinOutcome::Joined { host: host.id, incarnation: count(incarnation)? }
+            JoinOutcome::Joined { host: id, incarnation: count(incarnation)? }
         })
     }
 
@@ -325,27 +324,5 @@ impl PoolStore for SqlStore {
             .bind(i64::from(PAGE_MAX))
             .fetch_all(pool))?;
         Ok(found.into_iter().map(|(id, change)| (id.into(), change.unsigned_abs())).collect())
-    }
-}
-
-/// The host that joins, if it is a new one.
-fn newcomer(token: &PoolToken, joining: &Joining) -> PoolHost {
-    PoolHost {
-        id: token.host.clone().unwrap_or_else(|| joining.id.clone()),
-        name: clean(&joining.name).into_owned(),
-        zone: token.zone.clone(),
-        fault_domain: token.fault_domain.clone(),
-        facts: HostFacts::default(),
-        cordoned: false,
-        cleaned: false,
-        allotment: None,
-        holds: None,
-        told_as: 0,
-        cleaning: None,
-        free_ms: joining.now_ms,
-        joined_ms: Some(joining.now_ms),
-        incarnation: 1,
-        revision: 1,
-        seen_ms: Some(joining.now_ms),
     }
 }
