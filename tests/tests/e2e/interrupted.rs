@@ -179,9 +179,11 @@ fn killed_service_comes_back() {
 }
 
 /// The mode in which a node's server serves, asked inside its host; a client would wait for it.
+///
+/// A server that dies while it is asked may leave the one who asks without any answer: hence the limit.
 async fn serves(cluster: &Cluster, node: &str, address: &str) -> Option<String> {
     let ask = format!("exec 3<>/dev/tcp/{address}/2181 && printf srvr >&3 && grep Mode: <&3");
-    let ran = cluster.exec(node, &["bash", "-c", &ask]).await.ok()?;
+    let ran = cluster.exec(node, &["timeout", "5", "bash", "-c", &ask]).await.ok()?;
     (ran.code == 0).then(|| ran.stdout.trim().to_owned())
 }
 
