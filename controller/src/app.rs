@@ -10,6 +10,7 @@ use crate::error::{Error, chain};
 use crate::fleet::{Fleet, Offer};
 use crate::http::limits::Limits;
 use crate::identity::Identity;
+use crate::leases::Leases;
 use crate::metrics::Metrics;
 use crate::pool::desk::Desk;
 use crate::settings::Settings;
@@ -54,6 +55,8 @@ pub struct App {
     pub wake: Wake,
     /// What is told the controllers beside this one.
     pub bell: Arc<Bell>,
+    /// Work that one of several controllers does.
+    pub leases: Leases,
     /// Heartbeats to be written.
     pub beats: Beats,
     /// What the built-in health check said last.

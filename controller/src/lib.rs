@@ -19,6 +19,7 @@ mod fleet;
 mod goods;
 mod http;
 mod identity;
+mod leases;
 mod local;
 pub mod log;
 mod metrics;
@@ -166,6 +167,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::rollouts::run(app.clone()));
     tasks.spawn(pool::desk::run(app.pool.clone(), app.store.clone(), stopping.clone()));
     tasks.spawn(bell::run(app.clone()));
+    tasks.spawn(leases::run(app.clone()));
     tasks.spawn(settings::run(app.clone()));
     for (mirror, _) in tasks::mirrors::all(&app) {
         tasks.spawn(tasks::mirrors::run(app.clone(), mirror));
@@ -271,6 +273,7 @@ async fn open(
     let hosts = Arc::new(pool::Zoned::new(pool::Zones::new(&config.pool.zones), hosts, others));
     Ok(Arc::new(App {
         identity: who(&config, &store)?,
+        leases: leases::Leases::open(&*store, &dir).await.context("end the leases of the run before")?,
         store,
         configs,
         packs,

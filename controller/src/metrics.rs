@@ -44,6 +44,7 @@ pub struct Metrics {
     nodes: Gauge,
     connected: Gauge,
     beside: Gauge,
+    chores: Gauge,
     settings_faults: Gauge,
     mirrors: Mirrors,
 }
@@ -70,6 +71,9 @@ impl Default for Metrics {
         registry.register("nodes_polling", "Nodes whose agent holds a poll open", connected.clone());
         let beside = Gauge::default();
         registry.register("controllers_beside", "Other controllers over the same database", beside.clone());
+        let chores = Gauge::default();
+        let help = "Background work that only one controller does, and this one does now";
+        registry.register("chores", help, chores.clone());
         let settings_faults = Gauge::default();
         let help = "Faults for which the newest settings of the service are not in force";
         registry.register("settings_faults", help, settings_faults.clone());
@@ -90,6 +94,7 @@ impl Default for Metrics {
             nodes,
             connected,
             beside,
+            chores,
             settings_faults,
             mirrors,
         }
@@ -145,6 +150,11 @@ impl Metrics {
     /// So many other controllers are there.
     pub fn beside(&self, others: u32) {
         self.beside.set(i64::from(others));
+    }
+
+    /// This one has so many chores.
+    pub fn chores(&self, held: usize) {
+        self.chores.set(i64::try_from(held).unwrap_or(i64::MAX));
     }
 
     /// All metrics as OpenMetrics text; `counts` are nodes recorded and polling,

@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::clock::now_ms;
 use crate::commands::Todo;
 use crate::error::{Error, chain};
+use crate::leases::Chore;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use straas_schemas::NodeId;
@@ -42,6 +43,11 @@ pub async fn run(app: Arc<App>) {
         }
         if stop {
             return;
+        }
+        if !app.leases.has(Chore::Commands) {
+            // another controller ends them, or this one as soon as it has the chore
+            settle_ms = 0;
+            continue;
         }
         if settle_ms <= now_ms() {
             match settle(&app).await {

@@ -5,6 +5,7 @@
 //! the node is busy is dropped, since the topology is looked at again when the work has ended, and
 //! the plan wishes anew. Only a wish to remove is heard at once: it ends whatever the making of the
 //! host waits for. A node that is busy is not forgotten (`apply.rs`), so no host outlives its node.
+//! Of several controllers one works on a host, under a lease; what is recorded of that is fenced by it.
 
 mod busy;
 mod sweep;
@@ -15,6 +16,7 @@ pub use sweep::run;
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::Error;
+use crate::leases;
 use crate::secrets;
 use crate::snapshot;
 use crate::stop::Stop;
@@ -24,7 +26,7 @@ use std::time::Duration;
 use straas_drivers::{AgentBoot, Flavor, HostPhase as Phase, HostSpec, HostStatus, Secret};
 use straas_schemas::settings::TimingSettings;
 use straas_schemas::{NodeId, TopologyId};
-use straas_store::{HostPhase, HostRecord, NewEvent, NodeSnapshot, StoreError};
+use straas_store::{HostPhase, HostRecord, Lease, NewEvent, NodeSnapshot, StoreError};
 use tokio_util::sync::CancellationToken;
 
 /// Where agents show their metrics.
@@ -34,6 +36,8 @@ const TOKEN_LIFE_MS: i64 = 60 * 60 * 1000;
 /// Work on a host gets so long to end when the controller stops. What is cut off is completed or
 /// cleaned up by the next start, as after a crash.
 const GRACE: Duration = Duration::from_secs(3);
+/// While a host is made, it is looked so often whether another controller was told that it is not wanted any more.
+const STILL: Duration = Duration::from_secs(5);
 
 /// A host that should be.
 #[derive(Clone, Debug)]
@@ -109,26 +113,19 @@ async fn late(mut stopping: Stop) {
 
 async fn work(app: &App, node: &NodeId, topology: &TopologyId, zone: &str, task: Task, unwanted: &CancellationToken) {
     let mut stopping = app.stopping.clone();
-    let slot = tokio::select! {
-        slot = app.busy.slots.acquire() => slot,
+    let lease = tokio::select! {
+        lease = lease(app, node) => lease,
         () = unwanted.cancelled() => return,
         () = stopping.requested() => return,
     };
-    let timing = app.settings.timing(zone);
-    let done = match task {
-        Task::Make(wish) => make(app, &wish, unwanted).await,
-        Task::Remove(number) => remove(app, topology, node, number).await,
+    let worked = tokio::select! {
+        worked = work_under(&lease, app, node, topology, zone, task, unwanted) => worked,
+        () = leases::keep(&*app.store, &lease) => {
+            return tracing::warn!(%node, "its lease is lost: another controller works on its host");
+        }
     };
-    drop(slot);
-    let error = match done {
-        Ok(()) | Err(Error::Stopping) => return,
-        Err(error) => error,
-    };
-    tracing::warn!(%node, error = error.chain(), "work on a host failed; it is tried again");
-    let wait = failed(app, node, &timing, error.chain()).await.unwrap_or_else(|error| {
-        tracing::debug!(%node, error = error.chain(), "cannot record that");
-        Duration::from_millis(timing.retry_ms.into())
-    });
+    leases::end(&*app.store, &lease).await;
+    let Some(wait) = worked else { return };
     app.wake.touch(topology);
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
@@ -137,8 +134,86 @@ async fn work(app: &App, node: &NodeId, topology: &TopologyId, zone: &str, task:
     }
 }
 
+/// The lease on a node's host, as soon as no other controller works on it.
+async fn lease(app: &App, node: &NodeId) -> Lease {
+    let mut looks = app.bell.looks();
+    loop {
+        match app.leases.host(&*app.store, node).await {
+            Ok(Some(lease)) => return lease,
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(%node, error = error.chain(), "cannot take the lease on its host; trying again")
+            }
+        }
+        looks.next().await;
+    }
+}
+
+/// Does it; how long to wait before the next try, if it failed.
+async fn work_under(
+    lease: &Lease,
+    app: &App,
+    node: &NodeId,
+    topology: &TopologyId,
+    zone: &str,
+    task: Task,
+    unwanted: &CancellationToken,
+) -> Option<Duration> {
+    let mut stopping = app.stopping.clone();
+    let slot = tokio::select! {
+        slot = app.busy.slots.acquire() => slot,
+        () = unwanted.cancelled() => return None,
+        () = stopping.requested() => return None,
+    };
+    let timing = app.settings.timing(zone);
+    let done = match task {
+        Task::Make(wish) => tokio::select! {
+            done = make(lease, app, &wish, unwanted) => done,
+            never = until_unwanted(app, topology, node, unwanted) => match never {},
+        },
+        Task::Remove(number) => remove(lease, app, topology, node, number).await,
+    };
+    drop(slot);
+    let error = match done {
+        Ok(()) | Err(Error::Stopping) => return None,
+        Err(error) => error,
+    };
+    tracing::warn!(%node, error = error.chain(), "work on a host failed; it is tried again");
+    let failed = failed(lease, app, node, &timing, error.chain()).await.unwrap_or_else(|error| {
+        tracing::debug!(%node, error = error.chain(), "cannot record that");
+        Duration::from_millis(timing.retry_ms.into())
+    });
+    Some(failed)
+}
+
+/// Ends what the making of a host waits for when it is not wanted any more, as a controller beside this one may have been
+/// told.
+async fn until_unwanted(
+    app: &App,
+    topology: &TopologyId,
+    node: &NodeId,
+    unwanted: &CancellationToken,
+) -> std::convert::Infallible {
+    while app.store.is_shared() && !unwanted.is_cancelled() {
+        // waits for: what another controller was told is seen in the store alone
+        tokio::time::sleep(STILL).await;
+        match snapshot::planned(app, topology).await {
+            Ok(Some(plan)) if !plan.no_hosts.contains(node) && !plan.forget_nodes.contains(node) => {}
+            Ok(_) => unwanted.cancel(),
+            Err(error) => tracing::debug!(%node, error = error.chain(), "cannot see whether its host is still wanted"),
+        }
+    }
+    std::future::pending().await
+}
+
 /// Records why there is no host, or still one; how long to wait before the next try.
-async fn failed(app: &App, node: &NodeId, timing: &TimingSettings, error: String) -> Result<Duration, Error> {
+async fn failed(
+    lease: &Lease,
+    app: &App,
+    node: &NodeId,
+    timing: &TimingSettings,
+    error: String,
+) -> Result<Duration, Error> {
     let Some(snapshot) = app.store.node(node).await? else { return Ok(Duration::ZERO) };
     let attempt = snapshot.host.attempt.saturating_add(1);
     let (wait, now) = (pause(timing, attempt), now_ms());
@@ -151,7 +226,7 @@ async fn failed(app: &App, node: &NodeId, timing: &TimingSettings, error: String
         // one that is there and cannot be started or removed has the number and address it had
         ..snapshot.host
     };
-    app.store.set_host(node, &failed).await?;
+    app.store.set_host(node, &failed, lease).await?;
     Ok(Duration::from_millis(wait.into()))
 }
 
@@ -165,7 +240,7 @@ async fn find(app: &App, node: &NodeId) -> Result<Option<HostStatus>, Error> {
     Ok(app.hosts.list().await?.into_iter().find(|host| host.id == node.as_str()))
 }
 
-async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<(), Error> {
+async fn make(lease: &Lease, app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<(), Error> {
     // the row may be gone, or the host made, since this was wished
     let Some(snapshot) = app.store.node(&wish.node).await? else { return Ok(()) };
     if snapshot.host.number > wish.number {
@@ -176,7 +251,7 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
         // here on what is found is the new one: it is not destroyed again by whoever comes next.
         app.hosts.destroy(wish.node.as_str()).await?;
         let gone = HostRecord { number: wish.number, changed_ms: now_ms(), ..HostRecord::default() };
-        app.store.set_host(&wish.node, &gone).await?;
+        app.store.set_host(&wish.node, &gone, lease).await?;
     }
     let status = match find(app, &wish.node).await? {
         Some(host) if host.phase == Phase::Running => host,
@@ -184,7 +259,7 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
             if found.is_none() && snapshot.host.address.is_some() {
                 // it is gone altogether: before the next one is there, nothing of it counts any more
                 let gone = HostRecord { number: wish.number, changed_ms: now_ms(), ..HostRecord::default() };
-                app.store.set_host(&wish.node, &gone).await?;
+                app.store.set_host(&wish.node, &gone, lease).await?;
             }
             let mut spec = spec(app, wish);
             if app.hosts.needs_boot(&wish.zone) {
@@ -221,7 +296,7 @@ async fn make(app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<()
     let number = wish.number;
     let changed_ms = now_ms();
     let up = HostRecord { phase: HostPhase::Up, address, fault_domain, number, changed_ms, ..HostRecord::default() };
-    match app.store.set_host(&wish.node, &up).await {
+    match app.store.set_host(&wish.node, &up, lease).await {
         Err(StoreError::NotFound { .. }) => {
             tracing::info!(node = %wish.node, host = wish.name, "its node was removed meanwhile; removing the host");
             return Ok(app.hosts.destroy(wish.node.as_str()).await?);
@@ -256,7 +331,7 @@ fn spec(app: &App, wish: &Wish) -> HostSpec {
     }
 }
 
-async fn remove(app: &App, topology: &TopologyId, node: &NodeId, number: u32) -> Result<(), Error> {
+async fn remove(lease: &Lease, app: &App, topology: &TopologyId, node: &NodeId, number: u32) -> Result<(), Error> {
     let snapshot = app.store.node(node).await?;
     if snapshot.as_ref().is_some_and(|snapshot| snapshot.host.number > number) {
         tracing::debug!(%node, number, "that host was replaced already");
@@ -271,15 +346,15 @@ async fn remove(app: &App, topology: &TopologyId, node: &NodeId, number: u32) ->
     }
     app.hosts.destroy(node.as_str()).await?;
     if let Some(snapshot) = snapshot {
-        absent(app, &snapshot, format!("{}: host is removed", snapshot.record.name)).await?;
+        absent(lease, app, &snapshot, format!("{}: host is removed", snapshot.record.name)).await?;
     }
     Ok(())
 }
 
 /// Records that a node has no host.
-async fn absent(app: &App, node: &NodeSnapshot, text: String) -> Result<(), Error> {
+async fn absent(lease: &Lease, app: &App, node: &NodeSnapshot, text: String) -> Result<(), Error> {
     let gone = HostRecord { number: node.host.number, changed_ms: now_ms(), ..HostRecord::default() };
-    match app.store.set_host(&node.record.id, &gone).await {
+    match app.store.set_host(&node.record.id, &gone, lease).await {
         Ok(()) => event(app, node, text).await,
         // the node went meanwhile, which is where it was going
         Err(StoreError::NotFound { .. }) => {}

@@ -4,6 +4,7 @@
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::Error;
+use crate::leases::Chore;
 use crate::{apply, snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,6 +32,11 @@ pub async fn run(app: Arc<App>) {
         let next = timers.values().min().copied().map_or(sweep, |timer| timer.min(sweep));
         let dirty = tokio::select! {
             dirty = app.wake.take() => dirty,
+            // what was to be looked at at a certain time was known to whoever had the chore before
+            () = app.leases.gained(Chore::Topologies) => {
+                sweep = Instant::now();
+                continue;
+            }
             () = sleep_until(next) => {
                 if Instant::now() >= sweep {
                     sweep = Instant::now() + SWEEP;
@@ -60,8 +66,12 @@ pub async fn run(app: Arc<App>) {
     }
 }
 
+/// What agents are told is read anew by every controller; one of them looks at the topologies.
 async fn sweep_all(app: &App) -> Result<(), Error> {
     app.sync_fleet().await?;
+    if !app.leases.has(Chore::Topologies) {
+        return Ok(());
+    }
     app.wake_all().await
 }
 

@@ -1,6 +1,7 @@
 //! Brings rollouts over the fleet forward: looks, asks `rollout.rs` what is next, writes the record, then the components.
 //!
-//! Any number of controllers may do it at once, and each may die at any moment: the record is written by
+//! One of the controllers does it, which saves the others the work; were two to do it, as when one stood still and does not
+//! know it, nothing would be done twice, and each may die at any moment: the record is written by
 //! compare-and-swap before a component is touched, and a component is changed by compare-and-swap on what it was
 //! before the record was read once more. So whoever decided on an earlier record changes nothing (`Act::Fence`).
 //!
@@ -13,6 +14,7 @@ use crate::clock::now_ms;
 use crate::error::Error;
 use crate::goods::{Goods, has};
 use crate::http::jobs::new_job;
+use crate::leases::Chore;
 use crate::rollout::{self, Act, Looked};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -55,6 +57,7 @@ pub async fn run(app: Arc<App>) {
         let only = tokio::select! {
             () = sleep_until(timer.min(sweep)) => None,
             () = app.wake.rollouts() => None,
+            () = app.leases.gained(Chore::Rollouts) => None,
             heard = touched.recv() => match heard {
                 Ok(topology) if !watched.contains(&topology) => continue,
                 Ok(topology) => {
@@ -67,6 +70,11 @@ pub async fn run(app: Arc<App>) {
             () = stopping.requested() => return,
         };
         let whole = only.is_none();
+        if !app.leases.has(Chore::Rollouts) {
+            sweep = Instant::now() + SWEEP;
+            timer = sweep;
+            continue;
+        }
         match look(&app, only.as_ref()).await {
             Ok(left) => {
                 let wait =

@@ -17,6 +17,7 @@ mod health;
 mod history;
 mod identity;
 mod input;
+mod leases;
 mod memory;
 mod news;
 mod pool;
@@ -33,6 +34,7 @@ pub use commands::*;
 pub use health::*;
 pub use history::*;
 pub use identity::*;
+pub use leases::*;
 pub use memory::MemoryStore;
 pub use news::*;
 pub use pool::*;
@@ -119,6 +121,7 @@ pub trait Store:
     + RolloutStore
     + PoolStore
     + NewsStore
+    + LeaseStore
 {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;
@@ -223,7 +226,8 @@ pub trait Store:
     /// Writes what is known of a node's host. One of a higher number is another host, and of one that
     /// is gone ([`HostRecord::is_gone`]) nothing comes back: the node's incarnation rises by one, so that
     /// the agent of the earlier one is in standing no more, and all that was observed of that is cleared.
-    async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()>;
+    /// `Conflict` of a `lease` if the one on this host ([`Lease::on_host`]) is the writer's no more.
+    async fn set_host(&self, node: &NodeId, host: &HostRecord, lease: &Lease) -> Result<()>;
     /// Writes an assignment if the newest generation is still `expected` (0 for none), else
     /// `Conflict`. The assignment's generation must be `expected + 1`. It is history at once, too ([`HistoryStore`]).
     async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()>;

@@ -11,6 +11,7 @@ mod commands;
 mod health;
 mod history;
 mod identity;
+mod leases;
 mod neighbours;
 mod news;
 mod pool;
@@ -22,7 +23,7 @@ mod topologies;
 use crate::input::{broken, check_generation, clean};
 use crate::{
     ASSIGNMENTS_PER_NODE_MAX, ComponentRecord, EnrolOutcome, HostPhase, HostRecord, JobEnd, JobFilter, JobRecord,
-    Neighbour, NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, Reported,
+    Lease, Neighbour, NewEvent, NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, QuarantineRecord, Reported,
     RequestClaim, Result, Snapshot, Store, StoreError, StoredAssignment, Target, Tells, Told, TopologyFilter,
     TopologyRecord,
 };
@@ -64,6 +65,7 @@ struct Tables {
     rollouts: BTreeMap<String, crate::RolloutRecord>,
     pool: pool::Pool,
     news: news::News,
+    leases: leases::Leases,
 }
 
 #[derive(Debug)]
@@ -287,8 +289,11 @@ impl Store for MemoryStore {
         Ok(self.tables().nodes.values().map(index).collect())
     }
 
-    async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()> {
-        self.write(|tables| tables.set_host(node, host))
+    async fn set_host(&self, node: &NodeId, host: &HostRecord, lease: &Lease) -> Result<()> {
+        self.write(|tables| {
+            tables.fence(lease)?;
+            tables.set_host(node, host)
+        })
     }
 
     async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {

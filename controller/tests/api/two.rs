@@ -232,23 +232,69 @@ async fn what_is_asked_of_one_wakes_whoever_waits_at_the_other() {
     a.until("/metrics", |answer| answer.text().contains("straas_controller_controllers_beside 0")).await;
 }
 
+/// Waits until a controller does so many of the chores that only one does.
+async fn has_chores(rig: &Rig, count: usize) {
+    let line = format!("straas_controller_chores {count}\n");
+    rig.until("/metrics", |answer| answer.text().contains(&line)).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_that_both_make_enrols_whoever_was_first() {
-    let two = Two::new().await;
-    let a = &two.a;
-    // one has found that there is no host, and waits for what it needs to make it
-    let template = a.boot.send_replace(None);
+async fn chores_are_of_one_and_go_to_the_other() {
+    let Two { mut a, settings, server, upstream: _upstream } = Two::new().await;
+    has_chores(&a, 3).await;
+    let b = Rig::beside(&a, &settings).await;
+    know_each_other(&a, &b).await;
+    has_chores(&b, 0).await;
+    a.down().await.expect("stopped");
+    has_chores(&b, 3).await;
+    // one that stood still for longer than its leases live finds that they are another's
+    let mut database = sqlx::PgConnection::connect(&server.url("two")).await.expect("connected");
+    let taken = "update lease set epoch = epoch + 1000, holder = 'another', until_ms = until_ms + 3600000";
+    sqlx::query(taken).execute(&mut database).await.expect("written");
+    has_chores(&b, 0).await;
+    sqlx::query("delete from lease").execute(&mut database).await.expect("written");
+    has_chores(&b, 3).await;
+}
+
+/// A topology of one node, whose host a controller has taken up and cannot make yet.
+async fn spawning(a: &Rig) -> String {
+    a.boot.send_replace(None);
     let topology = a.create("demo", 1).await;
     let spawning = |answer: &Answer| answer.json()["components"][0]["nodes"][0]["why"]["cause"] == "spawning";
     a.until(&format!("{API}/topologies/{topology}"), spawning).await;
-    // the other one makes it meanwhile
-    let b = Rig::beside(a, &two.settings).await;
-    b.nodes(&topology, 1).await;
-    a.hosts.held.send_replace(true);
-    let mut waiting = a.hosts.waiting.subscribe();
-    a.boot.send_replace(template);
-    waiting.wait_for(|waiting| *waiting > 0).await.expect("a call");
-    a.hosts.held.send_replace(false);
-    let mut agents = a.enrolled(&topology, 1).await;
-    live(a, &mut agents, &topology, "ACTIVE").await;
+    topology
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_is_made_by_one_and_by_the_other_when_that_one_ends() {
+    let Two { mut a, settings, server, upstream: _upstream } = Two::new().await;
+    let topology = spawning(&a).await;
+    let mut database = sqlx::PgConnection::connect(&server.url("two")).await.expect("connected");
+    let mut on_hosts = async || -> i64 {
+        let held = "select count(*) from lease where name like 'host/%'";
+        sqlx::query_scalar(held).fetch_one(&mut database).await.expect("asked")
+    };
+    while on_hosts().await == 0 {
+        // waits for: work in the background, which shows in the database only
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // this one has all it needs, and would make it
+    let b = Rig::beside(&a, &settings).await;
+    know_each_other(&a, &b).await;
+    assert_eq!(*a.hosts.changes.borrow(), 0, "it is the other's to make");
+    a.down().await.expect("stopped");
+    let mut agents = b.enrolled(&topology, 1).await;
+    live(&b, &mut agents, &topology, "ACTIVE").await;
+    assert_eq!(*b.hosts.changes.borrow(), 1, "made once");
+    assert_eq!(on_hosts().await, 0, "none is kept");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_one_makes_and_the_other_was_told_not_to_is_not_made() {
+    let two = Two::new().await;
+    let topology = spawning(&two.a).await;
+    let b = Rig::beside(&two.a, &two.settings).await;
+    assert_eq!(b.delete(&topology).await.status, 202);
+    b.until(&format!("{API}/topologies/{topology}"), |answer| answer.status == 404).await;
+    assert_eq!(*two.a.hosts.changes.borrow(), 0);
 }

@@ -1,7 +1,7 @@
 //! Compares the hosts that exist with those that should be: what a crash, an operator or the
 //! provider itself left behind is seen here, and nowhere else.
 
-use super::{TOKEN_LIFE_MS, absent, event};
+use super::{TOKEN_LIFE_MS, absent, event, leases};
 use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use straas_drivers::{HostPhase as Phase, HostStatus};
 use straas_schemas::NodeId;
-use straas_store::{HostPhase, HostRecord};
+use straas_store::{HostPhase, HostRecord, Lease, NodeSnapshot};
 
 /// The hosts that exist are compared with those that should so often.
 const SWEEP: Duration = Duration::from_secs(15);
@@ -37,7 +37,7 @@ async fn sweep(app: &App) -> Result<(), Error> {
         let node = NodeId(host.id.clone());
         if host.owner == app.config.local.instance && !app.busy.contains(&node) {
             // one that cannot be removed now keeps no other from being looked at
-            if let Err(error) = compare(app, &node, &host).await {
+            if let Err(error) = bring_in_line(app, &node, &host).await {
                 tracing::warn!(host = host.name, error = error.chain(), "cannot bring a host in line; trying again");
             }
         }
@@ -50,14 +50,37 @@ async fn sweep(app: &App) -> Result<(), Error> {
         let Some(snapshot) = app.store.node(&node).await? else { continue };
         if snapshot.host.phase == HostPhase::Up && snapshot.host.changed_ms < listed_ms {
             // not silence: the provider itself says that it has no such host
-            absent(app, &snapshot, format!("{}: host is gone; making it anew", snapshot.record.name)).await?;
+            let Some(lease) = app.leases.host(&*app.store, &node).await? else { continue };
+            let text = format!("{}: host is gone; making it anew", snapshot.record.name);
+            let written = absent(&lease, app, &snapshot, text).await;
+            leases::end(&*app.store, &lease).await;
+            written?;
             app.wake.wake(&snapshot.record.topology);
         }
     }
     Ok(())
 }
 
-async fn compare(app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
+/// Whether what is recorded of a host is no more what the provider says.
+fn differs(recorded: Option<&NodeSnapshot>, host: &HostStatus) -> bool {
+    let Some(node) = recorded else { return true };
+    let expired = node.enrolled_ms.is_none() && node.host.changed_ms + TOKEN_LIFE_MS < now_ms();
+    let moved = node.host.address.as_ref().is_none_or(|address| *address != host.address.to_string());
+    node.host.phase == HostPhase::Up && (moved || expired || host.phase == Phase::Down)
+}
+
+async fn bring_in_line(app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
+    if !differs(app.store.node(node).await?.as_ref(), host) {
+        return Ok(());
+    }
+    // none: another controller works on it
+    let Some(lease) = app.leases.host(&*app.store, node).await? else { return Ok(()) };
+    let compared = compare(&lease, app, node, host).await;
+    leases::end(&*app.store, &lease).await;
+    compared
+}
+
+async fn compare(lease: &Lease, app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
     let Some(snapshot) = app.store.node(node).await? else {
         tracing::warn!(host = host.name, "no node belongs to this host; removing it");
         return Ok(app.hosts.destroy(&host.id).await?);
@@ -69,19 +92,24 @@ async fn compare(app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Erro
     if snapshot.host.address != address {
         // a machine that exists already may get another one; whoever has to know it is told by its configuration
         let moved = HostRecord { address, changed_ms: now_ms(), ..snapshot.host.clone() };
-        app.store.set_host(node, &moved).await?;
+        app.store.set_host(node, &moved, lease).await?;
         event(app, &snapshot, format!("{}: host is at {} now", host.name, host.address)).await;
         app.wake.wake(&snapshot.record.topology);
         return Ok(());
     }
     if snapshot.enrolled_ms.is_none() && snapshot.host.changed_ms + TOKEN_LIFE_MS < now_ms() {
         app.hosts.destroy(&host.id).await?;
-        absent(app, &snapshot, format!("{}: its join token has expired unused; making the host anew", host.name))
-            .await?;
+        absent(
+            lease,
+            app,
+            &snapshot,
+            format!("{}: its join token has expired unused; making the host anew", host.name),
+        )
+        .await?;
         app.wake.wake(&snapshot.record.topology);
     } else if host.phase == Phase::Down {
         let down = HostRecord { phase: HostPhase::Absent, changed_ms: now_ms(), ..snapshot.host.clone() };
-        app.store.set_host(node, &down).await?;
+        app.store.set_host(node, &down, lease).await?;
         event(app, &snapshot, format!("{}: host is down; starting it", host.name)).await;
         app.wake.wake(&snapshot.record.topology);
     }

@@ -1,8 +1,8 @@
 //! Small worlds for the cases: a topology with one component and some nodes, and what agents send.
 
 use crate::{
-    ComponentRecord, ComponentSpec, EnrolOutcome, GroupSpec, JobFilter, JobRecord, NewEvent, NodeRecord, NodeSnapshot,
-    PageRequest, Store, StoreError, TopologyRecord, Want,
+    ComponentRecord, ComponentSpec, EnrolOutcome, GroupSpec, HostRecord, JobFilter, JobRecord, Lease, NewEvent,
+    NodeRecord, NodeSnapshot, PageRequest, Store, StoreError, TopologyRecord, Want,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -242,6 +242,16 @@ impl World {
     /// The node at `at` as recorded.
     pub(super) async fn seen(&self, at: usize) -> NodeSnapshot {
         self.store.node(self.id(at)).await.unwrap().unwrap()
+    }
+
+    /// Writes what is known of the host of the node at `at`, as whoever works on it does.
+    ///
+    /// # Panics
+    /// If the store refuses.
+    pub async fn host(&self, at: usize, host: &HostRecord) {
+        let lease = self.store.take_lease(&Lease::on_host(self.id(at)), "the test", 0, 1).await.unwrap().expect("free");
+        self.store.set_host(self.id(at), host, &lease).await.unwrap();
+        self.store.end_lease(&lease).await.unwrap();
     }
 
     /// Enrols the node at `at`; returns its incarnation.

@@ -18,6 +18,7 @@ mod heartbeats;
 mod history;
 mod identity;
 mod jobs;
+mod leases;
 mod neighbours;
 mod news;
 mod nodes;
@@ -135,6 +136,9 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         storage::a_tenants_limit_holds_for_all_at_once,
         storage::content_that_is_needed_is_known,
         news::words_are_heard_in_their_order,
+        leases::one_has_it_until_it_ends,
+        leases::one_of_many_takes_it,
+        leases::what_is_written_under_a_lost_one_is_refused,
         pool::hosts_join_with_tokens,
         pool::a_lost_answer_is_given_again,
         pool::hosts_change_as_they_were_seen,

@@ -57,7 +57,7 @@ pub(super) async fn hosts_are_written(store: Arc<dyn Store>) {
         changed_ms: 5,
         ..HostRecord::default()
     };
-    store.set_host(world.id(0), &failed).await.unwrap();
+    world.host(0, &failed).await;
     assert_eq!(world.seen(0).await.host, failed);
     let up = HostRecord {
         phase: HostPhase::Up,
@@ -66,27 +66,28 @@ pub(super) async fn hosts_are_written(store: Arc<dyn Store>) {
         changed_ms: 6,
         ..HostRecord::default()
     };
-    store.set_host(world.id(0), &up).await.unwrap();
+    world.host(0, &up).await;
     world.enrol(0, 10).await;
     assert_eq!(world.seen(0).await.host, up, "the provider observed it, not the earlier agent");
-    store.set_host(world.id(0), &HostRecord { error: Some("a\0b".to_owned()), ..up }).await.unwrap();
+    world.host(0, &HostRecord { error: Some("a\0b".to_owned()), ..up }).await;
     assert_eq!(world.seen(0).await.host.error.unwrap(), "a\u{fffd}b");
-    assert!(is_missing(&store.set_host(&"nobody".into(), &failed).await));
+    let lease = store.take_lease("host/nobody", "hosts", 0, 1).await.unwrap().expect("free");
+    assert!(is_missing(&store.set_host(&"nobody".into(), &failed, &lease).await));
 }
 
 pub(super) async fn another_host_is_another_incarnation(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "another", 2).await;
     let up = |number| HostRecord { phase: HostPhase::Up, number, ..HostRecord::default() };
-    store.set_host(world.id(1), &up(1)).await.unwrap();
+    world.host(1, &up(1)).await;
     assert_eq!(world.seen(1).await.incarnation, 0, "nobody had enrolled");
     let first = world.enrol(0, 10).await;
     let reports = [stage_report(1, 1, Stage::Install, "old"), report(2, ReportBody::Converged { generation: 3 })];
     store.record_reports(world.id(0), first, &reports, &silent, 20).await.unwrap();
     store.record_heartbeats(&[(world.id(0).clone(), 30, heartbeat(first, "r", 1))]).await.unwrap();
     store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
-    store.set_host(world.id(0), &up(0)).await.unwrap();
+    world.host(0, &up(0)).await;
     assert_eq!((world.seen(0).await.incarnation, world.seen(0).await.stages.len()), (first, 1), "the same host");
-    store.set_host(world.id(0), &up(1)).await.unwrap();
+    world.host(0, &up(1)).await;
     let seen = world.seen(0).await;
     assert_eq!((seen.incarnation, seen.enrolled_ms, seen.converged_generation), (first + 1, None, 0));
     assert!(seen.stages.is_empty() && seen.heartbeat.is_none() && seen.assigned.is_some());
@@ -101,7 +102,7 @@ pub(super) async fn another_host_is_another_incarnation(store: Arc<dyn Store>) {
 pub(super) async fn of_a_host_that_is_gone_nothing_comes_back(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "gone", 2).await;
     let up = HostRecord { phase: HostPhase::Up, address: Some("10.0.0.1".to_owned()), ..HostRecord::default() };
-    store.set_host(world.id(0), &up).await.unwrap();
+    world.host(0, &up).await;
     let first = world.enrol(0, 10).await;
     let reports = [stage_report(1, 1, Stage::Install, "old"), report(2, ReportBody::Converged { generation: 3 })];
     store.record_reports(world.id(0), first, &reports, &silent, 20).await.unwrap();
@@ -109,7 +110,7 @@ pub(super) async fn of_a_host_that_is_gone_nothing_comes_back(store: Arc<dyn Sto
     let down = HostRecord { phase: HostPhase::Absent, ..up.clone() };
     let stuck = HostRecord { phase: HostPhase::Failed, error: Some("no".to_owned()), ..up.clone() };
     for same in [&down, &stuck, &up] {
-        store.set_host(world.id(0), same).await.unwrap();
+        world.host(0, same).await;
         let seen = world.seen(0).await;
         assert_eq!(
             (seen.incarnation, seen.converged_generation, seen.stages.len()),
@@ -118,13 +119,13 @@ pub(super) async fn of_a_host_that_is_gone_nothing_comes_back(store: Arc<dyn Sto
         );
     }
     for _ in 0..2 {
-        store.set_host(world.id(0), &HostRecord::default()).await.unwrap();
+        world.host(0, &HostRecord::default()).await;
         let seen = world.seen(0).await;
         assert_eq!((seen.incarnation, seen.enrolled_ms, seen.converged_generation), (first + 1, None, 0), "once");
         assert!(seen.stages.is_empty() && seen.heartbeat.is_none());
     }
     // one is made again under the same number: it has not worked
-    store.set_host(world.id(0), &up).await.unwrap();
+    world.host(0, &up).await;
     let seen = world.seen(0).await;
     assert_eq!((seen.incarnation, seen.enrolled_ms, seen.converged_generation), (first + 1, None, 0));
     assert!(
@@ -133,22 +134,22 @@ pub(super) async fn of_a_host_that_is_gone_nothing_comes_back(store: Arc<dyn Sto
     );
     assert_eq!(world.enrol(0, 50).await, first + 2);
     // of a node whose agent never enrolled there is nothing to clear
-    store.set_host(world.id(1), &up).await.unwrap();
-    store.set_host(world.id(1), &HostRecord::default()).await.unwrap();
+    world.host(1, &up).await;
+    world.host(1, &HostRecord::default()).await;
     assert_eq!(world.seen(1).await.incarnation, 0);
 }
 
 pub(super) async fn what_has_a_host_is_not_forgotten(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "hosted", 2).await;
     for phase in [HostPhase::Up, HostPhase::Failed] {
-        store.set_host(world.id(0), &HostRecord { phase, ..HostRecord::default() }).await.unwrap();
+        world.host(0, &HostRecord { phase, ..HostRecord::default() }).await;
         store.remove_nodes(&[world.id(0).clone()]).await.unwrap();
         assert_eq!(world.seen(0).await.host.phase, phase, "it stays");
         assert!(is_conflict(&store.forget_component(&world.component.id).await));
         assert!(is_conflict(&store.forget_topology(&world.topology.id, 1, &[]).await));
         assert_eq!(store.snapshot(&world.topology.id).await.unwrap().unwrap().nodes.len(), 2, "nothing of it went");
     }
-    store.set_host(world.id(0), &HostRecord::default()).await.unwrap();
+    world.host(0, &HostRecord::default()).await;
     store.remove_nodes(&[world.id(0).clone()]).await.unwrap();
     assert!(store.node(world.id(0)).await.unwrap().is_none());
     store.forget_component(&world.component.id).await.unwrap();
@@ -210,7 +211,7 @@ pub(super) async fn nodes_with_addresses_are_targets(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "targets", 2).await;
     World::new(store.clone(), "targets-other", 1).await;
     let up = HostRecord { phase: HostPhase::Up, address: Some("10.1.2.3".to_owned()), ..HostRecord::default() };
-    store.set_host(world.id(1), &up).await.unwrap();
+    world.host(1, &up).await;
     let expect = Target {
         node: world.id(1).clone(),
         name: world.nodes[1].name.clone(),

@@ -21,6 +21,8 @@ mod neighbours;
 mod events;
 #[macro_use]
 mod agents;
+#[macro_use]
+mod leases;
 mod audit;
 mod connect;
 mod error;
@@ -131,6 +133,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         rollouts::ALL,
         pool::ALL,
         news::ALL,
+        leases::ALL,
         store::ALL,
     ];
     nouns.into_iter().chain(commands::ALL).flatten()

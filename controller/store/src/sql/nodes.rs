@@ -6,7 +6,7 @@ use super::rows::{self, AssignmentRow, NodeRow, from_text, int, key, phase_name,
 use super::{Fail, SqlStore, history};
 use crate::input::{check_generation, clean};
 use crate::{
-    ASSIGNMENTS_PER_NODE_MAX, HostPhase, HostRecord, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError,
+    ASSIGNMENTS_PER_NODE_MAX, HostPhase, HostRecord, Lease, NodeIndex, NodeRecord, NodeSnapshot, Result, StoreError,
     StoredAssignment, Target,
 };
 use sqlx::{FromRow, query, query_as, query_scalar};
@@ -173,8 +173,9 @@ pub(super) async fn index(store: &SqlStore) -> Result<Vec<NodeIndex>> {
 }
 
 /// See [`crate::Store::set_host`].
-pub(super) async fn set_host(store: &SqlStore, node: &NodeId, host: &HostRecord) -> Result<()> {
+pub(super) async fn set_host(store: &SqlStore, node: &NodeId, host: &HostRecord, lease: &Lease) -> Result<()> {
     writing!(store, "writing what is known of a host", |tx, on| {
+        fence!(tx, on, lease);
         let id = key(node.as_str());
         let seen: Option<(i64, i64, Option<i64>)> =
             query_as(on(&HOST_NUMBER)).bind(&*id).fetch_optional(&mut *tx).await?;

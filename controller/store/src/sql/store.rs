@@ -2,7 +2,7 @@
 
 use super::{SqlStore, agents, events, jobs, neighbours, nodes, quarantine, snapshots, topologies};
 use crate::{
-    ComponentRecord, EnrolOutcome, HostRecord, JobFilter, JobRecord, Neighbour, NewEvent, NodeIndex, NodeRecord,
+    ComponentRecord, EnrolOutcome, HostRecord, JobFilter, JobRecord, Lease, Neighbour, NewEvent, NodeIndex, NodeRecord,
     NodeSnapshot, PageRequest, QuarantineRecord, Result, Snapshot, Store, StoredAssignment, Target, Tells,
     TopologyFilter, TopologyRecord,
 };
@@ -119,8 +119,8 @@ impl Store for SqlStore {
     async fn node_index(&self) -> Result<Vec<NodeIndex>> {
         nodes::index(self).await
     }
-    async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()> {
-        nodes::set_host(self, node, host).await
+    async fn set_host(&self, node: &NodeId, host: &HostRecord, lease: &Lease) -> Result<()> {
+        nodes::set_host(self, node, host, lease).await
     }
     async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
         nodes::put_assignment(self, assignment, expected, now_ms).await
