@@ -8,6 +8,7 @@ mod agents;
 mod app;
 mod apply;
 mod apt;
+pub mod backup;
 mod bell;
 mod ca;
 mod clock;
@@ -217,6 +218,12 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
 /// Makes the data directory. Others may pass through it, since services of nodes that are plain
 /// processes run as users of their own below it, but may look at nothing in it.
 fn data_dir(dir: &Path) -> Result<()> {
+    let unfinished = dir.join(backup::UNFINISHED);
+    anyhow::ensure!(
+        !unfinished.exists(),
+        "{}: a backup was only partly put back here; restore it again",
+        unfinished.display()
+    );
     make_dir(dir, 0o711)?;
     for private in ["ca", "config.git", "scripts.git", "packs", "files", "uploads", "objects", "objects/partial"] {
         make_dir(&dir.join(private), 0o700)?;

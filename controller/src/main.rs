@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use straas_controller::backup;
 use straas_controller::config::Config;
 
 /// What still runs when everything else has ended gets so long.
@@ -51,6 +52,44 @@ enum Verb {
         /// then run this on each without --prepare.
         #[arg(long)]
         prepare: bool,
+    },
+    /// Write a backup of everything that cannot be made again, while the controller goes on.
+    Backup {
+        /// The configuration file (TOML).
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
+        /// A folder that is not there yet. It will hold every secret of the controller.
+        #[arg(long)]
+        to: PathBuf,
+    },
+    /// Put a backup back: into a data directory and a database that are empty. Then start the controller.
+    Restore {
+        /// The configuration file (TOML).
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
+        /// The folder of the backup.
+        #[arg(long)]
+        from: PathBuf,
+    },
+    /// Move everything to another database, such as from SQLite to PostgreSQL or back. The old one takes no writes from
+    /// then on; a controller that still runs on it answers 503.
+    MigrateStore {
+        /// The configuration file (TOML) with the database as it is.
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
+        /// The same with another [store] url, of an empty database: a file, so that no password is seen in a list of
+        /// processes.
+        #[arg(long)]
+        to: PathBuf,
+        /// Only say what would be copied, and whether it can be.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Have a database that was moved take writes again, without what the other one was given since.
+    ReopenStore {
+        /// The configuration file (TOML).
+        #[arg(long, env = "STRAAS_CONFIG", default_value = "/etc/straas/controller.toml")]
+        config: PathBuf,
     },
     /// Run a command inside the host of a node of this machine; for people who develop.
     Exec {
@@ -108,6 +147,13 @@ fn run(verb: Verb) -> Result<()> {
             }
             Ok(())
         }
+        Verb::Backup { config, to } => runtime.block_on(backup::backup(&Config::load(&config)?, &to, &mut say)),
+        Verb::Restore { config, from } => runtime.block_on(backup::restore(&Config::load(&config)?, &from, &mut say)),
+        Verb::MigrateStore { config, to, dry_run } => {
+            let (from, to) = (Config::load(&config)?, Config::load(&to)?);
+            runtime.block_on(backup::migrate_store(&from, &to, dry_run, &mut say))
+        }
+        Verb::ReopenStore { config } => runtime.block_on(backup::reopen(&Config::load(&config)?)),
         Verb::Exec { config, node, command } => {
             use std::os::unix::process::CommandExt as _;
             let config = Config::load(&config)?;
@@ -133,6 +179,12 @@ fn run(verb: Verb) -> Result<()> {
             runtime.block_on(straas_controller::teardown(&config))
         }
     }
+}
+
+/// Tells a person how far it is.
+#[allow(clippy::print_stdout)] // these verbs talk to a person
+fn say(line: &str) {
+    println!("{line}");
 }
 
 async fn stop_signal() {

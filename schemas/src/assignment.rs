@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 
 /// Most bytes of one assignment as JSON: a 1,000-node component's peers fit four times over.
 pub const ASSIGNMENT_BYTES_MAX: usize = 1 << 20;
+/// What a controller that is put back from a backup raises every generation by: more than a node can have been given since,
+/// with one each second for twelve days. An agent that sees a generation rise by half of it or more, since it may be ahead of
+/// the backup, tells all its results again.
+pub const GENERATION_LEAP: u64 = 1 << 20;
 
 /// What a node has to be.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

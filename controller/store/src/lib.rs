@@ -41,7 +41,7 @@ pub use pool::*;
 pub use records::*;
 pub use requests::*;
 pub use rollouts::*;
-pub use sql::SqlStore;
+pub use sql::{CopiedTable, Source, SqlStore, copy_store, reopen_store};
 pub use storage::*;
 
 use async_trait::async_trait;

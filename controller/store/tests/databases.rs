@@ -11,8 +11,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, LazyLock};
 use straas_schemas::Stage;
+use straas_store::conformance::cases;
 use straas_store::conformance::{World, heartbeat, silent, stage_report};
-use straas_store::{NewEvent, SqlStore, Store, StoreError};
+use straas_store::{NewEvent, Source, SqlStore, Store, StoreError, copy_store, reopen_store};
 use temp_pg::TempPg;
 
 /// One server for all tests of this binary; it ends with the process.
@@ -200,4 +201,90 @@ async fn kill_9_loses_no_acknowledged_write() {
         assert!(acknowledged.len() >= 20 * round && lost.is_empty(), "lost {lost:?} of {}", acknowledged.len());
         store.close().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_database_is_moved_to_the_other_engine_and_back() {
+    let (urls, dir) = both("moved").await;
+    let [sqlite, postgres] = &urls[..] else { unreachable!() };
+    // whatever the cases leave: something in almost every table
+    let store = Arc::new(SqlStore::connect(sqlite).await.unwrap());
+    for (_, case) in cases() {
+        case(store.clone()).await;
+    }
+    let world = World::new(store.clone(), "moving", 1).await;
+    let before = store.snapshot(&world.topology.id).await.unwrap();
+
+    let looked = copy_store(sqlite, postgres, Source::Look, |_| {}).await.unwrap();
+    let filled = looked.iter().filter(|table| table.rows > 0).count();
+    println!("{} tables, {filled} with rows, {} rows", looked.len(), looked.iter().map(|t| t.rows).sum::<u64>());
+    assert!(filled + 3 >= looked.len(), "{looked:?}");
+    let mut told = Vec::new();
+    let moved = copy_store(sqlite, postgres, Source::Close, |table| told.push(table.clone())).await.unwrap();
+    assert_eq!((&moved, &told), (&looked, &looked), "what a look says is what is copied");
+
+    // nothing is written to the old one, also by who has had it open all the time
+    let event = |store: Arc<SqlStore>, topology| async move {
+        let text = "late".to_owned();
+        store.add_events(&[NewEvent { at_ms: 1, topology, node: None, kind: "test", text }]).await
+    };
+    let refused = event(store.clone(), world.topology.id.clone()).await.unwrap_err();
+    assert!(chain(&refused).contains("was moved to another"), "{}", chain(&refused));
+    let refused = SqlStore::connect(sqlite).await.unwrap_err();
+    assert!(chain(&refused).contains("reopen-store"), "{}", chain(&refused));
+    assert!(copy_store(sqlite, postgres, Source::Close, |_| {}).await.is_err(), "nor is it moved twice");
+    store.close().await;
+
+    // the new one has all of it, goes on from there, and is not copied over
+    let new = Arc::new(SqlStore::connect(postgres).await.unwrap());
+    assert_eq!(new.snapshot(&world.topology.id).await.unwrap(), before);
+    event(new.clone(), world.topology.id.clone()).await.unwrap();
+    let filled = copy_store(postgres, postgres, Source::Stay, |_| {}).await.unwrap_err();
+    assert!(chain(&filled).contains("no controller was started with"), "{}", chain(&filled));
+    event(new.clone(), world.topology.id.clone()).await.expect("it stayed open");
+
+    // back, into another file
+    let back = format!("sqlite:{}/back.db", dir.path().display());
+    let copied = copy_store(postgres, &back, Source::Close, |_| {}).await.unwrap();
+    let same = |name: &str| copied.iter().find(|t| t.name == name) == moved.iter().find(|t| t.name == name);
+    for table in &moved {
+        assert_eq!(
+            same(&table.name),
+            !["event", "event_tally", "counter"].contains(&table.name.as_str()),
+            "{}",
+            table.name
+        );
+    }
+    let refused = event(new.clone(), world.topology.id.clone()).await.unwrap_err();
+    assert!(chain(&refused).contains("was moved to another"), "{}", chain(&refused));
+    assert!(reopen_store(postgres).await.unwrap() && !reopen_store(postgres).await.unwrap());
+    event(new, world.topology.id.clone()).await.expect("open again");
+    let store = Arc::new(SqlStore::connect(&back).await.unwrap());
+    event(store, world.topology.id.clone()).await.expect("as good as any");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_move_that_fails_leaves_both_as_they_were() {
+    let (urls, _keep) = both("unmoved").await;
+    let [sqlite, postgres] = &urls[..] else { unreachable!() };
+    let store = Arc::new(SqlStore::connect(sqlite).await.unwrap());
+    let world = World::new(store.clone(), "staying", 1).await;
+    // the target was taken into use meanwhile
+    let other = SqlStore::connect(postgres).await.unwrap();
+    World::new(Arc::new(other.clone()), "other", 1).await;
+    let refused = copy_store(sqlite, postgres, Source::Close, |_| {}).await.unwrap_err();
+    assert!(chain(&refused).contains("topology has rows"), "{}", chain(&refused));
+    assert!(other.topology(&world.topology.id).await.unwrap().is_none());
+    World::new(store, "open", 1).await;
+}
+
+/// An error with all its causes.
+fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text += &format!(": {next}");
+        cause = next.source();
+    }
+    text
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use straas_schemas::assignment::GENERATION_LEAP;
 use straas_schemas::build::{BuildStatus, RefusedBuild};
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus, Vitals};
 use straas_schemas::poll::{PollAnswer, PollRequest};
@@ -34,6 +35,8 @@ pub struct Agent {
     assignment: Option<Assignment>,
     done: BTreeMap<Stage, (Digest, Option<Digest>)>,
     converged: u64,
+    /// The controller was put back from a backup.
+    tells_again: bool,
     /// The stage that fails, if one does.
     pub fails: Option<Stage>,
     /// What its service shows.
@@ -125,6 +128,7 @@ impl Agent {
             assignment: None,
             done: BTreeMap::new(),
             converged: 0,
+            tells_again: false,
             fails: None,
             facts: Facts::new(),
             serves_on: false,
@@ -184,6 +188,9 @@ impl Agent {
     fn take(&mut self, answer: &Answer) -> bool {
         let answer: PollAnswer = serde_json::from_slice(&answer.body).expect("a poll answer");
         let news = answer.assignment.is_some();
+        let generation = |assignment: &Option<Assignment>| assignment.as_ref().map_or(0, |a| a.generation);
+        let had = generation(&self.assignment);
+        self.tells_again |= had > 0 && generation(&answer.assignment) >= had + GENERATION_LEAP / 2;
         self.assignment = answer.assignment.or(self.assignment.take());
         news
     }
@@ -210,6 +217,12 @@ impl Agent {
 
     /// Does what may be done, each stage with success, and reports it; whether all is done.
     pub async fn work(&mut self) -> bool {
+        if std::mem::take(&mut self.tells_again) {
+            for (stage, (digest, _)) in self.ran() {
+                let result = self.result(stage, digest, Outcome::Succeeded);
+                self.report(ReportBody::Stage(result)).await;
+            }
+        }
         while let Some((stage, digest, gate)) = self.next() {
             let permitted = matches!(gate, Gate::Permit { granted: Some(granted) } if *granted == digest);
             if *gate != Gate::Open && !permitted {

@@ -8,6 +8,7 @@
 mod access;
 mod agent;
 mod audit;
+mod backup;
 mod bad_input;
 mod builds;
 mod changes;

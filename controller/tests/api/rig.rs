@@ -64,6 +64,32 @@ impl Rig {
         rig
     }
 
+    /// One that is not started, with the settings and hosts of another.
+    pub fn empty(other: &Self) -> Self {
+        Self::down_with(&other.settings, other.hosts.clone())
+    }
+
+    /// Put back from a backup, in the place of another.
+    pub async fn restored(other: &Self, backup: &Path) -> Self {
+        let mut rig = Self::empty(other);
+        straas_controller::backup::restore(&rig.config(), backup, &mut |_| {}).await.expect("restored");
+        rig.up().await;
+        rig
+    }
+
+    /// Its configuration, as the file has it.
+    pub fn config(&self) -> Config {
+        let config = self.dir.path().join("controller.toml");
+        let text = format!("data_dir = {:?}\n{}", self.data(), self.settings);
+        std::fs::write(&config, text).expect("written");
+        Config::load(&config).expect("a configuration")
+    }
+
+    /// Uses another database from its next start on.
+    pub fn use_database(&mut self, url: &str) {
+        self.settings = format!("[store]\nurl = {url:?}\n{}", self.settings);
+    }
+
     fn down_with(settings: &str, hosts: Arc<Recorder>) -> Self {
         logs::keep();
         let boot = BootTemplate { controllers: vec!["https://10.9.0.1:7443".into()], apt: None };
@@ -83,10 +109,7 @@ impl Rig {
 
     /// Starts the controller over the directory as it is.
     pub async fn up(&mut self) {
-        let config = self.dir.path().join("controller.toml");
-        let text = format!("data_dir = {:?}\n{}", self.data(), self.settings);
-        std::fs::write(&config, text).expect("written");
-        let config = Config::load(&config).expect("a configuration");
+        let config = self.config();
         self.store = config.store_url();
         let loopback = || TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0));
         let (user_port, agent_port) = (loopback().await.expect("a port"), loopback().await.expect("a port"));

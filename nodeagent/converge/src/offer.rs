@@ -1,17 +1,19 @@
 //! What comes from the controller: assignments, and with them scripts and files; acknowledgements.
 //!
 //! An assignment is judged by its generation: lower, refuse; equal and same, nothing; equal and
-//! different, an error; higher, into the ledger first, then act.
+//! different, an error; higher, into the ledger first, then act. One that is higher by a leap is of a controller
+//! that was put back from a backup, and may not know what became of the stages since: it is told once more.
 //!
 //! Never here: guest commands (`commands.rs`).
 
 use crate::action::{Action, Now};
 use crate::backoff;
 use crate::converger::{Converger, Fetch, Placed, Work};
-use crate::ledger::LedgerChange;
+use crate::ledger::{LedgerChange, StageRecord};
 use crate::outlook::fault;
-use straas_schemas::report::ReportBody;
-use straas_schemas::{Assignment, Digest, Lifecycle};
+use straas_schemas::assignment::GENERATION_LEAP;
+use straas_schemas::report::{ReportBody, StageResult};
+use straas_schemas::{Assignment, Digest, Lifecycle, Outcome, Stage};
 
 impl Converger {
     /// The three-way generation rule.
@@ -41,6 +43,8 @@ impl Converger {
     }
 
     fn take(&mut self, now: Now, offered: Assignment, digest: Digest, out: &mut Vec<Action>) {
+        let have = self.ledger.generation();
+        let leaps = have > 0 && offered.generation - have >= GENERATION_LEAP / 2;
         let mut head = self.ledger.head.clone();
         let was_stopped = self.ledger.assignment.as_ref().is_some_and(|a| a.lifecycle == Lifecycle::Stopped);
         match offered.lifecycle {
@@ -58,7 +62,11 @@ impl Converger {
             changes.push(LedgerChange::Head(head));
         }
         self.apply(&changes);
+        let told = leaps && self.tell_again(now, &mut changes);
         out.push(Action::Persist(changes));
+        if told {
+            out.push(Action::Send);
+        }
         self.content = Some(digest);
         self.refused = None;
         self.fetch = Fetch { id: self.fetch.id, ..Fetch::default() };
@@ -66,6 +74,37 @@ impl Converger {
             // a newer fetch replaces it
             self.work = Work::Idle;
         }
+    }
+
+    /// Reports the last result of every stage as the ledger has it; whether there is any.
+    fn tell_again(&mut self, now: Now, changes: &mut Vec<LedgerChange>) -> bool {
+        let generation = self.ledger.generation();
+        let result = |(stage, record): (&Stage, &StageRecord)| {
+            let outcome = record.outcome?;
+            Some(StageResult {
+                generation,
+                stage: *stage,
+                digest: record.digest.clone(),
+                attempt: record.attempt,
+                outcome,
+                return_value: stage.return_value(outcome == Outcome::Succeeded).to_owned(),
+                exit_code: None,
+                reason: record.reason.clone(),
+                hint: None,
+                duration_ms: record.duration_ms,
+                output_tail: String::new(),
+                output_bytes: 0,
+                retry_in_ms: None,
+                produced: record.output.clone(),
+                facts: record.facts.clone(),
+            })
+        };
+        let results: Vec<StageResult> = self.ledger.stages.iter().filter_map(result).collect();
+        let any = !results.is_empty();
+        for result in results {
+            self.report(now, generation, ReportBody::Stage(result), changes);
+        }
+        any
     }
 
     pub(crate) fn fetched(&mut self, now: Now, fetch: u64, failure: Option<String>) {

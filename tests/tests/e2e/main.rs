@@ -25,6 +25,7 @@ mod mistakes;
 mod neighbours;
 mod packages;
 mod pool;
+mod restored;
 mod steered;
 mod storm_life;
 mod stormjar;

@@ -3,6 +3,7 @@
 
 use super::{TOKEN_LIFE_MS, absent, event, leases};
 use crate::app::App;
+use crate::backup::RESTORED;
 use crate::clock::now_ms;
 use crate::error::Error;
 use std::collections::BTreeSet;
@@ -82,6 +83,12 @@ async fn bring_in_line(app: &App, node: &NodeId, host: &HostStatus) -> Result<()
 
 async fn compare(lease: &Lease, app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
     let Some(snapshot) = app.store.node(node).await? else {
+        let restored = app.config.data_dir.join(RESTORED);
+        if restored.exists() {
+            let file = restored.display();
+            tracing::warn!(host = host.name, %file, "no node belongs to this host; it stays, see the file");
+            return Ok(());
+        }
         tracing::warn!(host = host.name, "no node belongs to this host; removing it");
         return Ok(app.hosts.destroy(&host.id).await?);
     };

@@ -17,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+pub(super) static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
 
 /// Longest wait for a free connection: a request that waits longer is better told 503.
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
@@ -122,7 +122,7 @@ async fn open_postgres(url: &str) -> Result<Pools> {
     Ok(Pools::Postgres(pool))
 }
 
-fn migrating(cause: MigrateError) -> StoreError {
+pub(super) fn migrating(cause: MigrateError) -> StoreError {
     match cause {
         MigrateError::Execute(cause) => Fail::from(cause).into_error("bringing the tables up to date"),
         cause @ (MigrateError::VersionMissing(_) | MigrateError::VersionMismatch(_)) => broken(

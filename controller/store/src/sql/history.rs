@@ -10,7 +10,8 @@ use straas_schemas::NodeId;
 
 statements! {
     ADD = "insert into assignment_history (node, generation, digest, document, written_ms) values ($1, $2, $3, $4, $5)";
-    PRUNE = "delete from assignment_history where node = $1 and generation <= $2";
+    PRUNE = "delete from assignment_history where node = $1 and generation <=
+        (select generation from assignment_history where node = $1 order by generation desc limit 1 offset $2)";
     TOLD_AT = "select node, generation, digest, document, written_ms from assignment_history
         where node = $1 and written_ms <= $2 order by generation desc limit 1";
     REPORTED_UNTIL = "select incarnation, received_ms, document from report

@@ -5,7 +5,8 @@
 //! One file per noun. What the statements mean is said in the trait (`crate::Store`).
 //!
 //! Never here: a statement that is not a constant in a `statements!` list. That is what lets a
-//! test prepare every one of them on both engines ([`SqlStore::check_statements`]).
+//! test prepare every one of them on both engines ([`SqlStore::check_statements`]). Only `copy/`, which
+//! takes whole tables from one database to another, makes its own from the names of those.
 
 #[macro_use]
 mod run;
@@ -25,6 +26,7 @@ mod agents;
 mod leases;
 mod audit;
 mod connect;
+mod copy;
 mod error;
 mod health;
 mod history;
@@ -39,6 +41,8 @@ mod snapshots;
 mod storage;
 mod store;
 mod topologies;
+
+pub use copy::{CopiedTable, Source, copy_store, reopen_store};
 
 use crate::Result;
 use error::Fail;
@@ -71,6 +75,18 @@ enum Pools {
     Postgres(PgPool),
 }
 
+impl Pools {
+    async fn close(&self) {
+        match self {
+            Self::Sqlite { writer, reader } => {
+                reader.close().await;
+                writer.close().await;
+            }
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
 impl SqlStore {
     /// Opens a database, `sqlite:<path>` or `postgres://...`, and brings its tables up to date.
     ///
@@ -79,20 +95,25 @@ impl SqlStore {
     ///
     /// # Errors
     /// `Unavailable` if the database cannot be reached; `Broken` for a URL that is none of the
-    /// two, and for a database that a newer version has written.
+    /// two, and for a database that a newer version has written, or that was moved to another one.
     pub async fn connect(url: &str) -> Result<Self> {
-        Ok(Self { pools: connect::open(url).await?, bound: None, listener: Default::default() })
+        let pools = connect::open(url).await?;
+        copy::refuse_if_moved(&pools).await?;
+        Ok(Self { pools, bound: None, listener: Default::default() })
+    }
+
+    /// Gives every assignment a generation that is higher by this, with the same content: agents may have been told more
+    /// than a database knows that was put back. How many there are.
+    ///
+    /// # Errors
+    /// As of every method of the trait.
+    pub async fn raise_generations(&self, by: u64, now_ms: i64) -> Result<usize> {
+        nodes::raise_generations(self, by, now_ms).await
     }
 
     /// Closes all connections after the statements under way have ended.
     pub async fn close(&self) {
-        match &self.pools {
-            Pools::Sqlite { writer, reader } => {
-                reader.close().await;
-                writer.close().await;
-            }
-            Pools::Postgres(pool) => pool.close().await,
-        }
+        self.pools.close().await;
     }
 
     /// Prepares every statement of this store on the database and returns how many there are:

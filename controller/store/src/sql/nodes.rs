@@ -212,6 +212,22 @@ pub(super) async fn put_assignment(
     now_ms: i64,
 ) -> Result<()> {
     check_generation(assignment.generation, expected)?;
+    write_assignment(store, assignment, expected, now_ms).await
+}
+
+/// See [`SqlStore::raise_generations`].
+pub(super) async fn raise_generations(store: &SqlStore, by: u64, now_ms: i64) -> Result<usize> {
+    let all = assignments(store).await?;
+    for stored in &all {
+        let as_it_is: Assignment = from_text(|| format!("assignment of {}", stored.node), &stored.document)
+            .map_err(|fail| fail.into_error("raising generations"))?;
+        let raised = Assignment { generation: stored.generation.saturating_add(by), ..as_it_is };
+        write_assignment(store, &raised, stored.generation, now_ms).await?;
+    }
+    Ok(all.len())
+}
+
+async fn write_assignment(store: &SqlStore, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
     let id = key(assignment.node.as_str());
     let digest = assignment.content_digest();
     let what = "writing an assignment";
@@ -239,9 +255,9 @@ pub(super) async fn put_assignment(
             .bind(now_ms)
             .execute(&mut *tx)
             .await?;
-        let old = generation - i64::from(ASSIGNMENTS_PER_NODE_MAX);
-        if old > 0 {
-            query(on(&history::PRUNE)).bind(&*id).bind(old).execute(&mut *tx).await?;
+        let kept = i64::from(ASSIGNMENTS_PER_NODE_MAX);
+        if generation > kept {
+            query(on(&history::PRUNE)).bind(&*id).bind(kept).execute(&mut *tx).await?;
         }
     })
 }

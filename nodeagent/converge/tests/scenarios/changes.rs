@@ -1,6 +1,7 @@
 //! Restarts, stops and starts, permits, names: what later assignments ask for.
 
 use crate::story::*;
+use straas_schemas::assignment::GENERATION_LEAP;
 use straas_schemas::heartbeat::{Activity, ServiceStatus};
 use straas_schemas::{Assignment, Digest, Gate, Lifecycle, Outcome, Stage};
 
@@ -34,6 +35,21 @@ fn stopping() {
             (Offer(wanted(3, |_| ())), "persist persist run:start"),
             (Ends(OK), "persist run:validate#2"),
             (Ends(OK), "report:validate:Succeeded persist converged:3 persist wake+5000"),
+        ]),
+    );
+}
+
+#[test]
+fn a_controller_that_was_put_back_is_told_all_results_again() {
+    check(
+        "a leap, and no leap",
+        after(vec![
+            (Offer(wanted(9, |_| ())), "persist converged:9 persist wake+5000"),
+            (
+                Offer(wanted(9 + GENERATION_LEAP / 2, |_| ())),
+                "report:install:Succeeded report:pre_config:Succeeded report:config:Succeeded report:validate:Succeeded \
+                 persist converged:524297 persist wake+5000",
+            ),
         ]),
     );
 }
