@@ -45,6 +45,7 @@ pub struct Metrics {
     connected: Gauge,
     beside: Gauge,
     chores: Gauge,
+    store_writes: Counter,
     settings_faults: Gauge,
     mirrors: Mirrors,
 }
@@ -74,6 +75,9 @@ impl Default for Metrics {
         let chores = Gauge::default();
         let help = "Background work that only one controller does, and this one does now";
         registry.register("chores", help, chores.clone());
+        let store_writes = Counter::default();
+        let help = "Transactions of this controller that wrote to the database";
+        registry.register("store_writes", help, store_writes.clone());
         let settings_faults = Gauge::default();
         let help = "Faults for which the newest settings of the service are not in force";
         registry.register("settings_faults", help, settings_faults.clone());
@@ -95,6 +99,7 @@ impl Default for Metrics {
             connected,
             beside,
             chores,
+            store_writes,
             settings_faults,
             mirrors,
         }
@@ -158,9 +163,10 @@ impl Metrics {
     }
 
     /// All metrics as OpenMetrics text; `counts` are nodes recorded and polling,
-    /// `settings_faults` those of the newest settings.
+    /// `settings_faults` those of the newest settings, `writes` what the store counted.
     #[must_use]
-    pub fn text(&self, counts: (usize, usize), settings_faults: usize) -> String {
+    pub fn text(&self, counts: (usize, usize), settings_faults: usize, writes: u64) -> String {
+        self.store_writes.inc_by(writes.saturating_sub(self.store_writes.get()));
         self.settings_faults.set(i64::try_from(settings_faults).unwrap_or(i64::MAX));
         self.nodes.set(i64::try_from(counts.0).unwrap_or(i64::MAX));
         self.connected.set(i64::try_from(counts.1).unwrap_or(i64::MAX));

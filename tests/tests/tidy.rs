@@ -44,6 +44,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("controller/cli", "straas-cli", MIDDLE),
     ("tests", "straas-tests", ALL),
     ("tests/fuzz", "straas-fuzz", ALL),
+    ("tests/swarm", "straas-swarm", ALL),
 ];
 
 /// The only files that may know both the planner and the store, each with the folder of its parts.

@@ -74,6 +74,9 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     for (mirror, view) in mirrors::all(&app) {
         app.metrics.mirror(mirror.name(), view.age, view.away.is_none(), view.refused.len());
     }
-    ([(header::CONTENT_TYPE, kind)], app.metrics.text(app.fleet.counts(), app.settings.view().faults.len()))
+    (
+        [(header::CONTENT_TYPE, kind)],
+        app.metrics.text(app.fleet.counts(), app.settings.view().faults.len(), app.store.writes()),
+    )
         .into_response()
 }

@@ -125,6 +125,10 @@ pub trait Store:
 {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;
+    /// Transactions since it was opened that were to write something; 0 of a store that does not count.
+    fn writes(&self) -> u64 {
+        0
+    }
 
     // --- topologies -------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ pub struct SqlStore {
     bound: Option<std::sync::Arc<requests::Bound>>,
     /// Where it is heard that another controller has news.
     listener: std::sync::Arc<tokio::sync::Mutex<Option<PgListener>>>,
+    /// Transactions that wrote something.
+    written: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// Connections to one of the two engines.
@@ -99,7 +101,7 @@ impl SqlStore {
     pub async fn connect(url: &str) -> Result<Self> {
         let pools = connect::open(url).await?;
         copy::refuse_if_moved(&pools).await?;
-        Ok(Self { pools, bound: None, listener: Default::default() })
+        Ok(Self { pools, bound: None, listener: Default::default(), written: Default::default() })
     }
 
     /// Gives every assignment a generation that is higher by this, with the same content: agents may have been told more

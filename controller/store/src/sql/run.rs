@@ -99,7 +99,10 @@ macro_rules! writing {
                 ),
             };
             match outcome {
-                Ok(value) => break Ok(value),
+                Ok(value) => {
+                    $store.written.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    break Ok(value);
+                }
                 Err(fail) if fail.is_passing() && runs < $crate::sql::run::RUNS_MAX => {
                     tracing::debug!(runs, what = $what, "the database asks to try again");
                 }

@@ -19,6 +19,9 @@ statements! {
 
 #[async_trait]
 impl Store for SqlStore {
+    fn writes(&self) -> u64 {
+        self.written.load(std::sync::atomic::Ordering::Relaxed)
+    }
     async fn ping(&self) -> Result<()> {
         let there = asking!(self, "asking whether the database is there", |pool, on| sqlx::query_scalar(on(&PING))
             .fetch_one(pool));
