@@ -1,5 +1,6 @@
 //! What every part of the controller shares: the store, the repos, the caches, the way to wake.
 
+use crate::agents::Guesses;
 use crate::apply::health::Said;
 use crate::apply::held::Held;
 use crate::bell::Bell;
@@ -55,6 +56,8 @@ pub struct App {
     pub wake: Wake,
     /// What is told the controllers beside this one.
     pub bell: Arc<Bell>,
+    /// Who came with join tokens that are no good.
+    pub guesses: Guesses,
     /// Work that one of several controllers does.
     pub leases: Leases,
     /// Heartbeats to be written.

@@ -10,6 +10,7 @@ mod apply;
 mod apt;
 pub mod backup;
 mod bell;
+mod bucket;
 mod ca;
 mod clock;
 mod commands;
@@ -292,6 +293,7 @@ async fn open(
         wake: wake::Wake::new(bell.clone()),
         bell,
         commands: commands::Commands::default(),
+        guesses: agents::Guesses::default(),
         beats: tasks::beats::Beats::default(),
         health: apply::health::Said::default(),
         pool: desk,

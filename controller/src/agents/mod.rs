@@ -5,6 +5,7 @@
 
 mod commands;
 mod enrol;
+mod guesses;
 mod packs;
 mod poll;
 mod pool;
@@ -18,7 +19,7 @@ use crate::tls::{Identity, Peer, Who};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path};
 use axum::http::request::Parts;
-use axum::middleware::from_fn;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use std::collections::HashMap;
@@ -35,13 +36,18 @@ const SMALL_BYTES_MAX: usize = CSR_BYTES_MAX * 2;
 /// A full batch of reports, with room for JSON's escapes.
 const REPORT_BYTES_MAX: usize = REPORTS_MAX * (OUTPUT_TAIL_BYTES_MAX + FACTS_BYTES_MAX) * 2;
 
+pub use guesses::Guesses;
+
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
     let small = DefaultBodyLimit::max(SMALL_BYTES_MAX);
-    let written = Router::new()
+    let with_token = Router::new()
         .route("/agent/v1/enrol", post(enrol::enrol).layer(small))
-        .route("/agent/v1/nodes/{id}/renew", post(enrol::renew).layer(small))
         .route("/agent/v1/hosts", post(pool::join).layer(small))
+        .route_layer(from_fn_with_state(app.clone(), guesses::bounded));
+    let written = Router::new()
+        .merge(with_token)
+        .route("/agent/v1/nodes/{id}/renew", post(enrol::renew).layer(small))
         .route("/agent/v1/hosts/{id}/renew", post(pool::renew).layer(small))
         .route("/agent/v1/nodes/{id}/reports", post(report::reports).layer(DefaultBodyLimit::max(REPORT_BYTES_MAX)))
         .route(

@@ -9,6 +9,7 @@ use super::access::Rank;
 use super::auth::Caller;
 use super::problem::ApiError;
 use crate::app::App;
+use crate::bucket::Bucket;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -37,30 +38,6 @@ pub struct Limits {
     /// Requests of a tenant that are at work, and that wait.
     tenants: Mutex<HashMap<(String, bool), usize>>,
     buckets: Mutex<HashMap<String, Bucket>>,
-}
-
-/// What somebody may still ask for at once; it fills up with time.
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    left: f64,
-    at: Instant,
-}
-
-impl Bucket {
-    /// Takes one out; or how long it is until there is one.
-    fn take(&mut self, rate: f64, burst: f64, now: Instant) -> Result<(), Duration> {
-        let since = now.saturating_duration_since(self.at).as_secs_f64();
-        (self.left, self.at) = ((self.left + since * rate).min(burst), now);
-        if self.left >= 1.0 {
-            self.left -= 1.0;
-            return Ok(());
-        }
-        Err(Duration::from_secs_f64((1.0 - self.left) / rate))
-    }
-
-    fn is_full(&self, rate: f64, burst: f64, now: Instant) -> bool {
-        self.left + now.saturating_duration_since(self.at).as_secs_f64() * rate >= burst
-    }
 }
 
 impl Limits {
@@ -101,7 +78,7 @@ impl Limits {
             }
             // with so many about, newcomers share what one has
             let key = if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&key) { String::new() } else { key };
-            buckets.entry(key).or_insert(Bucket { left: burst, at: now }).take(rate, burst, now)?;
+            buckets.entry(key).or_insert(Bucket::full(burst, now)).take(rate, burst, now)?;
         }
         Ok(())
     }
@@ -188,7 +165,7 @@ mod tests {
     #[test]
     fn a_bucket_fills_with_time_and_not_above_its_brim() {
         let begun = Instant::now();
-        let mut bucket = Bucket { left: 2.0, at: begun };
+        let mut bucket = Bucket::full(2.0, begun);
         let mut take =
             |ms: u64| bucket.take(10.0, 2.0, begun + Duration::from_millis(ms)).map_err(|wait| wait.as_millis());
         assert_eq!([take(0), take(0), take(0)], [Ok(()), Ok(()), Err(100)]);

@@ -7,6 +7,7 @@
 
 mod access;
 mod agent;
+mod attacked;
 mod audit;
 mod backup;
 mod bad_input;
