@@ -23,10 +23,14 @@ use time::{Duration, OffsetDateTime};
 pub const CONTROLLER_NAME: &str = "straas-controller";
 /// Years the authority's own certificate lives.
 const CA_YEARS: i64 = 10;
-/// Days the controller's certificate lives; it is made anew at each start.
-const SERVER_DAYS: i64 = 365;
-/// Certificates begin so many minutes in the past, for nodes whose clock is a little behind.
+/// Days the controller's certificate lives: as long as the authority's. Its key is made anew at each start and is never on a
+/// disk, and a controller that runs for years must not be refused one day.
+const SERVER_DAYS: i64 = 365 * CA_YEARS;
+/// Certificates begin so many minutes in the past, for controllers whose clocks are a little apart.
 const BACKDATE_MINUTES: i64 = 10;
+/// Those that agents check begin so many days in the past: a node whose clock is behind by days has to get in before
+/// anything can tell it so.
+const BACKDATE_DAYS: i64 = 90;
 
 /// What can go wrong with certificates.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +129,7 @@ impl Ca {
         let mut params = leaf(CONTROLLER_NAME, SERVER_DAYS, ExtendedKeyUsagePurpose::ServerAuth);
         params.subject_alt_names = vec![SanType::DnsName(Ia5String::try_from(CONTROLLER_NAME)?)];
         params.subject_alt_names.extend(addresses.iter().map(|a| SanType::IpAddress(*a)));
+        params.not_before = OffsetDateTime::now_utc() - Duration::days(BACKDATE_DAYS);
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Pair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
     }
@@ -187,7 +192,7 @@ fn make_authority() -> Result<Pair, CaError> {
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(serial());
     let now = OffsetDateTime::now_utc();
-    params.not_before = now - Duration::minutes(BACKDATE_MINUTES);
+    params.not_before = now - Duration::days(BACKDATE_DAYS);
     params.not_after = now + Duration::days(365 * CA_YEARS);
     let certificate = params.self_signed(&key)?;
     Ok(Pair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })

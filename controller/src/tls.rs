@@ -6,13 +6,16 @@
 //! an open poll outlives every list of revoked certificates.
 
 use crate::ca::{Ca, CaError, HOST, NODE, SCHEME};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use std::net::IpAddr;
 use std::sync::Arc;
-use straas_schemas::{HostId, NodeId};
+use std::time::Duration;
+use straas_schemas::{Digest, HostId, NodeId};
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -51,12 +54,8 @@ pub fn config(ca: &Ca, addresses: &[IpAddr]) -> Result<Arc<ServerConfig>, TlsErr
     let pair = ca.server(addresses)?;
     let certificate = CertificateDer::from_pem_slice(pair.certificate_pem.as_bytes())?;
     let key = PrivateKeyDer::from_pem_slice(pair.key_pem.as_bytes())?;
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.certificate_pem().as_bytes())?)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-        .allow_unauthenticated()
-        .build()?;
+    let verifier = verifier(ca, provider.clone())?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -65,6 +64,14 @@ pub fn config(ca: &Ca, addresses: &[IpAddr]) -> Result<Arc<ServerConfig>, TlsErr
     config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))
+}
+
+/// Takes certificates of our authority, and whoever shows none.
+fn verifier(ca: &Ca, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.certificate_pem().as_bytes())?)?;
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    Ok(builder.allow_unauthenticated().build()?)
 }
 
 /// What can go wrong while TLS is set up.
@@ -86,7 +93,24 @@ pub enum TlsError {
 
 /// Who is at the other end, if a certificate of ours says so.
 pub fn who(connection: &rustls::ServerConnection) -> Option<Who> {
-    let certificate = connection.peer_certificates()?.first()?;
+    named_in(connection.peer_certificates()?.first()?)
+}
+
+/// Whom a certificate that is not shown in a handshake stood for at its end, and the digest of its public key; none if it
+/// is not one of ours.
+pub fn who_was(ca: &Ca, certificate_pem: &str) -> Option<(Who, Digest)> {
+    let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).ok()?;
+    let (_, x509) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+    let key = Digest::sha256(x509.public_key().raw);
+    // verified as of a moment at which it was good
+    let last = u64::try_from(x509.validity().not_after.timestamp()).ok()?.saturating_sub(1);
+    let verifier = verifier(ca, Arc::new(rustls::crypto::ring::default_provider())).ok()?;
+    verifier.verify_client_cert(&certificate, &[], UnixTime::since_unix_epoch(Duration::from_secs(last))).ok()?;
+    Some((named_in(&certificate)?, key))
+}
+
+/// Whom a certificate names.
+fn named_in(certificate: &CertificateDer<'_>) -> Option<Who> {
     let (_, x509) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let names = x509.subject_alternative_name().ok()??;
     let uri = names.value.general_names.iter().find_map(|name| match name {

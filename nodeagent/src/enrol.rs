@@ -11,7 +11,7 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ClientError, Credentials, REQUEST_TIME};
 use crate::config::Config;
 use crate::keys::{self, Identity};
-use straas_schemas::enrol::{Certificate, EnrolRequest, RenewRequest};
+use straas_schemas::enrol::{Certificate, ComeBackRequest, EnrolRequest, RenewRequest};
 
 /// Why there is no identity.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +35,10 @@ pub enum EnrolError {
 /// No token, or files and keys that cannot be used.
 pub async fn identify(config: &Config, ca_pem: String) -> Result<(Identity, Client), EnrolError> {
     let tls = config.state_dir.join("tls");
-    if let Some((identity, own)) = keys::load(&tls).filter(|(identity, _)| identity.id == *config.node.as_str()) {
-        let expired = identity.not_after_ms < unix_ms();
-        if !expired || !config.join_token_file.exists() {
-            let client = Client::new(config.controllers.clone(), ca_pem, Some(&own))?;
-            return Ok((identity, client));
-        }
+    let known = keys::load(&tls).filter(|(identity, _)| identity.id == *config.node.as_str());
+    if let Some((identity, own)) = known.filter(|(known, _)| !has_ended(known) || !config.join_token_file.exists()) {
+        let client = Client::new(config.controllers.clone(), ca_pem, Some(&own))?;
+        return Ok((identity, client));
     }
     let client = Client::new(config.controllers.clone(), ca_pem, None)?;
     let mut backoff = Backoff::default();
@@ -119,7 +117,16 @@ pub async fn keep_renewed(agent: &Agent) {
     }
 }
 
+/// Whether the certificate has ended, by this host's clock.
+fn has_ended(identity: &Identity) -> bool {
+    identity.not_after_ms < unix_ms()
+}
+
 async fn renew(agent: &Agent) -> Result<(), EnrolError> {
+    if has_ended(&agent.identity.borrow()) {
+        // rare, and large
+        return Box::pin(come_back(agent)).await;
+    }
     let (key_pem, csr_pem) = keys::request(&agent.config.state_dir.join("tls")).map_err(EnrolError::Setup)?;
     let answer: Certificate = agent.client.post(&agent.path("renew"), &RenewRequest { csr_pem }, REQUEST_TIME).await?;
     if answer.node != agent.config.node {
@@ -130,10 +137,36 @@ async fn renew(agent: &Agent) -> Result<(), EnrolError> {
     Ok(())
 }
 
+/// Asks for another certificate where the one of before has ended: with that one and its key, on a connection that shows none.
+async fn come_back(agent: &Agent) -> Result<(), EnrolError> {
+    let tls = agent.config.state_dir.join("tls");
+    let (_, own) = keys::load(&tls).ok_or_else(|| EnrolError::Setup(format!("{}: no certificate", tls.display())))?;
+    let csr_pem = keys::request_of(&own.key_pem).map_err(EnrolError::Setup)?;
+    let client = unknown(&agent.config)?;
+    let request = ComeBackRequest { certificate_pem: own.certificate_pem.clone(), csr_pem };
+    let answer: Certificate = client.post("/agent/v1/come-back", &request, REQUEST_TIME).await?;
+    if answer.node != agent.config.node {
+        return Err(EnrolError::Setup(format!("the new certificate is for another node, {}", answer.node)));
+    }
+    agent.identity.replace(store(&agent.config, &agent.client, &answer, &own.key_pem)?);
+    tracing::info!(not_after_ms = answer.not_after_ms, "came back: the certificate had ended, and there is another");
+    Ok(())
+}
+
+/// A client that shows no certificate.
+fn unknown(config: &Config) -> Result<Client, EnrolError> {
+    let ca_pem = std::fs::read_to_string(&config.ca_file)
+        .map_err(|error| EnrolError::Setup(format!("{}: {error}", config.ca_file.display())))?;
+    Ok(Client::new(config.controllers.clone(), ca_pem, None)?)
+}
+
 /// After the controller refused us: enrols again if an operator left a new token; says what to do
 /// otherwise.
 pub async fn refused(agent: &Agent, error: &ClientError) {
     let file = &agent.config.join_token_file;
+    if !file.exists() && has_ended(&agent.identity.borrow()) {
+        return tracing::warn!(%error, "this node's certificate has ended; another one is asked for");
+    }
     if !file.exists() {
         tracing::error!(%error, "the controller does not accept this node's certificate (expired, revoked, or the node \
             was removed). Everything keeps running. To enrol again, create a join token for this node and write it to {}",
@@ -141,9 +174,7 @@ pub async fn refused(agent: &Agent, error: &ClientError) {
         return;
     }
     let again = async {
-        let ca_pem = std::fs::read_to_string(&agent.config.ca_file)
-            .map_err(|error| EnrolError::Setup(format!("{}: {error}", agent.config.ca_file.display())))?;
-        let client = Client::new(agent.config.controllers.clone(), ca_pem, None)?;
+        let client = unknown(&agent.config)?;
         let identity = enrol(&agent.config, &client).await?;
         if let Some((_, own)) = keys::load(&agent.config.state_dir.join("tls")) {
             agent.client.set_credentials(&own)?;

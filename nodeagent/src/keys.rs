@@ -86,8 +86,18 @@ pub fn request(tls: &Path) -> Result<(String, String), String> {
             key
         }
     };
-    let csr = CertificateParams::default().serialize_request(&key).and_then(|csr| csr.pem());
-    Ok((key.serialize_pem(), csr.map_err(|error| format!("a request cannot be made: {error}"))?))
+    let key_pem = key.serialize_pem();
+    let csr = request_of(&key_pem)?;
+    Ok((key_pem, csr))
+}
+
+/// A request for a key.
+///
+/// # Errors
+/// In words.
+pub fn request_of(key_pem: &str) -> Result<String, String> {
+    let made = KeyPair::from_pem(key_pem).and_then(|key| CertificateParams::default().serialize_request(&key)?.pem());
+    made.map_err(|error| format!("a request cannot be made: {error}"))
 }
 
 /// Keeps a certificate with its key and uses it from now on; earlier ones are removed.

@@ -41,6 +41,17 @@ pub struct RenewRequest {
     pub csr_pem: String,
 }
 
+/// Asks for a new certificate in the place of one that has ended, by a node that was off or cut off for too long to renew it.
+/// No client certificate is shown: the ended one names the node, and the request, which is signed with its key, proves
+/// that the node asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ComeBackRequest {
+    /// The certificate that has ended, PEM.
+    pub certificate_pem: String,
+    /// Certificate signing request, PEM, of the same key.
+    pub csr_pem: String,
+}
+
 /// A certificate and what the agent needs beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Certificate {

@@ -1,18 +1,22 @@
 //! Enrolment and renewal: from a join token, or from a certificate in standing, to a certificate.
 
-use super::OwnNode;
+use super::{OwnNode, standing};
 use crate::app::App;
 use crate::ca::NODE;
 use crate::clock::now_ms;
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
 use crate::secrets;
+use crate::tls::{Who, who_was};
 use axum::extract::State;
 use axum::http::StatusCode;
 use std::sync::Arc;
 use straas_schemas::NodeId;
-use straas_schemas::enrol::{CSR_BYTES_MAX, Certificate, EnrolRequest, RenewRequest};
+use straas_schemas::enrol::{CSR_BYTES_MAX, Certificate, ComeBackRequest, EnrolRequest, RenewRequest};
 use straas_store::{EnrolOutcome, NewEvent};
+
+/// A node comes back by itself so long after its certificate ended, in ms: a year. Older keys were long out of anybody's sight.
+const COME_BACK_MS: i64 = 365 * 24 * 3600 * 1000;
 
 type Answer = (StatusCode, Json<Certificate>);
 
@@ -66,6 +70,35 @@ pub async fn renew(
     Json(request): Json<RenewRequest>,
 ) -> Result<Json<Certificate>, ApiError> {
     check_csr(&request.csr_pem)?;
+    certificate(&app, &request.csr_pem, identity.id, identity.incarnation).map(Json)
+}
+
+/// `POST /agent/v1/come-back`
+pub async fn come_back(
+    State(app): State<Arc<App>>,
+    Json(request): Json<ComeBackRequest>,
+) -> Result<Json<Certificate>, ApiError> {
+    check_csr(&request.csr_pem)?;
+    if request.certificate_pem.len() > CSR_BYTES_MAX {
+        return Err(ApiError::invalid("/certificate_pem", &format!("longer than {CSR_BYTES_MAX} bytes")));
+    }
+    let refused = |why: &str| {
+        app.metrics.refused();
+        tracing::warn!(why, "a node may not come back");
+        ApiError::unauthorized(why)
+    };
+    let key = app.ca.key_of(&request.csr_pem)?;
+    let Some((Who::Node(identity), its_key)) = who_was(&app.ca, &request.certificate_pem) else {
+        return Err(refused("the certificate is not one that this fleet gave a node"));
+    };
+    if key != its_key {
+        return Err(refused("the request is of another key than the certificate"));
+    }
+    if identity.not_after_ms < now_ms() - COME_BACK_MS {
+        return Err(refused("the certificate ended too long ago; enrol again with a join token"));
+    }
+    let identity = standing(&app, identity).await?;
+    tracing::info!(node = %identity.id, "a node came back after its certificate had ended");
     certificate(&app, &request.csr_pem, identity.id, identity.incarnation).map(Json)
 }
 

@@ -44,6 +44,7 @@ pub fn router(app: Arc<App>) -> Router {
     let with_token = Router::new()
         .route("/agent/v1/enrol", post(enrol::enrol).layer(small))
         .route("/agent/v1/hosts", post(pool::join).layer(small))
+        .route("/agent/v1/come-back", post(enrol::come_back).layer(small))
         .route_layer(from_fn_with_state(app.clone(), guesses::bounded));
     let written = Router::new()
         .merge(with_token)
@@ -119,7 +120,11 @@ fn shown<Id: AsRef<str>>(named: &str, what: &str, identity: Option<Identity<Id>>
 }
 
 async fn stands(app: &App, named: &str, identity: Option<Identity<NodeId>>) -> Result<Identity<NodeId>, ApiError> {
-    let identity = shown(named, "node", identity)?;
+    standing(app, shown(named, "node", identity)?).await
+}
+
+/// A node, if this is its newest incarnation.
+async fn standing(app: &App, identity: Identity<NodeId>) -> Result<Identity<NodeId>, ApiError> {
     let known = app.fleet.incarnation(&identity.id);
     if known.is_none_or(|known| known < identity.incarnation) {
         // made or enrolled at another controller; a database that is away is no reason to say 401

@@ -85,6 +85,52 @@ async fn a_certificate_that_ended_or_is_not_begun_is_none() {
     served(&mut agent).await;
 }
 
+/// A node's certificate of an authority, for a key, that ended so many days ago.
+fn ended(issuer: &Issuer<'_, KeyPair>, (node, incarnation): (&str, u64), key: &KeyPair, days: i64) -> String {
+    let mut params = CertificateParams::default();
+    let name = format!("straas://node/{node}/{incarnation}");
+    params.subject_alt_names = vec![SanType::URI(name.try_into().expect("a name"))];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let end = OffsetDateTime::now_utc() - time::Duration::days(days);
+    (params.not_before, params.not_after) = (end - time::Duration::days(1), end);
+    params.signed_by(key, issuer).expect("signed").pem()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_back_has_the_key_of_a_certificate_that_was_good() {
+    let (rig, agent) = one().await;
+    let its = |pem: &str| KeyPair::from_pem(pem).expect("a key");
+    let ca_key = its(&std::fs::read_to_string(rig.data().join("ca/ca.key")).expect("a key"));
+    let issuer = Issuer::from_ca_cert_pem(&rig.ca(), ca_key).expect("an authority");
+    // the same names and another key
+    let foreign = Issuer::from_ca_cert_pem(&rig.ca(), KeyPair::generate().expect("a key")).expect("an authority");
+    let (key, other) = (its(&agent.key_pem), KeyPair::generate().expect("a key"));
+    let stranger = tls(&rig.ca(), None);
+    let check = async |certificate: &str, key: &KeyPair, status: u16, says: &str| {
+        let csr = CertificateParams::default().serialize_request(key).expect("a request").pem().expect("pem");
+        let body = serde_json::json!({ "certificate_pem": certificate, "csr_pem": csr }).to_string().into_bytes();
+        let answer = ask(rig.agents, &stranger, Method::POST, "/agent/v1/come-back", body).await.expect("an answer");
+        assert_eq!(answer.status, status, "{says}: {}", answer.text());
+        assert!(answer.text().contains(says), "{says}: {}", answer.text());
+        answer
+    };
+    let (node, incarnation) = (agent.node.as_str(), agent.incarnation);
+    let good = ended(&issuer, (node, incarnation), &key, 30);
+    check(&good, &other, 401, "another key").await;
+    check(&ended(&foreign, (node, incarnation), &key, 30), &key, 401, "not one that this fleet gave").await;
+    check(&ended(&issuer, (node, incarnation), &key, 400), &key, 401, "too long ago").await;
+    check(&ended(&issuer, (node, incarnation - 1), &key, 30), &key, 401, "enrolled again").await;
+    check(&ended(&issuer, (&"f".repeat(32), 1), &key, 30), &key, 401, "no such node").await;
+    check("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &key, 401, "not one that this fleet gave")
+        .await;
+    check(&"x".repeat(10_000), &key, 422, "/certificate_pem").await;
+    let back = check(&good, &key, 200, "certificate_pem").await.json();
+    let certificate = back["certificate_pem"].as_str().expect("a certificate");
+    let config = tls(&rig.ca(), Some((certificate, &agent.key_pem)));
+    let body = serde_json::to_vec(&agent.poll_body(0)).expect("json");
+    assert_eq!(ask(rig.agents, &config, Method::POST, &agent.path("poll"), body).await.expect("in").status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_is_packed_is_not_unpacked() {
     let (rig, mut agent) = one().await;

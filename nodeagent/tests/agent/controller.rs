@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use straas_schemas::command::{COMMAND_PIECE_BYTES_MAX, CommandEnd, CommandOrder, CommandOutputAnswer};
-use straas_schemas::enrol::{Certificate, EnrolRequest, RenewRequest};
+use straas_schemas::enrol::{Certificate, ComeBackRequest, EnrolRequest, RenewRequest};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::report::{Report, ReportAnswer, ReportBody, ReportRequest};
@@ -189,34 +189,40 @@ impl Shared {
         let parts: Vec<&str> = path.trim_start_matches("/agent/v1/").split('/').collect();
         let name = if parts.len() > 2 { parts[2] } else { parts[0] };
         *self.seen.borrow_mut().entry(name.to_owned()).or_default() += 1;
-        let response = if parts[0] != "enrol" && (known.is_none() || self.faults.borrow().forbidden) {
-            status(StatusCode::FORBIDDEN)
-        } else {
-            match (head.method, name) {
-                (Method::POST, "enrol") => self.enrol(&body),
-                (Method::POST, "renew") => {
-                    let request: RenewRequest = serde_json::from_slice(&body).unwrap();
-                    self.faults.borrow_mut().renew = false;
-                    json(StatusCode::OK, &self.sign(&request.csr_pem))
+        let response =
+            if !["enrol", "come-back"].contains(&parts[0]) && (known.is_none() || self.faults.borrow().forbidden) {
+                status(StatusCode::FORBIDDEN)
+            } else {
+                match (head.method, name) {
+                    (Method::POST, "enrol") => self.enrol(&body),
+                    (Method::POST, "renew") => {
+                        let request: RenewRequest = serde_json::from_slice(&body).unwrap();
+                        self.faults.borrow_mut().renew = false;
+                        json(StatusCode::OK, &self.sign(&request.csr_pem))
+                    }
+                    (Method::POST, "come-back") => {
+                        let request: ComeBackRequest = serde_json::from_slice(&body).unwrap();
+                        assert!(known.is_none() && request.certificate_pem.contains("BEGIN CERTIFICATE"));
+                        json(StatusCode::OK, &self.sign(&request.csr_pem))
+                    }
+                    (Method::POST, "poll") => {
+                        self.came_with(known);
+                        self.poll(&body).await
+                    }
+                    (Method::POST, "reports") => self.report(&body),
+                    (Method::POST, "heartbeat") => {
+                        self.beats.borrow_mut().push(serde_json::from_slice(&body).unwrap());
+                        status(StatusCode::NO_CONTENT)
+                    }
+                    (Method::POST, "commands") => self.output(parts[3], head.uri.query(), &body),
+                    (Method::GET, "packs") => self.pack(parts[3], head.uri.query()),
+                    (Method::GET, "files") => match self.files.borrow().get(parts[3]) {
+                        Some(bytes) => Response::new(Full::new(bytes.clone().into())),
+                        None => status(StatusCode::NOT_FOUND),
+                    },
+                    _ => status(StatusCode::NOT_FOUND),
                 }
-                (Method::POST, "poll") => {
-                    self.came_with(known);
-                    self.poll(&body).await
-                }
-                (Method::POST, "reports") => self.report(&body),
-                (Method::POST, "heartbeat") => {
-                    self.beats.borrow_mut().push(serde_json::from_slice(&body).unwrap());
-                    status(StatusCode::NO_CONTENT)
-                }
-                (Method::POST, "commands") => self.output(parts[3], head.uri.query(), &body),
-                (Method::GET, "packs") => self.pack(parts[3], head.uri.query()),
-                (Method::GET, "files") => match self.files.borrow().get(parts[3]) {
-                    Some(bytes) => Response::new(Full::new(bytes.clone().into())),
-                    None => status(StatusCode::NOT_FOUND),
-                },
-                _ => status(StatusCode::NOT_FOUND),
-            }
-        };
+            };
         self.changed.notify_waiters();
         self.changed.notify_one();
         response

@@ -42,6 +42,30 @@ async fn a_certificate_is_renewed_at_two_thirds_of_its_life_again_and_again() {
 }
 
 #[tokio::test]
+async fn who_was_off_until_the_certificate_had_ended_comes_back_by_itself() {
+    local(async {
+        let dir = tempfile::tempdir().unwrap();
+        let controller = Controller::start(dir.path()).await;
+        let shared = controller.shared.clone();
+        shared.faults.borrow_mut().life = Some(time::Duration::seconds(3));
+        let mut node = Node::new(dir.path(), &controller);
+        node.start();
+        controller.until("a poll with the first certificate", |c| c.shared.certificates.borrow().len() == 1).await;
+        node.stop().await;
+        let key = std::fs::read(dir.path().join("agent/tls/node.key")).unwrap();
+        // waits for: the certificate's end, while the node is off
+        tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+        shared.faults.borrow_mut().life = None;
+        node.start();
+        controller.until("a poll with another certificate", |c| c.shared.certificates.borrow().len() == 2).await;
+        assert_eq!((controller.seen("enrol"), controller.seen("come-back")), (1, 1));
+        assert_eq!(std::fs::read(dir.path().join("agent/tls/node.key")).unwrap(), key, "proved by the key that it had");
+        node.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_look_that_is_wished_for_and_what_it_finds_are_told_at_once() {
     local(async {
         let dir = tempfile::tempdir().unwrap();

@@ -63,6 +63,7 @@ wire! {
     report_answer: report::ReportAnswer, true;
     enrol_request: enrol::EnrolRequest, true;
     renew_request: enrol::RenewRequest, true;
+    come_back_request: enrol::ComeBackRequest, true;
     join_request: pool::JoinRequest, true;
     host_certificate: pool::HostCertificate, true;
     host_poll_request: pool::HostPollRequest, true;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use straas_agent::scripts::packs;
 use straas_schemas::command::CommandEnd;
-use straas_schemas::enrol::{EnrolRequest, RenewRequest};
+use straas_schemas::enrol::{ComeBackRequest, EnrolRequest, RenewRequest};
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::pool::{HostPollAnswer, HostPollRequest, JoinRequest};
@@ -34,6 +34,7 @@ pub(super) fn body(data: &[u8]) {
     there_and_back::<Assignment>(data);
     there_and_back::<EnrolRequest>(data);
     there_and_back::<RenewRequest>(data);
+    there_and_back::<ComeBackRequest>(data);
     there_and_back::<CommandEnd>(data);
     there_and_back::<JoinRequest>(data);
     there_and_back::<HostPollRequest>(data);

@@ -142,6 +142,7 @@ impl Agent {
                 self.tally.polls.fetch_add(1, Ordering::Relaxed);
             } else {
                 self.tally.failures.fetch_add(1, Ordering::Relaxed);
+                // waits for: a controller that did not answer, as agents do
                 sleep(self.backoff.failed()).await;
             }
         }

@@ -204,8 +204,10 @@ async fn settled(fleet: &[Arc<Seen>]) -> Result<()> {
 
 /// Nothing but polls that are held and heartbeats.
 async fn idle(site: &Site, heartbeat: Duration, tally: &Tally, count: usize) -> Result<()> {
+    // waits for: nothing; so long is measured how it is at rest
     sleep(heartbeat).await;
     let (before, beats, begun) = (usage(site.pid()), tally.heartbeats.load(Ordering::Relaxed), Instant::now());
+    // waits for: nothing, as above
     sleep(heartbeat * 2).await;
     let (after, took) = (usage(site.pid()), begun.elapsed().as_secs_f64());
     let beats = (tally.heartbeats.load(Ordering::Relaxed) - beats) as f64 / took;
