@@ -5,14 +5,11 @@
 //! choices. Whatever it does is idempotent or a compare-and-swap: two controllers that carry out
 //! the same plan, or one that dies half-way, leave what the next look completes.
 
-use crate::app::{App, blocking};
-use crate::clock::now_ms;
+use crate::engine::{Engine, blocking};
 use crate::error::Error;
-use crate::tasks::hosts::{self, HostWork, Unwanted, Wish};
-use std::sync::Arc;
+use crate::tasks::hosts::{HostWork, Unwanted, Wish};
 use straas_drivers::Flavor;
 use straas_planner::{Host, HostWish, NewNode, Node, Plan, PlanInput};
-use straas_repos::CommitId;
 use straas_schemas::job::Job;
 use straas_schemas::{Assignment, ComponentId, NodeId};
 use straas_store::{NewEvent, NodeRecord, StoreError};
@@ -22,11 +19,16 @@ pub mod held;
 mod operations;
 mod rollouts;
 
-/// Carries out a plan made of `input`.
+/// Carries out a plan made of `input`; work on hosts is handed to `take_up`, which goes on beside it.
 ///
 /// # Errors
 /// The store or a repo refused; the topology is to be looked at again.
-pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
+pub async fn carry_out(
+    app: &Engine,
+    input: &PlanInput,
+    plan: &Plan,
+    mut take_up: impl FnMut(HostWork),
+) -> Result<(), Error> {
     let topology = &input.topology.id;
     // a host that is being made is not seen in the plan yet: its node stays until it is removed again
     let removed = |id: &ComponentId| input.components.iter().any(|c| c.removed && c.id == *id);
@@ -43,8 +45,8 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
     if !plan.add_nodes.is_empty() {
         // The request made the branch already, unless the controller ended in between; it is there
         // before the first node is recorded, so later plans need not look.
-        let (configs, branch) = (app.configs.clone(), input.topology.branch.clone());
-        let there = blocking(move || configs.branch(&branch)).await?.is_some();
+        let (books, branch) = (app.books.clone(), input.topology.branch.clone());
+        let there = blocking(move || books.has_branch(&branch)).await?;
         if !there && let Some(record) = app.store.topology(topology).await? {
             make_branch(app, &record.branch, &record.config_commit).await?;
         }
@@ -74,7 +76,7 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
         wanted: plan.hosts.iter().filter(|wish| missing(wish)).map(wish).collect(),
         unwanted: plan.no_hosts.iter().cloned().chain(busy).map(number).collect(),
     };
-    hosts::take_up(app, work);
+    take_up(work);
     if plan.forget_topology {
         return Ok(());
     }
@@ -88,7 +90,7 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
         return Ok(());
     }
     for job in plan.jobs.iter().filter(|job| job.standing.is_final()) {
-        if app.store.finish_job(&job.id, job.standing, now_ms(), &picture(job)).await? {
+        if app.store.finish_job(&job.id, job.standing, app.now_ms(), &picture(job)).await? {
             event(app, input, &format!("job {} ({}) {}", job.id, job.kind.name(), job.standing.name())).await;
         }
     }
@@ -114,9 +116,9 @@ pub async fn carry_out(app: &Arc<App>, input: &PlanInput, plan: &Plan) -> Result
 }
 
 /// Writes an assignment and offers it; `false` if another one was written since the snapshot.
-async fn assign(app: &App, assignment: &Assignment) -> Result<bool, Error> {
+async fn assign(app: &Engine, assignment: &Assignment) -> Result<bool, Error> {
     let expected = assignment.generation.saturating_sub(1);
-    match app.store.put_assignment(assignment, expected, now_ms()).await {
+    match app.store.put_assignment(assignment, expected, app.now_ms()).await {
         Ok(()) => {
             tracing::debug!(node = %assignment.node, generation = assignment.generation, "assigned");
             app.fleet.offer(&assignment.node, app.prepared(assignment.clone()));
@@ -132,16 +134,11 @@ async fn assign(app: &App, assignment: &Assignment) -> Result<bool, Error> {
 }
 
 /// Branch first, records last: a crash in between leaves the records, which bring us here again.
-async fn forget(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
-    let (configs, branch) = (app.configs.clone(), input.topology.branch.clone());
-    blocking(move || {
-        // an upstream that hangs must not hold up all topologies
-        configs.reachable()?;
-        configs.delete_branch(&branch)
-    })
-    .await?;
+async fn forget(app: &Engine, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
+    let (books, branch) = (app.books.clone(), input.topology.branch.clone());
+    blocking(move || books.delete_branch(&branch)).await?;
     let documents: Vec<_> = plan.jobs.iter().map(|job| (job.id.clone(), picture(job))).collect();
-    match app.store.forget_topology(&input.topology.id, now_ms(), &documents).await {
+    match app.store.forget_topology(&input.topology.id, app.now_ms(), &documents).await {
         // another controller was first
         Err(StoreError::NotFound { .. }) => {}
         // a host was made since the plan was: it goes first
@@ -163,16 +160,15 @@ async fn forget(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> 
 ///
 /// # Errors
 /// The repo cannot be written.
-pub async fn make_branch(app: &App, branch: &str, commit: &str) -> Result<(), Error> {
-    let (configs, branch, commit) = (app.configs.clone(), branch.to_owned(), commit.to_owned());
-    blocking(move || configs.create_branch_at(&branch, &CommitId::parse(&commit)?)).await?;
-    Ok(())
+pub async fn make_branch(app: &Engine, branch: &str, commit: &str) -> Result<(), Error> {
+    let (books, branch, commit) = (app.books.clone(), branch.to_owned(), commit.to_owned());
+    blocking(move || books.make_branch(&branch, &commit)).await
 }
 
-async fn event(app: &App, input: &PlanInput, text: &str) {
+async fn event(app: &Engine, input: &PlanInput, text: &str) {
     tracing::info!(topology = %input.topology.name, "{text}");
     let event = NewEvent {
-        at_ms: now_ms(),
+        at_ms: app.now_ms(),
         topology: input.topology.id.clone(),
         node: None,
         kind: "job",

@@ -88,12 +88,11 @@ impl Leases {
         self.gained[chore as usize].notified().await;
     }
 
-    /// The lease on a node's host, if nobody works on that.
+    /// The lease on a node's host, if nobody works on that; `now` in Unix ms.
     ///
     /// # Errors
     /// The store.
-    pub async fn host(&self, store: &dyn Store, node: &NodeId) -> Result<Option<Lease>, Error> {
-        let now = now_ms();
+    pub async fn host(&self, store: &dyn Store, node: &NodeId, now: i64) -> Result<Option<Lease>, Error> {
         Ok(store.take_lease(&Lease::on_host(node), &self.holder, now, later(now)).await?)
     }
 }

@@ -10,11 +10,13 @@ mod apply;
 mod apt;
 pub mod backup;
 mod bell;
+mod books;
 mod bucket;
 mod ca;
 mod clock;
 mod commands;
 pub mod config;
+mod engine;
 mod error;
 mod files;
 mod fleet;
@@ -45,7 +47,9 @@ mod wanted;
 use anyhow::{Context as _, Result};
 use app::App;
 pub use app::BootTemplate;
+use books::GitBooks;
 use config::Config;
+use engine::Engine;
 pub use local::{prepare, teardown};
 use std::net::IpAddr;
 use std::path::Path;
@@ -58,6 +62,34 @@ use straas_store::{SqlStore, Store};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// The parts that decide nothing and hold everything together, for whoever plays the world around them: the simulation
+/// of `tests/tests/simulation` tells them histories, with a database, a clock, hosts and agents of its own.
+pub mod parts {
+    pub use crate::agents::enrol::admitted;
+    pub use crate::agents::poll::answered;
+    pub use crate::agents::report::{beaten, taken};
+    pub use crate::agents::standing;
+    pub use crate::apply::{carry_out, health::Said, held::Held};
+    pub use crate::bell::Bell;
+    pub use crate::books::Books;
+    pub use crate::ca::Ca;
+    pub use crate::commands::Commands;
+    pub use crate::engine::Engine;
+    pub use crate::error::Error;
+    pub use crate::fleet::Fleet;
+    pub use crate::http::problem::ApiError;
+    pub use crate::metrics::Metrics;
+    pub use crate::settings::Settings;
+    pub use crate::snapshot::take;
+    pub use crate::stop::{Stopper, pair};
+    pub use crate::tasks::beats::{Beats, Last, write_waiting};
+    pub use crate::tasks::commands::{hear, settle, work};
+    pub use crate::tasks::hosts::{Busy, Due, HostWork, Task, attempt, due, over, sweep};
+    pub use crate::tls::Identity;
+    pub use crate::wake::Wake;
+    pub use crate::wanted::{come_back, join, leave, ordinals, roll_out, set_stopped, turn_back};
+}
 
 /// Everything gets so long to end after the word to stop; what has not ended then is cut off, as by
 /// a crash, which everything here survives.
@@ -279,34 +311,42 @@ async fn open(
     let desk = Arc::new(pool::desk::Desk::new(bell.clone()));
     let hosts = pool::Pool::new(store.clone(), desk.clone());
     let hosts = Arc::new(pool::Zoned::new(pool::Zones::new(&config.pool.zones), hosts, others));
-    Ok(Arc::new(App {
-        identity: who(&config, &store)?,
-        leases: leases::Leases::open(&*store, &dir).await.context("end the leases of the run before")?,
-        store,
-        configs,
-        packs,
-        scripts,
-        ca: ca::Ca::open(&dir.join("ca")).context("open the certificate authority")?,
+    let files = files::take_in(&dir, &config.files).context("take in [[files]]")?;
+    let engine = Engine {
+        clock: Arc::new(clock::now_ms),
+        store: store.clone(),
+        books: Arc::new(GitBooks::new(configs.clone(), scripts.clone())),
+        ca: Arc::new(ca::Ca::open(&dir.join("ca")).context("open the certificate authority")?),
         hosts,
+        instance: config.local.instance.clone(),
+        restored: dir.join(backup::RESTORED),
+        leases: leases::Leases::open(&*store, &dir).await.context("end the leases of the run before")?,
         boot,
         fleet: fleet::Fleet::default(),
         wake: wake::Wake::new(bell.clone()),
         bell,
         commands: commands::Commands::default(),
-        guesses: agents::Guesses::default(),
         beats: tasks::beats::Beats::default(),
         health: apply::health::Said::default(),
-        pool: desk,
         held: apply::held::Held::default(),
-        files: files::take_in(&dir, &config.files).context("take in [[files]]")?,
-        storage: Arc::new(storage::Storages::open(&dir)),
-        admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),
-        limits: http::limits::Limits::default(),
+        files,
         settings,
         metrics: metrics::Metrics::default(),
         busy: tasks::hosts::Busy::default(),
-        tasks: tokio_util::task::TaskTracker::new(),
         stopping,
+    };
+    Ok(Arc::new(App {
+        engine,
+        identity: who(&config, &store)?,
+        configs,
+        packs,
+        scripts,
+        pool: desk,
+        storage: Arc::new(storage::Storages::open(&dir)),
+        admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),
+        limits: http::limits::Limits::default(),
+        guesses: agents::Guesses::default(),
+        tasks: tokio_util::task::TaskTracker::new(),
         config,
     }))
 }

@@ -34,7 +34,13 @@ impl Settings {
     /// It cannot be read, or what nodes are to fetch cannot be kept.
     pub fn open(configs: &ConfigRepo, data_dir: &Path) -> Result<Self, Error> {
         let view = kept(configs, data_dir)?;
-        Ok(Self { now: ArcSwap::from_pointee(view), turn: tokio::sync::Mutex::default() })
+        Ok(Self::of(view))
+    }
+
+    /// These, as long as nothing else is put in force.
+    #[must_use]
+    pub fn of(view: ServiceView) -> Self {
+        Self { now: ArcSwap::from_pointee(view), turn: tokio::sync::Mutex::default() }
     }
 
     /// Where they are from, and what is wrong with the newest commit.

@@ -7,8 +7,7 @@
 mod health;
 mod library;
 
-use crate::app::{App, blocking};
-use crate::clock::now_ms;
+use crate::engine::{Engine, blocking};
 use crate::error::Error;
 use library::Library;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +30,7 @@ const MOMENTS_MAX: u32 = 16;
 /// # Errors
 /// The store or a repo cannot be read at all. What is wrong with one component only is in its
 /// `known`.
-pub async fn take(app: &App, id: &TopologyId) -> Result<Option<PlanInput>, Error> {
+pub async fn take(app: &Engine, id: &TopologyId) -> Result<Option<PlanInput>, Error> {
     match moment(app, id).await? {
         Some(snapshot) => imagine(app, snapshot).await.map(Some),
         None => Ok(None),
@@ -39,12 +38,12 @@ pub async fn take(app: &App, id: &TopologyId) -> Result<Option<PlanInput>, Error
 }
 
 /// A snapshot of which everything that is offered is of the same moment.
-async fn moment(app: &App, id: &TopologyId) -> Result<Option<Snapshot>, Error> {
+async fn moment(app: &Engine, id: &TopologyId) -> Result<Option<Snapshot>, Error> {
     Ok(moments(app, std::slice::from_ref(id)).await?.pop())
 }
 
 /// As [`moment`], of several topologies, by id; those that are gone are left out.
-async fn moments(app: &App, ids: &[TopologyId]) -> Result<Vec<Snapshot>, Error> {
+async fn moments(app: &Engine, ids: &[TopologyId]) -> Result<Vec<Snapshot>, Error> {
     let (mut whole, mut open) = (Vec::new(), ids.to_vec());
     for _ in 0..MOMENTS_MAX {
         let mut again = Vec::new();
@@ -67,7 +66,7 @@ async fn moments(app: &App, ids: &[TopologyId]) -> Result<Vec<Snapshot>, Error> 
 /// Whether nothing is offered that a snapshot does not know. What is offered is a copy of what is stored. One that is
 /// behind would hide a granted permit, and is brought up to date; one that is ahead was written since the snapshot,
 /// which then is of no one moment.
-async fn of_one_moment(app: &App, snapshot: &Snapshot) -> Result<bool, Error> {
+async fn of_one_moment(app: &Engine, snapshot: &Snapshot) -> Result<bool, Error> {
     let mut ahead = false;
     for node in snapshot.nodes.iter().chain(snapshot.neighbours.iter().flat_map(|other| &other.nodes)) {
         let key = &node.record.id;
@@ -89,7 +88,7 @@ async fn of_one_moment(app: &App, snapshot: &Snapshot) -> Result<bool, Error> {
 ///
 /// # Errors
 /// A repo cannot be read.
-pub async fn imagine(app: &App, snapshot: Snapshot) -> Result<PlanInput, Error> {
+pub async fn imagine(app: &Engine, snapshot: Snapshot) -> Result<PlanInput, Error> {
     imagine_given(app, snapshot, Given::default()).await
 }
 
@@ -97,22 +96,22 @@ pub async fn imagine(app: &App, snapshot: Snapshot) -> Result<PlanInput, Error> 
 pub type Given = BTreeMap<ComponentId, Arc<Effective>>;
 
 /// As [`imagine`], with some components configured as no commit says yet.
-async fn imagine_given(app: &App, snapshot: Snapshot, given: Given) -> Result<PlanInput, Error> {
+async fn imagine_given(app: &Engine, snapshot: Snapshot, given: Given) -> Result<PlanInput, Error> {
     let mut inputs = imagine_all(app, vec![snapshot], given).await?;
     Ok(inputs.remove(0))
 }
 
 /// As [`imagine`], of several snapshots, in their order: what they have in common is read from the repos once.
-async fn imagine_all(app: &App, snapshots: Vec<Snapshot>, given: Given) -> Result<Vec<PlanInput>, Error> {
-    let (configs, scripts) = (app.configs.clone(), app.scripts.clone());
+async fn imagine_all(app: &Engine, snapshots: Vec<Snapshot>, given: Given) -> Result<Vec<PlanInput>, Error> {
+    let books = app.books.clone();
     let of = |one: &Snapshot| {
         let neighbours: Vec<_> = one.neighbours.iter().map(|other| other.component.clone()).collect();
         (one.components.clone(), neighbours)
     };
     let records: Vec<_> = snapshots.iter().map(of).collect();
     let read = blocking(move || {
-        let catalog = configs.catalog_view()?.catalog;
-        let mut library = Library { configs, scripts, catalog, given, known: BTreeMap::new(), brief: false };
+        let catalog = books.catalog()?;
+        let mut library = Library { books, catalog, given, known: BTreeMap::new(), brief: false };
         let mut of = |(components, neighbours): (Vec<ComponentRecord>, Vec<ComponentRecord>)| {
             let components: Vec<_> = components.into_iter().map(|record| library.component(record)).collect();
             let neighbours: Vec<_> = neighbours.into_iter().map(|record| library.neighbour(record)).collect();
@@ -130,7 +129,7 @@ async fn imagine_all(app: &App, snapshots: Vec<Snapshot>, given: Given) -> Resul
 ///
 /// # Errors
 /// As [`imagine`].
-pub async fn forecast(app: &App, now: Snapshot, wished: Snapshot, given: Given) -> Result<DryRun, Error> {
+pub async fn forecast(app: &Engine, now: Snapshot, wished: Snapshot, given: Given) -> Result<DryRun, Error> {
     let (now, wished) = (imagine(app, now).await?, imagine_given(app, wished, given).await?);
     Ok(predict(&now, &wished))
 }
@@ -139,7 +138,7 @@ pub async fn forecast(app: &App, now: Snapshot, wished: Snapshot, given: Given) 
 ///
 /// # Errors
 /// As [`take`].
-pub async fn planned(app: &App, id: &TopologyId) -> Result<Option<Plan>, Error> {
+pub async fn planned(app: &Engine, id: &TopologyId) -> Result<Option<Plan>, Error> {
     Ok(take(app, id).await?.map(|input| plan(&input)))
 }
 
@@ -147,7 +146,7 @@ pub async fn planned(app: &App, id: &TopologyId) -> Result<Option<Plan>, Error> 
 ///
 /// # Errors
 /// As [`take`].
-pub async fn views(app: &App, ids: &[TopologyId]) -> Result<Vec<TopologyView>, Error> {
+pub async fn views(app: &Engine, ids: &[TopologyId]) -> Result<Vec<TopologyView>, Error> {
     let inputs = imagine_all(app, moments(app, ids).await?, Given::default()).await?;
     pictures(app, &inputs).await
 }
@@ -156,7 +155,7 @@ pub async fn views(app: &App, ids: &[TopologyId]) -> Result<Vec<TopologyView>, E
 ///
 /// # Errors
 /// As [`take`].
-pub async fn view(app: &App, id: &TopologyId) -> Result<Option<TopologyView>, Error> {
+pub async fn view(app: &Engine, id: &TopologyId) -> Result<Option<TopologyView>, Error> {
     Ok(views(app, std::slice::from_ref(id)).await?.pop())
 }
 
@@ -176,7 +175,7 @@ pub struct Seen {
 ///
 /// # Errors
 /// As [`take`].
-pub async fn seen(app: &App, id: &TopologyId) -> Result<Option<Seen>, Error> {
+pub async fn seen(app: &Engine, id: &TopologyId) -> Result<Option<Seen>, Error> {
     let Some(snapshot) = moment(app, id).await? else { return Ok(None) };
     let (topology, components) = (snapshot.topology.clone(), snapshot.components.clone());
     let nodes = snapshot.nodes.iter().map(|node| node.record.clone()).collect();
@@ -184,7 +183,7 @@ pub async fn seen(app: &App, id: &TopologyId) -> Result<Option<Seen>, Error> {
     Ok(view.map(|view| Seen { view, topology, components, nodes }))
 }
 
-async fn pictures(app: &App, inputs: &[PlanInput]) -> Result<Vec<TopologyView>, Error> {
+async fn pictures(app: &Engine, inputs: &[PlanInput]) -> Result<Vec<TopologyView>, Error> {
     let mut views: Vec<_> = inputs.iter().map(straas_planner::view).collect();
     health::complete(&*app.store, &mut views).await?;
     Ok(views)
@@ -194,11 +193,11 @@ async fn pictures(app: &App, inputs: &[PlanInput]) -> Result<Vec<TopologyView>, 
 ///
 /// # Errors
 /// As [`imagine`].
-pub async fn imagined(app: &App, snapshot: Snapshot) -> Result<Plan, Error> {
+pub async fn imagined(app: &Engine, snapshot: Snapshot) -> Result<Plan, Error> {
     Ok(plan(&imagine(app, snapshot).await?))
 }
 
-fn input(app: &App, snapshot: Snapshot, components: Vec<Component>, neighbours: Vec<Component>) -> PlanInput {
+fn input(app: &Engine, snapshot: Snapshot, components: Vec<Component>, neighbours: Vec<Component>) -> PlanInput {
     let (timing, for_settings) =
         (app.settings.timing(&snapshot.topology.zone), app.settings.files(&snapshot.topology.zone));
     let needed: BTreeSet<ComponentId> =
@@ -210,7 +209,7 @@ fn input(app: &App, snapshot: Snapshot, components: Vec<Component>, neighbours: 
         component,
     };
     PlanInput {
-        now_ms: now_ms(),
+        now_ms: app.now_ms(),
         topology: topology(snapshot.topology),
         neighbours: snapshot.neighbours.into_iter().zip(neighbours).map(neighbour).collect(),
         components,
@@ -260,7 +259,7 @@ fn topology(record: TopologyRecord) -> Topology {
     }
 }
 
-fn node(app: &App, node: NodeSnapshot, with_assignment: bool) -> Node {
+fn node(app: &Engine, node: NodeSnapshot, with_assignment: bool) -> Node {
     let slot = if with_assignment { app.fleet.get(&node.record.id) } else { None };
     let offer = slot.and_then(|slot| slot.offer);
     let assigned = node.assigned.as_ref().map(|(generation, _)| *generation);

@@ -3,7 +3,7 @@
 use super::{OwnNode, standing};
 use crate::app::App;
 use crate::ca::NODE;
-use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
 use crate::secrets;
@@ -25,7 +25,16 @@ pub async fn enrol(State(app): State<Arc<App>>, Json(request): Json<EnrolRequest
     check_csr(&request.csr_pem)?;
     // The request is tried before the token is spent: a bad one must not cost the node its token.
     let key = app.ca.key_of(&request.csr_pem)?;
-    let outcome = app.store.enrol(&secrets::hash(&request.token), key.as_str(), now_ms()).await?;
+    let (node, incarnation) = admitted(&app, &request, key.as_str()).await?;
+    certificate(&app, &request.csr_pem, node, incarnation).map(|c| (StatusCode::CREATED, Json(c)))
+}
+
+/// Spends a join token on a public key: the node, and the incarnation that is in standing from now on.
+///
+/// # Errors
+/// Why the token is no good, or the store cannot be written.
+pub async fn admitted(app: &Engine, request: &EnrolRequest, key: &str) -> Result<(NodeId, u64), ApiError> {
+    let outcome = app.store.enrol(&secrets::hash(&request.token), key, app.now_ms()).await?;
     let refusal = match outcome {
         EnrolOutcome::Enrolled { node, incarnation } => {
             app.fleet.enrolled(&node, incarnation);
@@ -42,7 +51,7 @@ pub async fn enrol(State(app): State<Arc<App>>, Json(request): Json<EnrolRequest
                 let text = format!("{name}: agent {version} enrolled (incarnation {incarnation})");
                 tracing::info!(%node, hostname = clean(&request.hostname), "{text}");
                 let event = NewEvent {
-                    at_ms: now_ms(),
+                    at_ms: app.now_ms(),
                     topology: slot.topology.clone(),
                     node: Some(node.clone()),
                     kind: "agent",
@@ -52,7 +61,7 @@ pub async fn enrol(State(app): State<Arc<App>>, Json(request): Json<EnrolRequest
                 app.wake.wake(&slot.topology);
                 app.tell(&[event]).await;
             }
-            return certificate(&app, &request.csr_pem, node, incarnation).map(|c| (StatusCode::CREATED, Json(c)));
+            return Ok((node, incarnation));
         }
         EnrolOutcome::Unknown => "the join token is not one of this fleet's",
         EnrolOutcome::Used => "the join token was used before; make the host anew to get another",

@@ -4,15 +4,16 @@
 //! [`OwnNode`] lets only that node's newest incarnation through.
 
 mod commands;
-mod enrol;
+pub mod enrol;
 mod guesses;
 mod packs;
-mod poll;
+pub mod poll;
 mod pool;
-mod report;
+pub mod report;
 
 use crate::app::App;
 use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::http::finish;
 use crate::http::problem::ApiError;
 use crate::tls::{Identity, Peer, Who};
@@ -123,8 +124,11 @@ async fn stands(app: &App, named: &str, identity: Option<Identity<NodeId>>) -> R
     standing(app, shown(named, "node", identity)?).await
 }
 
-/// A node, if this is its newest incarnation.
-async fn standing(app: &App, identity: Identity<NodeId>) -> Result<Identity<NodeId>, ApiError> {
+/// Whether it is the node's newest incarnation, as far as is known here or recorded.
+///
+/// # Errors
+/// It is not, or the node is gone, or the store cannot be read.
+pub async fn standing(app: &Engine, identity: Identity<NodeId>) -> Result<Identity<NodeId>, ApiError> {
     let known = app.fleet.incarnation(&identity.id);
     if known.is_none_or(|known| known < identity.incarnation) {
         // made or enrolled at another controller; a database that is away is no reason to say 401

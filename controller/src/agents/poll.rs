@@ -12,14 +12,15 @@
 
 use super::OwnNode;
 use crate::app::App;
-use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::fleet::{Said, Slot};
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
+use crate::tls::Identity;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use std::sync::Arc;
 use std::time::Duration;
 use straas_schemas::NodeId;
@@ -38,12 +39,21 @@ pub async fn poll(
     OwnNode(identity): OwnNode,
     Json(request): Json<PollRequest>,
 ) -> Result<Response, ApiError> {
+    let body = answered(&app, &identity, &request).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Waits as long as is asked for, and gives a `PollAnswer` as JSON.
+///
+/// # Errors
+/// What is wrong with the request, or the node's incarnation is in standing no more.
+pub async fn answered(app: &Engine, identity: &Identity<NodeId>, request: &PollRequest) -> Result<Bytes, ApiError> {
     let gone = || ApiError::unauthorized("there is no such node any more");
     if request.commands.len() > NAMED_MAX {
         return Err(ApiError::invalid("/commands", &format!("at most {NAMED_MAX} commands")));
     }
     let node = &identity.id;
-    named(&app, node, &request, app.fleet.get(node).ok_or_else(gone)?).await;
+    named(app, node, request, app.fleet.get(node).ok_or_else(gone)?).await;
     let mut watch = app.fleet.watch(node).ok_or_else(gone)?;
     let mut stopping = app.stopping.clone();
     let newer = |slot: &Slot| slot.offer.as_ref().is_some_and(|offer| offer.generation > request.generation);
@@ -52,18 +62,18 @@ pub async fn poll(
     let mut last = false;
     let (slot, said) = loop {
         let slot = watch.borrow_and_update().clone();
-        let said = say(&slot, &request);
+        let said = say(&slot, request, app.now_ms());
         let look = request.generation > 0 && slot.look > request.look;
         if last || look || slot.incarnation != identity.incarnation || newer(&slot) || !said.is_empty() {
             break (slot, said);
         }
-        let again = slot.orders.again_ms(&request.commands, now_ms()).filter(|_| request.generation > 0);
+        let again = slot.orders.again_ms(&request.commands, app.now_ms()).filter(|_| request.generation > 0);
         tokio::select! {
             // a slot that is dropped belongs to a node that is gone
             biased;
             changed = watch.changed() => changed.map_err(|_| gone())?,
             () = &mut over => last = true,
-            () = later(again) => {}
+            () = later(again.map(|at_ms| at_ms - app.now_ms())) => {}
             () = stopping.requested() => return Ok(answer(None, &Said::default(), 0, false)),
         }
     };
@@ -71,23 +81,23 @@ pub async fn poll(
         return Err(ApiError::unauthorized("the node enrolled again on another host"));
     }
     if !said.is_empty() {
-        app.fleet.told(node, &said.ids(), now_ms());
+        app.fleet.told(node, &said.ids(), app.now_ms());
     }
-    let renew = identity.renew_at_ms <= now_ms();
+    let renew = identity.renew_at_ms <= app.now_ms();
     let look = if slot.look > request.look { slot.look } else { 0 };
-    let offer = if has(&request, &slot) { None } else { slot.offer.map(|offer| offer.document) };
+    let offer = if has(request, &slot) { None } else { slot.offer.map(|offer| offer.document) };
     Ok(answer(offer.as_deref(), &said, look, renew))
 }
 
-fn say(slot: &Slot, request: &PollRequest) -> Said {
-    if request.generation > 0 { slot.orders.say(&request.commands, now_ms()) } else { Said::default() }
+fn say(slot: &Slot, request: &PollRequest, now_ms: i64) -> Said {
+    if request.generation > 0 { slot.orders.say(&request.commands, now_ms) } else { Said::default() }
 }
 
 /// Notes what the agent says it has, and looks into the store for what is new.
-async fn named(app: &App, node: &NodeId, request: &PollRequest, slot: Slot) {
+async fn named(app: &Engine, node: &NodeId, request: &PollRequest, slot: Slot) {
     let orders = &slot.orders;
     let new: Vec<_> = request.commands.iter().filter(|id| !orders.runs(id)).collect();
-    if now_ms().saturating_sub(orders.synced_ms()) > SYNC_MS
+    if app.now_ms().saturating_sub(orders.synced_ms()) > SYNC_MS
         // without the database agents are answered from memory
         && let Err(error) = app.sync_orders(node).await
     {
@@ -105,9 +115,9 @@ async fn pause(wait: Duration) {
     }
 }
 
-async fn later(at_ms: Option<i64>) {
-    match at_ms {
-        Some(at_ms) => tokio::time::sleep(Duration::from_millis((at_ms - now_ms()).max(1).unsigned_abs())).await,
+async fn later(in_ms: Option<i64>) {
+    match in_ms {
+        Some(in_ms) => tokio::time::sleep(Duration::from_millis(in_ms.max(1).unsigned_abs())).await,
         None => std::future::pending().await,
     }
 }
@@ -117,7 +127,7 @@ fn has(request: &PollRequest, slot: &Slot) -> bool {
 }
 
 /// A `PollAnswer`, put together from bytes that were made once per assignment.
-fn answer(document: Option<&[u8]>, said: &Said, look: u64, renew: bool) -> Response {
+fn answer(document: Option<&[u8]>, said: &Said, look: u64, renew: bool) -> Bytes {
     let document = document.unwrap_or(b"null");
     let mut body = BytesMut::with_capacity(document.len() + 40);
     body.put_slice(b"{\"assignment\":");
@@ -133,5 +143,5 @@ fn answer(document: Option<&[u8]>, said: &Said, look: u64, renew: bool) -> Respo
         body.put_slice(format!(",\"look\":{look}").as_bytes());
     }
     body.put_slice(if renew { b",\"renew\":true}" } else { b",\"renew\":false}" });
-    ([(header::CONTENT_TYPE, "application/json")], body.freeze()).into_response()
+    body.freeze()
 }

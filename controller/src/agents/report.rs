@@ -2,7 +2,7 @@
 
 use super::OwnNode;
 use crate::app::App;
-use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
 use axum::extract::State;
@@ -29,37 +29,49 @@ const WORD_BYTES_MAX: usize = 64;
 pub async fn reports(
     State(app): State<Arc<App>>,
     OwnNode(identity): OwnNode,
-    Json(mut request): Json<ReportRequest>,
+    Json(request): Json<ReportRequest>,
 ) -> Result<Json<ReportAnswer>, ApiError> {
+    taken(&app, (&identity.id, identity.incarnation), request).await.map(Json)
+}
+
+/// Records what a node's incarnation that is in standing reports; what is answered is durable.
+///
+/// # Errors
+/// What is wrong with the request, or the database refused; nothing was recorded then.
+pub async fn taken(
+    app: &Engine,
+    (id, incarnation): (&NodeId, u64),
+    mut request: ReportRequest,
+) -> Result<ReportAnswer, ApiError> {
     check(&request)?;
     request.reports.iter_mut().for_each(|report| shorten(&mut report.body));
-    if request.incarnation != identity.incarnation {
+    if request.incarnation != incarnation {
         return Err(ApiError::conflict("these reports are of another incarnation"));
     }
     let Some(acknowledged) = request.reports.last().map(|report| report.seq) else {
         return Err(ApiError::invalid("/reports", "at least one report"));
     };
-    let now = now_ms();
-    let slot = app.fleet.get(&identity.id);
+    let now = app.now_ms();
+    let slot = app.fleet.get(id);
     let tells = |report: &Report| {
         let slot = slot.as_ref()?;
-        let name = slot.offer.as_ref().map_or_else(|| identity.id.as_str(), |offer| &offer.assignment.name);
-        Some(event(&slot.topology, &identity.id, name, report, now))
+        let name = slot.offer.as_ref().map_or_else(|| id.as_str(), |offer| &offer.assignment.name);
+        Some(event(&slot.topology, id, name, report, now))
     };
-    let fresh = app.store.record_reports(&identity.id, identity.incarnation, &request.reports, &tells, now).await?;
+    let fresh = app.store.record_reports(id, incarnation, &request.reports, &tells, now).await?;
     app.metrics.reports_recorded(fresh.len());
     if let Some(slot) = slot.as_ref().filter(|_| !fresh.is_empty()) {
-        commands(&app, &identity.id, &fresh).await;
+        commands(app, id, &fresh).await;
         if fresh.iter().any(|report| !matches!(report.body, ReportBody::Command(_))) {
             app.wake.wake(&slot.topology);
         }
         app.wake.touch(&slot.topology);
     }
-    Ok(Json(ReportAnswer { acknowledged }))
+    Ok(ReportAnswer { acknowledged })
 }
 
 /// What reports say of guest commands, for those who wait for them.
-async fn commands(app: &App, node: &NodeId, fresh: &[Report]) {
+async fn commands(app: &Engine, node: &NodeId, fresh: &[Report]) {
     let end = |report: &Report| match &report.body {
         ReportBody::Command(end) => Some(end.id.clone()),
         _ => None,
@@ -189,9 +201,18 @@ fn event(topology: &TopologyId, node: &NodeId, name: &str, report: &Report, now:
 pub async fn heartbeat(
     State(app): State<Arc<App>>,
     OwnNode(identity): OwnNode,
-    Json(mut beat): Json<Heartbeat>,
+    Json(beat): Json<Heartbeat>,
 ) -> Result<StatusCode, ApiError> {
-    if beat.incarnation != identity.incarnation {
+    beaten(&app, (identity.id, identity.incarnation), beat)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes in how a node's incarnation that is in standing is; it is written with others.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn beaten(app: &Engine, (id, incarnation): (NodeId, u64), mut beat: Heartbeat) -> Result<(), ApiError> {
+    if beat.incarnation != incarnation {
         return Err(ApiError::conflict("this heartbeat is of another incarnation"));
     }
     for (pointer, number) in [("/beat", beat.beat), ("/generation", beat.generation)] {
@@ -209,6 +230,6 @@ pub async fn heartbeat(
         let reason = agent.refused.as_mut().map(|refused| &mut refused.reason);
         agent.coming.iter_mut().chain(reason).for_each(|text| cut(text, BUILD_TEXT_BYTES_MAX));
     }
-    app.beats.add(identity.id, now_ms(), beat);
-    Ok(StatusCode::NO_CONTENT)
+    app.beats.add(id, app.now_ms(), beat);
+    Ok(())
 }

@@ -3,8 +3,7 @@
 //! It is a part of the plan, so it costs nothing where nothing happens. What was said last is
 //! remembered; a controller that begins reads it first, and says nothing twice.
 
-use crate::app::App;
-use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::error::Error;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -39,7 +38,7 @@ impl Said {
 ///
 /// # Errors
 /// The store's; it is said again at the next look.
-pub async fn say(app: &App, topology: &TopologyId, plan: &Plan) -> Result<(), Error> {
+pub async fn say(app: &Engine, topology: &TopologyId, plan: &Plan) -> Result<(), Error> {
     let before = match app.health.get(topology) {
         Some(said) => said,
         None => {
@@ -47,7 +46,7 @@ pub async fn say(app: &App, topology: &TopologyId, plan: &Plan) -> Result<(), Er
             recorded.into_iter().filter(|r| r.built_in).map(|r| (r.node, r.status)).collect()
         }
     };
-    let at_ms = now_ms();
+    let at_ms = app.now_ms();
     let changed = plan.health.iter().filter(|(node, status)| before.get(*node) != Some(*status));
     let record = |(node, status): (&NodeId, &HealthStatus)| HealthRecord {
         node: node.clone(),

@@ -1,13 +1,11 @@
 //! Operations that the planner asks for: guest commands with an id derived from what they are for,
 //! so that a plan carried out twice queues them once.
 
-use crate::app::{App, blocking};
-use crate::clock::now_ms;
+use crate::engine::{Engine, blocking};
 use crate::error::Error;
 use straas_planner::{OperationWish, Plan, PlanInput};
-use straas_repos::CommitId;
 use straas_schemas::ComponentId;
-use straas_schemas::command::{COMMAND_DEADLINE_S, CommandMeta, CommandStanding};
+use straas_schemas::command::{COMMAND_DEADLINE_S, CommandStanding};
 use straas_store::{CommandRecord, StoreError};
 
 /// Who asks for it.
@@ -20,14 +18,15 @@ const TIMEOUT_S: u32 = 600;
 ///
 /// # Errors
 /// The store's.
-pub async fn queue(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
+pub async fn queue(app: &Engine, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
     let mut commands = Vec::with_capacity(plan.operations.len());
     for wish in &plan.operations {
         // it may run in another topology, on a component that one of this topology depends on
         let others = input.neighbours.iter().flat_map(|other| &other.nodes);
         let Some(node) = input.nodes.iter().chain(others).find(|node| node.id == wish.node) else { continue };
         let timeout_s = timeout(app, input, &node.component, &wish.command).await;
-        commands.push(record(input, wish, (&node.component, &node.name), timeout_s));
+        let of = (&node.component, node.name.as_str());
+        commands.push(record(input, wish, of, timeout_s, app.now_ms()));
     }
     if commands.is_empty() {
         return Ok(());
@@ -54,8 +53,8 @@ fn record(
     wish: &OperationWish,
     (component, node_name): (&ComponentId, &str),
     timeout_s: u32,
+    now: i64,
 ) -> CommandRecord {
-    let now = now_ms();
     CommandRecord {
         id: wish.id.clone(),
         batch: None,
@@ -86,13 +85,11 @@ fn record(
 }
 
 /// What the command itself says, in the scripts that the node's component has.
-async fn timeout(app: &App, input: &PlanInput, component: &ComponentId, command: &str) -> u32 {
+async fn timeout(app: &Engine, input: &PlanInput, component: &ComponentId, command: &str) -> u32 {
     let others = input.neighbours.iter().map(|other| &other.component);
     let component = input.components.iter().chain(others).find(|c| c.id == *component);
     let Some(component) = component else { return TIMEOUT_S };
-    let (scripts, commit) = (app.scripts.clone(), component.target.scripts.clone());
-    let path = format!("guestcmds/{command}.json");
-    let read = blocking(move || scripts.read(&CommitId::parse(&commit)?, &path)).await;
-    let meta = read.ok().flatten().and_then(|bytes| serde_json::from_slice::<CommandMeta>(&bytes).ok());
+    let (books, commit, command) = (app.books.clone(), component.target.scripts.clone(), command.to_owned());
+    let meta = blocking(move || Ok(books.command(&commit, &command))).await.ok().flatten();
     meta.map_or(TIMEOUT_S, |meta| meta.timeout_s)
 }

@@ -4,8 +4,7 @@
 //! a rollout that the next look turns back, never the other way round. Both are written by
 //! compare-and-swap for the very rollout that was planned; a later one is none of this plan's.
 
-use crate::app::App;
-use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::wanted;
 use straas_planner::{Plan, PlanInput, Quarantined, Revert};
@@ -16,9 +15,9 @@ use straas_store::{ComponentSpec, QuarantineRecord, StoreError};
 ///
 /// # Errors
 /// The store's.
-pub async fn turn_back(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
+pub async fn turn_back(app: &Engine, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
     for revert in &plan.reverts {
-        let records: Vec<_> = revert.quarantine.iter().map(|what| record(input, revert, what)).collect();
+        let records: Vec<_> = revert.quarantine.iter().map(|what| record(input, revert, what, app.now_ms())).collect();
         app.store.quarantine(&records).await?;
         let turned = change(app, &revert.component, |spec| {
             spec.rollout.as_ref().is_some_and(|rollout| rollout.job == revert.job)
@@ -38,7 +37,7 @@ pub async fn turn_back(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), 
 ///
 /// # Errors
 /// The store's.
-pub async fn end(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
+pub async fn end(app: &Engine, input: &PlanInput, plan: &Plan) -> Result<(), Error> {
     for id in &plan.rolled_out {
         let planned = input.components.iter().find(|component| component.id == *id);
         let Some(planned) = planned.and_then(|component| component.rollout.as_ref()) else { continue };
@@ -55,7 +54,7 @@ pub async fn end(app: &App, input: &PlanInput, plan: &Plan) -> Result<(), Error>
 
 /// Changes a component as it is now, unless `edit` finds nothing to change; whether it was changed.
 /// Whoever comes in between has the topology looked at again.
-async fn change(app: &App, id: &ComponentId, edit: impl FnOnce(&mut ComponentSpec) -> bool) -> Result<bool, Error> {
+async fn change(app: &Engine, id: &ComponentId, edit: impl FnOnce(&mut ComponentSpec) -> bool) -> Result<bool, Error> {
     let Some(mut component) = app.store.component(id).await? else { return Ok(false) };
     if !edit(&mut component.spec) {
         return Ok(false);
@@ -69,7 +68,7 @@ async fn change(app: &App, id: &ComponentId, edit: impl FnOnce(&mut ComponentSpe
     Ok(changed)
 }
 
-fn record(input: &PlanInput, revert: &Revert, what: &Quarantined) -> QuarantineRecord {
+fn record(input: &PlanInput, revert: &Revert, what: &Quarantined, at_ms: i64) -> QuarantineRecord {
     let (what, key) = match what {
         Quarantined::Version { kind, version } => ("version", format!("{kind}@{version}")),
         Quarantined::Scripts(commit) => ("scripts", commit.clone()),
@@ -79,6 +78,6 @@ fn record(input: &PlanInput, revert: &Revert, what: &Quarantined) -> QuarantineR
         key,
         reason: revert.reason.clone(),
         topology: input.topology.id.clone(),
-        at_ms: now_ms(),
+        at_ms,
     }
 }

@@ -6,8 +6,7 @@
 
 pub mod meta;
 
-use crate::app::App;
-use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::fleet::Order;
 use std::collections::{BTreeSet, HashMap};
@@ -75,10 +74,10 @@ impl Commands {
     }
 }
 
-impl App {
+impl Engine {
     /// Commands were queued, let go, started, cancelled, taken for ended: tells all who should know.
     pub async fn commands_changed(&self, records: &[CommandRecord]) {
-        let now = now_ms();
+        let now = self.now_ms();
         let ticket = self.fleet.ticket();
         let mut events = Vec::new();
         for record in records {
@@ -149,7 +148,7 @@ impl App {
     pub async fn sync_orders(&self, node: &NodeId) -> Result<(), Error> {
         let ticket = self.fleet.ticket();
         let waiting = self.store.waiting_commands(node).await?;
-        self.fleet.set_orders(node, waiting.iter().map(Order::new).collect(), ticket, now_ms());
+        self.fleet.set_orders(node, waiting.iter().map(Order::new).collect(), ticket, self.now_ms());
         Ok(())
     }
 }

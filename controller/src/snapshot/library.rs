@@ -1,12 +1,10 @@
 //! Components as recorded, with what the repos say of what their nodes are made of.
 
 use super::Given;
-use crate::error::chain;
-use crate::unsealed;
+use crate::books::Books;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use straas_planner::{Component, Foreign, Group, Knowledge, NodeWish, Reverted, Rollout, Target};
-use straas_repos::{CommitId, ConfigRepo, ScriptRepo};
 use straas_schemas::config::Effective;
 use straas_schemas::metadata::{Catalog, ComponentMeta};
 use straas_schemas::storage::DeliveredFile;
@@ -15,8 +13,7 @@ use straas_store::{ComponentRecord, ComponentSpec, GroupSpec, NodeSpec, Want};
 
 /// What the repos say, asked once for each thing that is made of the same.
 pub(super) struct Library {
-    pub(super) configs: ConfigRepo,
-    pub(super) scripts: ScriptRepo,
+    pub(super) books: Arc<dyn Books>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) given: Given,
     pub(super) known: BTreeMap<Edition, Result<Knowledge, String>>,
@@ -124,14 +121,12 @@ impl Library {
 
     fn read(&self, edition: &Edition, given: Option<&Effective>) -> Result<Knowledge, String> {
         let Edition { kind, version, config, scripts, roles } = edition;
-        let commit = |text: &str| CommitId::parse(text).map_err(|e| chain(&e));
-        let (config, scripts) = (commit(config)?, commit(scripts)?);
         let meta = self.meta(kind)?;
         let config = match given {
             Some(given) => given.clone(),
-            None => (*self.configs.effective(&config, kind, version).map_err(|e| chain(&e))?).clone(),
+            None => (*self.books.config(config, kind, version)?).clone(),
         };
-        if let Some(locked) = self.configs.vault().and_then(|vault| unsealed::locked(vault, &config)) {
+        if let Some(locked) = self.books.locked(&config) {
             return Err(format!(
                 "the secret {locked} was sealed with another key than this controller's (secrets.key in its data \
                  directory): set it anew, or bring that key back"
@@ -140,12 +135,7 @@ impl Library {
         let mut by_role = BTreeMap::new();
         for role in roles {
             let role = &meta.role(role).ok_or_else(|| format!("{kind} has no role {role}"))?.script_role;
-            let missing = self.scripts.missing(&scripts, kind, role, version).map_err(|e| chain(&e))?;
-            if !missing.is_empty() {
-                return Err(format!("the script repo lacks {}", missing.join(", ")));
-            }
-            let digests = self.scripts.stage_digests(&scripts, kind, role, version).map_err(|e| chain(&e))?;
-            by_role.insert(role.clone(), (*digests).clone());
+            by_role.insert(role.clone(), self.books.stages(scripts, kind, role, version)?);
         }
         Ok(Knowledge { meta: meta.clone(), config, scripts: by_role })
     }

@@ -6,6 +6,7 @@
 //! metrics move all the time and wake nobody.
 
 use crate::app::App;
+use crate::engine::Engine;
 use crate::error::chain;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use tokio::sync::Notify;
 
 /// What of a heartbeat the planner looks at.
 #[derive(PartialEq)]
-struct Essence {
+pub struct Essence {
     incarnation: u64,
     generation: u64,
     converged: bool,
@@ -63,7 +64,7 @@ fn essence(beat: &Heartbeat, at_ms: i64, look: u64, read: Option<&BTreeSet<Strin
 const STRANGERS_MAX: usize = 1024;
 
 /// What was said last by each node, and when.
-type Last = HashMap<NodeId, (Essence, i64)>;
+pub type Last = HashMap<NodeId, (Essence, i64)>;
 
 /// Heartbeats that wait to be written: the newest of each node, with the time it was received.
 #[derive(Default)]
@@ -114,16 +115,21 @@ pub async fn run(app: Arc<App>) {
             () = app.beats.notify.notified() => false,
             () = stopping.requested() => true,
         };
-        for batch in app.beats.take().chunks(HEARTBEAT_BATCH_MAX) {
-            write(&app, batch, &mut last).await;
-        }
+        write_waiting(&app, &mut last).await;
         if stop {
             return;
         }
     }
 }
 
-async fn write(app: &App, batch: &[(NodeId, i64, Heartbeat)], last: &mut Last) {
+/// Writes all that wait.
+pub async fn write_waiting(app: &Engine, last: &mut Last) {
+    for batch in app.beats.take().chunks(HEARTBEAT_BATCH_MAX) {
+        write(app, batch, last).await;
+    }
+}
+
+async fn write(app: &Engine, batch: &[(NodeId, i64, Heartbeat)], last: &mut Last) {
     if let Err(error) = app.store.record_heartbeats(batch).await {
         // only the newest heartbeat matters and it comes again; nothing is lost
         tracing::warn!(error = chain(&error), dropped = batch.len(), "cannot write heartbeats");

@@ -5,8 +5,8 @@
 //! gathers. Each thing done here is idempotent; whatever failed is done by a later turn.
 
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::commands::Todo;
+use crate::engine::Engine;
 use crate::error::{Error, chain};
 use crate::leases::Chore;
 use std::collections::BTreeSet;
@@ -49,17 +49,17 @@ pub async fn run(app: Arc<App>) {
             settle_ms = 0;
             continue;
         }
-        if settle_ms <= now_ms() {
+        if settle_ms <= app.now_ms() {
             match settle(&app).await {
                 Ok(next) => settle_ms = next,
                 Err(error) => {
                     tracing::warn!(error = error.chain(), "cannot end overdue commands; trying again");
-                    settle_ms = now_ms() + 1_000;
+                    settle_ms = app.now_ms() + 1_000;
                 }
             }
         }
         if let Ok(Some(deadline)) = app.store.next_deadline().await {
-            settle_ms = settle_ms.min(deadline + GRACE_MS).max(now_ms());
+            settle_ms = settle_ms.min(deadline + GRACE_MS).max(app.now_ms());
         }
     }
 }
@@ -67,14 +67,18 @@ pub async fn run(app: Arc<App>) {
 /// Above every id: changes of a number that is given out are all seen.
 const END: &str = "\u{10ffff}";
 
-async fn work(app: &App, todo: Todo) -> Result<(), Error> {
+/// Writes what nodes said and brings batches forward.
+///
+/// # Errors
+/// The store's; nodes say it again.
+pub async fn work(app: &Engine, todo: Todo) -> Result<(), Error> {
     let started: Vec<_> = todo.started.into_iter().collect();
     if !started.is_empty() {
-        let started = app.store.start_commands(&started, now_ms()).await?;
+        let started = app.store.start_commands(&started, app.now_ms()).await?;
         app.commands_changed(&started).await;
     }
     for batch in &todo.batches {
-        let changed = app.store.advance_batch(batch, now_ms()).await?;
+        let changed = app.store.advance_batch(batch, app.now_ms()).await?;
         app.commands_changed(&changed).await;
         app.commands.touch(batch);
     }
@@ -86,17 +90,23 @@ async fn work(app: &App, todo: Todo) -> Result<(), Error> {
 }
 
 /// Ends what is overdue; when to do so again.
-async fn settle(app: &App) -> Result<i64, Error> {
-    let ended = app.store.settle_commands(now_ms(), GRACE_MS).await?;
+///
+/// # Errors
+/// The store's.
+pub async fn settle(app: &Engine) -> Result<i64, Error> {
+    let ended = app.store.settle_commands(app.now_ms(), GRACE_MS).await?;
     app.commands_changed(&ended).await;
     // a batch whose last end was recorded by a controller that then died
     let open = app.store.open_batches().await?;
     app.commands.add(|todo| todo.batches.extend(open));
-    Ok(now_ms() + SETTLE_MS_MAX)
+    Ok(app.now_ms() + SETTLE_MS_MAX)
 }
 
 /// Hears of what other controllers did: their nodes may poll here, and people may wait here.
-async fn hear(app: &App, seen: &mut Option<(i64, String)>) -> Result<(), Error> {
+///
+/// # Errors
+/// The store cannot be read.
+pub async fn hear(app: &Engine, seen: &mut Option<(i64, String)>) -> Result<(), Error> {
     let Some((number, id)) = seen else {
         *seen = Some((app.store.last_command_change().await?, END.to_owned()));
         return Ok(());

@@ -11,10 +11,10 @@ mod busy;
 mod sweep;
 
 pub use busy::Busy;
-pub use sweep::run;
+pub use sweep::{run, sweep};
 
 use crate::app::App;
-use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::error::Error;
 use crate::leases;
 use crate::secrets;
@@ -78,32 +78,58 @@ pub struct HostWork {
 }
 
 /// Work on one host.
-enum Task {
+#[derive(Clone, Debug)]
+pub enum Task {
+    /// It is to be.
     Make(Wish),
+    /// It is not to be, nor an earlier one than this number.
     Remove(u32),
+}
+
+/// Work on one host that is to begin; its node is busy until [`over`].
+pub struct Due {
+    /// The node it carries.
+    pub node: NodeId,
+    /// The node's topology.
+    pub topology: TopologyId,
+    /// Its zone.
+    pub zone: String,
+    /// What is to be done.
+    pub task: Task,
+    /// Nobody wants it any more: whatever it waits for ends.
+    pub unwanted: CancellationToken,
+}
+
+/// What is to be done and is not being done.
+pub fn due(app: &Engine, work: HostWork) -> Vec<Due> {
+    let HostWork { topology, zone, wanted, unwanted } = work;
+    let wanted = wanted.into_iter().map(|wish| (wish.node.clone(), Task::Make(wish)));
+    let unwanted = unwanted.into_iter().map(|unwanted| (unwanted.node, Task::Remove(unwanted.number)));
+    let begin = |(node, task): (NodeId, Task)| {
+        let unwanted = app.busy.begin(&node, matches!(task, Task::Remove(_)))?;
+        Some(Due { node, topology: topology.clone(), zone: zone.clone(), task, unwanted })
+    };
+    wanted.chain(unwanted).filter_map(begin).collect()
+}
+
+/// Work on a host has ended: its node is busy no more, and what is to be done next is looked for.
+pub fn over(app: &Engine, due: &Due) {
+    app.busy.end(&due.node);
+    app.wake.wake(&due.topology);
 }
 
 /// Starts what is to be done and is not being done.
 pub fn take_up(app: &Arc<App>, work: HostWork) {
-    for wish in work.wanted {
-        start(app, wish.node.clone(), &work.topology, &work.zone, Task::Make(wish));
+    for due in due(app, work) {
+        let app = app.clone();
+        app.tasks.clone().spawn(async move {
+            tokio::select! {
+                () = work_on(&app, &due) => {}
+                () = late(app.stopping.clone()) => tracing::warn!(node = %due.node, "work on its host is cut off"),
+            }
+            over(&app, &due);
+        });
     }
-    for unwanted in work.unwanted {
-        start(app, unwanted.node, &work.topology, &work.zone, Task::Remove(unwanted.number));
-    }
-}
-
-fn start(app: &Arc<App>, node: NodeId, topology: &TopologyId, zone: &str, task: Task) {
-    let Some(unwanted) = app.busy.begin(&node, matches!(task, Task::Remove(_))) else { return };
-    let (app, topology, zone, stopping) = (app.clone(), topology.clone(), zone.to_owned(), app.stopping.clone());
-    app.tasks.clone().spawn(async move {
-        tokio::select! {
-            () = work(&app, &node, &topology, &zone, task, &unwanted) => {}
-            () = late(stopping) => tracing::warn!(%node, "work on its host is cut off"),
-        }
-        app.busy.end(&node);
-        app.wake.wake(&topology);
-    });
 }
 
 async fn late(mut stopping: Stop) {
@@ -111,34 +137,66 @@ async fn late(mut stopping: Stop) {
     tokio::time::sleep(GRACE).await;
 }
 
-async fn work(app: &App, node: &NodeId, topology: &TopologyId, zone: &str, task: Task, unwanted: &CancellationToken) {
+async fn work_on(app: &Engine, due: &Due) {
     let mut stopping = app.stopping.clone();
     let lease = tokio::select! {
-        lease = lease(app, node) => lease,
-        () = unwanted.cancelled() => return,
+        lease = lease(app, &due.node) => lease,
+        () = due.unwanted.cancelled() => return,
         () = stopping.requested() => return,
     };
-    let worked = tokio::select! {
-        worked = work_under(&lease, app, node, topology, zone, task, unwanted) => worked,
+    let wait = tokio::select! {
+        wait = in_a_slot(&lease, app, due) => wait,
         () = leases::keep(&*app.store, &lease) => {
-            return tracing::warn!(%node, "its lease is lost: another controller works on its host");
+            return tracing::warn!(node = %due.node, "its lease is lost: another controller works on its host");
         }
+        never = until_unwanted(app, due) => match never {},
     };
     leases::end(&*app.store, &lease).await;
-    let Some(wait) = worked else { return };
-    app.wake.touch(topology);
+    let Some(wait) = wait else { return };
+    app.wake.touch(&due.topology);
     tokio::select! {
         () = tokio::time::sleep(wait) => {}
-        () = unwanted.cancelled() => {}
+        () = due.unwanted.cancelled() => {}
         () = stopping.requested() => {}
     }
 }
 
+async fn in_a_slot(lease: &Lease, app: &Engine, due: &Due) -> Option<Duration> {
+    let mut stopping = app.stopping.clone();
+    let _slot = tokio::select! {
+        slot = app.busy.slots.acquire() => slot,
+        () = due.unwanted.cancelled() => return None,
+        () = stopping.requested() => return None,
+    };
+    attempt(lease, app, due).await
+}
+
+/// Tries it once, under the lease on the host. If it fails, that is recorded, and how long to wait before the next try is
+/// given.
+pub async fn attempt(lease: &Lease, app: &Engine, due: &Due) -> Option<Duration> {
+    let Due { node, topology, zone, task, unwanted } = due;
+    let timing = app.settings.timing(zone);
+    let done = match task {
+        Task::Make(wish) => make(lease, app, wish, unwanted).await,
+        Task::Remove(number) => remove(lease, app, topology, node, *number).await,
+    };
+    let error = match done {
+        Ok(()) | Err(Error::Stopping) => return None,
+        Err(error) => error,
+    };
+    tracing::warn!(%node, error = error.chain(), "work on a host failed; it is tried again");
+    let wait = failed(lease, app, node, &timing, error.chain()).await.unwrap_or_else(|error| {
+        tracing::debug!(%node, error = error.chain(), "cannot record that");
+        Duration::from_millis(timing.retry_ms.into())
+    });
+    Some(wait)
+}
+
 /// The lease on a node's host, as soon as no other controller works on it.
-async fn lease(app: &App, node: &NodeId) -> Lease {
+async fn lease(app: &Engine, node: &NodeId) -> Lease {
     let mut looks = app.bell.looks();
     loop {
-        match app.leases.host(&*app.store, node).await {
+        match app.leases.host(&*app.store, node, app.now_ms()).await {
             Ok(Some(lease)) => return lease,
             Ok(None) => {}
             Err(error) => {
@@ -149,52 +207,11 @@ async fn lease(app: &App, node: &NodeId) -> Lease {
     }
 }
 
-/// Does it; how long to wait before the next try, if it failed.
-async fn work_under(
-    lease: &Lease,
-    app: &App,
-    node: &NodeId,
-    topology: &TopologyId,
-    zone: &str,
-    task: Task,
-    unwanted: &CancellationToken,
-) -> Option<Duration> {
-    let mut stopping = app.stopping.clone();
-    let slot = tokio::select! {
-        slot = app.busy.slots.acquire() => slot,
-        () = unwanted.cancelled() => return None,
-        () = stopping.requested() => return None,
-    };
-    let timing = app.settings.timing(zone);
-    let done = match task {
-        Task::Make(wish) => tokio::select! {
-            done = make(lease, app, &wish, unwanted) => done,
-            never = until_unwanted(app, topology, node, unwanted) => match never {},
-        },
-        Task::Remove(number) => remove(lease, app, topology, node, number).await,
-    };
-    drop(slot);
-    let error = match done {
-        Ok(()) | Err(Error::Stopping) => return None,
-        Err(error) => error,
-    };
-    tracing::warn!(%node, error = error.chain(), "work on a host failed; it is tried again");
-    let failed = failed(lease, app, node, &timing, error.chain()).await.unwrap_or_else(|error| {
-        tracing::debug!(%node, error = error.chain(), "cannot record that");
-        Duration::from_millis(timing.retry_ms.into())
-    });
-    Some(failed)
-}
-
 /// Ends what the making of a host waits for when it is not wanted any more, as a controller beside this one may have been
 /// told.
-async fn until_unwanted(
-    app: &App,
-    topology: &TopologyId,
-    node: &NodeId,
-    unwanted: &CancellationToken,
-) -> std::convert::Infallible {
-    while app.store.is_shared() && !unwanted.is_cancelled() {
+async fn until_unwanted(app: &Engine, due: &Due) -> std::convert::Infallible {
+    let Due { node, topology, unwanted, task, .. } = due;
+    while matches!(task, Task::Make(_)) && app.store.is_shared() && !unwanted.is_cancelled() {
         // waits for: what another controller was told is seen in the store alone
         tokio::time::sleep(STILL).await;
         match snapshot::planned(app, topology).await {
@@ -209,14 +226,14 @@ async fn until_unwanted(
 /// Records why there is no host, or still one; how long to wait before the next try.
 async fn failed(
     lease: &Lease,
-    app: &App,
+    app: &Engine,
     node: &NodeId,
     timing: &TimingSettings,
     error: String,
 ) -> Result<Duration, Error> {
     let Some(snapshot) = app.store.node(node).await? else { return Ok(Duration::ZERO) };
     let attempt = snapshot.host.attempt.saturating_add(1);
-    let (wait, now) = (pause(timing, attempt), now_ms());
+    let (wait, now) = (pause(timing, attempt), app.now_ms());
     let failed = HostRecord {
         phase: HostPhase::Failed,
         error: Some(error),
@@ -236,11 +253,11 @@ fn pause(timing: &TimingSettings, failures: u32) -> u32 {
     doubled.min(timing.retry_max_ms.max(timing.retry_ms))
 }
 
-async fn find(app: &App, node: &NodeId) -> Result<Option<HostStatus>, Error> {
+async fn find(app: &Engine, node: &NodeId) -> Result<Option<HostStatus>, Error> {
     Ok(app.hosts.list().await?.into_iter().find(|host| host.id == node.as_str()))
 }
 
-async fn make(lease: &Lease, app: &App, wish: &Wish, unwanted: &CancellationToken) -> Result<(), Error> {
+async fn make(lease: &Lease, app: &Engine, wish: &Wish, unwanted: &CancellationToken) -> Result<(), Error> {
     // the row may be gone, or the host made, since this was wished
     let Some(snapshot) = app.store.node(&wish.node).await? else { return Ok(()) };
     if snapshot.host.number > wish.number {
@@ -250,7 +267,7 @@ async fn make(lease: &Lease, app: &App, wish: &Wish, unwanted: &CancellationToke
         // Whatever the node has is of an earlier one, also where a crash left it unrecorded. From
         // here on what is found is the new one: it is not destroyed again by whoever comes next.
         app.hosts.destroy(wish.node.as_str()).await?;
-        let gone = HostRecord { number: wish.number, changed_ms: now_ms(), ..HostRecord::default() };
+        let gone = HostRecord { number: wish.number, changed_ms: app.now_ms(), ..HostRecord::default() };
         app.store.set_host(&wish.node, &gone, lease).await?;
     }
     let status = match find(app, &wish.node).await? {
@@ -258,7 +275,7 @@ async fn make(lease: &Lease, app: &App, wish: &Wish, unwanted: &CancellationToke
         found => {
             if found.is_none() && snapshot.host.address.is_some() {
                 // it is gone altogether: before the next one is there, nothing of it counts any more
-                let gone = HostRecord { number: wish.number, changed_ms: now_ms(), ..HostRecord::default() };
+                let gone = HostRecord { number: wish.number, changed_ms: app.now_ms(), ..HostRecord::default() };
                 app.store.set_host(&wish.node, &gone, lease).await?;
             }
             let mut spec = spec(app, wish);
@@ -279,7 +296,7 @@ async fn make(lease: &Lease, app: &App, wish: &Wish, unwanted: &CancellationToke
                 if found.is_none() {
                     // A host that exists keeps the token it was made with. A new one needs a new one,
                     // also where an earlier host had enrolled: its key went with it.
-                    app.store.add_join_token(&secrets::hash(&token), &wish.node, now_ms() + TOKEN_LIFE_MS).await?;
+                    app.store.add_join_token(&secrets::hash(&token), &wish.node, app.now_ms() + TOKEN_LIFE_MS).await?;
                 }
                 spec.agent.join_token = Secret::new(token);
             }
@@ -294,7 +311,7 @@ async fn make(lease: &Lease, app: &App, wish: &Wish, unwanted: &CancellationToke
         return Ok(());
     }
     let number = wish.number;
-    let changed_ms = now_ms();
+    let changed_ms = app.now_ms();
     let up = HostRecord { phase: HostPhase::Up, address, fault_domain, number, changed_ms, ..HostRecord::default() };
     match app.store.set_host(&wish.node, &up, lease).await {
         Err(StoreError::NotFound { .. }) => {
@@ -308,11 +325,11 @@ async fn make(lease: &Lease, app: &App, wish: &Wish, unwanted: &CancellationToke
 }
 
 /// The host of a wish, but for what a host that is made here is told for its first boot.
-fn spec(app: &App, wish: &Wish) -> HostSpec {
+fn spec(app: &Engine, wish: &Wish) -> HostSpec {
     HostSpec {
         id: wish.node.0.clone(),
         name: wish.name.clone(),
-        owner: app.config.local.instance.clone(),
+        owner: app.instance.clone(),
         zone: wish.zone.clone(),
         flavor: wish.flavor,
         spread: wish.spread.clone(),
@@ -331,7 +348,7 @@ fn spec(app: &App, wish: &Wish) -> HostSpec {
     }
 }
 
-async fn remove(lease: &Lease, app: &App, topology: &TopologyId, node: &NodeId, number: u32) -> Result<(), Error> {
+async fn remove(lease: &Lease, app: &Engine, topology: &TopologyId, node: &NodeId, number: u32) -> Result<(), Error> {
     let snapshot = app.store.node(node).await?;
     if snapshot.as_ref().is_some_and(|snapshot| snapshot.host.number > number) {
         tracing::debug!(%node, number, "that host was replaced already");
@@ -352,8 +369,8 @@ async fn remove(lease: &Lease, app: &App, topology: &TopologyId, node: &NodeId, 
 }
 
 /// Records that a node has no host.
-async fn absent(lease: &Lease, app: &App, node: &NodeSnapshot, text: String) -> Result<(), Error> {
-    let gone = HostRecord { number: node.host.number, changed_ms: now_ms(), ..HostRecord::default() };
+async fn absent(lease: &Lease, app: &Engine, node: &NodeSnapshot, text: String) -> Result<(), Error> {
+    let gone = HostRecord { number: node.host.number, changed_ms: app.now_ms(), ..HostRecord::default() };
     match app.store.set_host(&node.record.id, &gone, lease).await {
         Ok(()) => event(app, node, text).await,
         // the node went meanwhile, which is where it was going
@@ -363,8 +380,8 @@ async fn absent(lease: &Lease, app: &App, node: &NodeSnapshot, text: String) -> 
     Ok(())
 }
 
-async fn event(app: &App, node: &NodeSnapshot, text: String) {
+async fn event(app: &Engine, node: &NodeSnapshot, text: String) {
     let (node, topology) = (node.record.id.clone(), node.record.topology.clone());
     tracing::info!(%node, "{text}");
-    app.tell(&[NewEvent { at_ms: now_ms(), topology, node: Some(node), kind: "host", text }]).await;
+    app.tell(&[NewEvent { at_ms: app.now_ms(), topology, node: Some(node), kind: "host", text }]).await;
 }

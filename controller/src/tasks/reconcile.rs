@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::clock::now_ms;
 use crate::error::Error;
 use crate::leases::Chore;
+use crate::tasks::hosts;
 use crate::{apply, snapshot};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ async fn look(app: &Arc<App>, id: &TopologyId, shown: &mut Shown) -> Result<Opti
     let plan = plan(&input);
     app.metrics.planned(begun.elapsed());
     show(app, id, plan.shown.clone(), shown);
-    apply::carry_out(app, &input, &plan).await?;
+    apply::carry_out(app, &input, &plan, |work| hosts::take_up(app, work)).await?;
     let wait = plan.look_again_ms.map(|at| at.saturating_sub(now_ms()).max(1));
     Ok(wait.map(|ms| Duration::from_millis(ms.unsigned_abs())))
 }

@@ -3,8 +3,7 @@
 
 use super::{TOKEN_LIFE_MS, absent, event, leases};
 use crate::app::App;
-use crate::backup::RESTORED;
-use crate::clock::now_ms;
+use crate::engine::Engine;
 use crate::error::Error;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,12 +30,15 @@ pub async fn run(app: Arc<App>) {
 }
 
 /// Removes hosts of ours that belong to no node, and notices those that went down or are gone.
-async fn sweep(app: &App) -> Result<(), Error> {
-    let listed_ms = now_ms();
+///
+/// # Errors
+/// The provider does not answer, or the store cannot be read or written.
+pub async fn sweep(app: &Engine) -> Result<(), Error> {
+    let listed_ms = app.now_ms();
     let mut seen = BTreeSet::new();
     for host in app.hosts.list().await? {
         let node = NodeId(host.id.clone());
-        if host.owner == app.config.local.instance && !app.busy.contains(&node) {
+        if host.owner == app.instance && !app.busy.contains(&node) {
             // one that cannot be removed now keeps no other from being looked at
             if let Err(error) = bring_in_line(app, &node, &host).await {
                 tracing::warn!(host = host.name, error = error.chain(), "cannot bring a host in line; trying again");
@@ -51,7 +53,7 @@ async fn sweep(app: &App) -> Result<(), Error> {
         let Some(snapshot) = app.store.node(&node).await? else { continue };
         if snapshot.host.phase == HostPhase::Up && snapshot.host.changed_ms < listed_ms {
             // not silence: the provider itself says that it has no such host
-            let Some(lease) = app.leases.host(&*app.store, &node).await? else { continue };
+            let Some(lease) = app.leases.host(&*app.store, &node, app.now_ms()).await? else { continue };
             let text = format!("{}: host is gone; making it anew", snapshot.record.name);
             let written = absent(&lease, app, &snapshot, text).await;
             leases::end(&*app.store, &lease).await;
@@ -65,25 +67,25 @@ async fn sweep(app: &App) -> Result<(), Error> {
 /// Whether what is recorded of a host is no more what the provider says.
 fn differs(recorded: Option<&NodeSnapshot>, host: &HostStatus) -> bool {
     let Some(node) = recorded else { return true };
-    let expired = node.enrolled_ms.is_none() && node.host.changed_ms + TOKEN_LIFE_MS < now_ms();
+    let expired = node.enrolled_ms.is_none() && node.host.changed_ms + TOKEN_LIFE_MS < app.now_ms();
     let moved = node.host.address.as_ref().is_none_or(|address| *address != host.address.to_string());
     node.host.phase == HostPhase::Up && (moved || expired || host.phase == Phase::Down)
 }
 
-async fn bring_in_line(app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
+async fn bring_in_line(app: &Engine, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
     if !differs(app.store.node(node).await?.as_ref(), host) {
         return Ok(());
     }
     // none: another controller works on it
-    let Some(lease) = app.leases.host(&*app.store, node).await? else { return Ok(()) };
+    let Some(lease) = app.leases.host(&*app.store, node, app.now_ms()).await? else { return Ok(()) };
     let compared = compare(&lease, app, node, host).await;
     leases::end(&*app.store, &lease).await;
     compared
 }
 
-async fn compare(lease: &Lease, app: &App, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
+async fn compare(lease: &Lease, app: &Engine, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
     let Some(snapshot) = app.store.node(node).await? else {
-        let restored = app.config.data_dir.join(RESTORED);
+        let restored = &app.restored;
         if restored.exists() {
             let file = restored.display();
             tracing::warn!(host = host.name, %file, "no node belongs to this host; it stays, see the file");
@@ -98,13 +100,13 @@ async fn compare(lease: &Lease, app: &App, node: &NodeId, host: &HostStatus) -> 
     let address = Some(host.address.to_string());
     if snapshot.host.address != address {
         // a machine that exists already may get another one; whoever has to know it is told by its configuration
-        let moved = HostRecord { address, changed_ms: now_ms(), ..snapshot.host.clone() };
+        let moved = HostRecord { address, changed_ms: app.now_ms(), ..snapshot.host.clone() };
         app.store.set_host(node, &moved, lease).await?;
         event(app, &snapshot, format!("{}: host is at {} now", host.name, host.address)).await;
         app.wake.wake(&snapshot.record.topology);
         return Ok(());
     }
-    if snapshot.enrolled_ms.is_none() && snapshot.host.changed_ms + TOKEN_LIFE_MS < now_ms() {
+    if snapshot.enrolled_ms.is_none() && snapshot.host.changed_ms + TOKEN_LIFE_MS < app.now_ms() {
         app.hosts.destroy(&host.id).await?;
         absent(
             lease,
@@ -115,7 +117,7 @@ async fn compare(lease: &Lease, app: &App, node: &NodeId, host: &HostStatus) -> 
         .await?;
         app.wake.wake(&snapshot.record.topology);
     } else if host.phase == Phase::Down {
-        let down = HostRecord { phase: HostPhase::Absent, changed_ms: now_ms(), ..snapshot.host.clone() };
+        let down = HostRecord { phase: HostPhase::Absent, changed_ms: app.now_ms(), ..snapshot.host.clone() };
         app.store.set_host(node, &down, lease).await?;
         event(app, &snapshot, format!("{}: host is down; starting it", host.name)).await;
         app.wake.wake(&snapshot.record.topology);
