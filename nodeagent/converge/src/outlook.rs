@@ -38,15 +38,13 @@ pub fn outlook(assignment: &Assignment, ledger: &Ledger) -> Outlook {
             break;
         }
     }
-    let validated = |digest: &Digest| {
-        ledger.stages.get(&Stage::Validate).is_some_and(|r| r.digest == *digest && r.outcome.is_some())
-    };
+    // with another script, too: whether it works does not wait for what a newer configuration waits for
+    let validated = ledger.stages.get(&Stage::Validate).is_some_and(|record| record.outcome.is_some());
     let configured = ledger.succeeded(Stage::Config).is_some() || assignment.order(Stage::Config).is_none();
     let monitor = assignment
         .order(Stage::Validate)
-        .filter(|_| configured && !stopped)
+        .filter(|_| configured && validated && !stopped)
         .map(|order| effective(order, ledger))
-        .filter(validated)
         .filter(|_| next.as_ref().is_none_or(|(stage, _)| *stage != Stage::Validate));
     Outlook { next, monitor }
 }

@@ -260,3 +260,22 @@ fn names_are_put_in_place_before_any_stage_and_run_none_again() {
         ]),
     );
 }
+
+#[test]
+fn a_service_is_looked_at_while_what_comes_next_waits() {
+    let waits = |a: &mut Assignment| {
+        configured(a);
+        a.stages[2].gate = Gate::Permit { granted: None };
+        a.stages[3].inputs = Digest::of(&["another script"]);
+    };
+    check(
+        "with the newest script, and what died meanwhile is started again",
+        after(vec![
+            (Offer(wanted(2, waits)), "persist wake+5000"),
+            (After(5_000), "run:validate#1"),
+            (Ends(Outcome::Failed), "report:validate:Failed persist run:start"),
+            (Ends(OK), "run:validate#2"),
+            (Ends(OK), "report:validate:Succeeded persist wake+5000"),
+        ]),
+    );
+}
