@@ -1,0 +1,281 @@
+//! One of several controllers: the real one between database, hosts and agents, and what it does at the moment.
+//!
+//! Whatever it does is a future that stops at every call of the database. To crash it is to drop
+//! them all, with everything it keeps in memory.
+//!
+//! Never here: what is asked of it (`requests.rs`, `network.rs`), and when.
+
+use crate::books::Shelf;
+use crate::database::Database;
+use crate::ground::Ground;
+use crate::mutants::Mutant;
+use crate::network::Answer;
+use crate::turns::{Pause, Task, go_on};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+use straas_controller::BootTemplate;
+use straas_controller::parts::{self, Bell, Ca, Due, Engine, Settings, Stopper, Wake};
+use straas_planner::{Plan, PlanInput, plan};
+use straas_repos::{CommitId, ServiceView};
+use straas_schemas::{JobId, TopologyId};
+use tokio::sync::watch;
+
+/// What came of something that a controller did.
+pub enum Done {
+    /// An agent is told this.
+    Answer(u64, Answer),
+    /// It has looked at the topology; when it has to again.
+    Looked(Option<i64>),
+    /// Work on a host is over, or to be tried again after this.
+    Host(Box<Due>, Option<Duration>),
+    /// A user was told how it went.
+    Told(JobId, String),
+    /// It knows what the database holds, or could not read it.
+    Loaded(bool),
+    Nothing,
+}
+
+/// What all controllers have in common.
+#[derive(Clone)]
+pub struct Site {
+    pub database: Arc<Database>,
+    pub ground: Ground,
+    pub shelf: Arc<Shelf>,
+    /// The true time, Unix ms.
+    pub now: Arc<AtomicI64>,
+    pub mutant: Option<Mutant>,
+}
+
+pub struct Controller {
+    pub engine: Arc<Engine>,
+    pub tasks: Vec<Task<Done>>,
+    /// Work on hosts that failed, and when it is tried again.
+    pub waiting: Vec<(i64, Box<Due>)>,
+    /// It knows what the database holds, and answers.
+    pub up: bool,
+    /// What its clock says beyond the true time, in ms.
+    pub skew: Arc<AtomicI64>,
+    /// The database could not be read at first.
+    unread: bool,
+    /// When time alone makes it look again.
+    pub look_at: i64,
+    site: Site,
+    dues: Arc<Mutex<Vec<Due>>>,
+    last: Arc<Mutex<parts::Last>>,
+    seen: Arc<Mutex<Option<(i64, String)>>>,
+    _stopper: Stopper,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn authority() -> Arc<Ca> {
+    static CA: OnceLock<Arc<Ca>> = OnceLock::new();
+    let make = || {
+        let dir = tempfile::tempdir().expect("a directory");
+        Arc::new(Ca::open(dir.path()).expect("an authority"))
+    };
+    Arc::clone(CA.get_or_init(make))
+}
+
+impl Controller {
+    /// One that starts.
+    pub fn new(site: &Site, skew: i64) -> Self {
+        let bell = Arc::new(Bell::default());
+        let (stopper, stopping) = parts::pair();
+        let skew = Arc::new(AtomicI64::new(skew));
+        let (now, own) = (Arc::clone(&site.now), Arc::clone(&skew));
+        let boot = BootTemplate { controllers: Vec::new(), apt: None };
+        let view = ServiceView {
+            head: CommitId::parse(&"0".repeat(40)).expect("a commit"),
+            commit: None,
+            service: Arc::default(),
+            faults: Vec::new(),
+        };
+        let engine = Engine {
+            clock: Arc::new(move || now.load(Ordering::Relaxed) + own.load(Ordering::Relaxed)),
+            store: site.database.clone(),
+            books: site.shelf.clone(),
+            ca: authority(),
+            hosts: Arc::new(site.ground.clone()),
+            instance: "simulated".into(),
+            boot: watch::channel(Some(boot)).1,
+            fleet: parts::Fleet::default(),
+            commands: parts::Commands::default(),
+            wake: Wake::new(bell.clone()),
+            bell,
+            beats: parts::Beats::default(),
+            health: parts::Said::default(),
+            held: parts::Held::default(),
+            files: Vec::new(),
+            settings: Settings::of(view),
+            metrics: parts::Metrics::default(),
+            busy: parts::Busy::default(),
+            stopping,
+        };
+        let mut this = Self {
+            engine: Arc::new(engine),
+            tasks: Vec::new(),
+            waiting: Vec::new(),
+            up: false,
+            unread: false,
+            skew,
+            look_at: 0,
+            site: site.clone(),
+            dues: Arc::default(),
+            last: Arc::default(),
+            seen: Arc::default(),
+            _stopper: stopper,
+        };
+        this.load();
+        this
+    }
+
+    /// What it does first.
+    pub fn load(&mut self) {
+        let engine = self.engine.clone();
+        self.tasks.push(Box::pin(async move { Done::Loaded(engine.load().await.is_ok()) }));
+    }
+
+    /// Everything it had in memory is gone.
+    pub fn crash(&mut self) {
+        *self = Self::new(&self.site, self.skew.load(Ordering::Relaxed));
+    }
+
+    /// Looks at the topology, plans, and carries the plan out: with whatever happens in between.
+    pub fn look(&mut self, id: &TopologyId) {
+        let (engine, dues, id, mutant) = (self.engine.clone(), self.dues.clone(), id.clone(), self.site.mutant);
+        let pauses = self.site.database.book().pauses;
+        self.tasks.push(Box::pin(async move {
+            let again = Done::Looked(Some(engine.now_ms() + 2_000));
+            let mut input = match parts::take(&engine, &id).await {
+                Ok(Some(input)) => input,
+                Ok(None) => return Done::Looked(None),
+                Err(_) => return again,
+            };
+            mutant.inspect(|mutant| mutant.before(&mut input));
+            let mut plan = plan(&input);
+            mutant.inspect(|mutant| mutant.after(&input, &mut plan));
+            check_plan(&input, &plan);
+            if pauses {
+                Pause::default().await;
+            }
+            let take_up = |work| locked(&dues).extend(parts::due(&engine, work));
+            match parts::carry_out(&engine, &input, &plan, take_up).await {
+                Ok(()) => Done::Looked(plan.look_again_ms),
+                Err(_) => again,
+            }
+        }));
+    }
+
+    /// Whether something happened to the topology that it has not looked at.
+    pub fn is_woken(&self) -> bool {
+        let mut taken: Task<()> = {
+            let engine = self.engine.clone();
+            Box::pin(async move { drop(engine.wake.take().await) })
+        };
+        go_on(&mut taken).is_some()
+    }
+
+    /// Writes the heartbeats that wait.
+    pub fn beats(&mut self) {
+        let (engine, last) = (self.engine.clone(), self.last.clone());
+        self.tasks.push(Box::pin(async move {
+            let mut known = std::mem::take(&mut *locked(&last));
+            parts::write_waiting(&engine, &mut known).await;
+            *locked(&last) = known;
+            Done::Nothing
+        }));
+    }
+
+    /// What is to be done about guest commands.
+    pub fn commands(&mut self) {
+        let (engine, seen) = (self.engine.clone(), self.seen.clone());
+        self.tasks.push(Box::pin(async move {
+            let mut known = locked(&seen).clone();
+            if parts::hear(&engine, &mut known).await.is_ok() {
+                *locked(&seen) = known;
+            }
+            let todo = engine.commands.take();
+            // what cannot be written now is said again
+            let _ = parts::work(&engine, todo).await;
+            let _ = parts::settle(&engine).await;
+            Done::Nothing
+        }));
+    }
+
+    /// Compares what it knows with the database, and the hosts there are with those that should be.
+    pub fn sweep(&mut self) {
+        let engine = self.engine.clone();
+        self.tasks.push(Box::pin(async move {
+            if engine.sync_fleet().await.is_ok() {
+                let _ = engine.wake_all().await;
+                let _ = parts::sweep(&engine).await;
+            }
+            Done::Nothing
+        }));
+    }
+
+    /// One of the things under way goes on by a step; what came of it.
+    pub fn go_on(&mut self, at: usize) -> Done {
+        let Some(done) = go_on(&mut self.tasks[at]) else { return self.take_up() };
+        drop(self.tasks.swap_remove(at));
+        self.take_up();
+        match done {
+            Done::Loaded(true) => self.up = true,
+            Done::Loaded(false) => self.unread = true,
+            Done::Looked(at) => self.look_at = at.unwrap_or(i64::MAX),
+            Done::Host(due, None) => parts::over(&self.engine, &due),
+            Done::Host(due, Some(wait)) => {
+                let wait = i64::try_from(wait.as_millis()).expect("short");
+                self.waiting.push((self.site.now.load(Ordering::Relaxed) + wait, due));
+            }
+            answer => return answer,
+        }
+        Done::Nothing
+    }
+
+    /// Begins the work on hosts that was asked for.
+    fn take_up(&mut self) -> Done {
+        for due in std::mem::take(&mut *locked(&self.dues)) {
+            let engine = self.engine.clone();
+            self.tasks.push(Box::pin(async move {
+                let wait = parts::attempt(&engine, &due).await;
+                Done::Host(Box::new(due), wait)
+            }));
+        }
+        Done::Nothing
+    }
+
+    /// Lets go of hosts whose next try is due, and tries again what could not be read.
+    pub fn time_passed(&mut self) {
+        if std::mem::take(&mut self.unread) {
+            self.load();
+        }
+        let now = self.site.now.load(Ordering::Relaxed);
+        let engine = &self.engine;
+        self.waiting.retain(|(at, due)| {
+            let over = *at <= now || due.unwanted.is_cancelled();
+            if over {
+                parts::over(engine, due);
+            }
+            !over
+        });
+    }
+}
+
+/// What every plan must not do.
+fn check_plan(input: &PlanInput, plan: &Plan) {
+    for new in &plan.assignments {
+        let Some(node) = input.nodes.iter().find(|node| node.id == new.node) else { continue };
+        let last = node.assignment.as_ref();
+        assert_eq!(new.generation, last.map_or(0, |a| a.generation) + 1, "generations rise by one: {}", new.name);
+        assert!(
+            last.is_none_or(|a| a.content_digest() != new.content_digest()),
+            "a generation without a change: {}",
+            new.name
+        );
+    }
+}

@@ -1,0 +1,236 @@
+//! The database: what is asked of it, what becomes of that, and what must hold of every write.
+//!
+//! The store itself is the real one in memory. Beside it stands what really was asked and answered,
+//! which no store knows, so that what it forgets or mixes up is seen at once.
+
+use crate::mutants::Mutant;
+use crate::turns::{Pause, at_once};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use straas_schemas::report::{Report, ReportBody};
+use straas_schemas::{Assignment, CommandId, ComponentId, NodeId, Outcome, Stage, TopologyId};
+use straas_store::{
+    CommandRecord, CommandStore as _, ComponentRecord, HistoryStore as _, JobFilter, JobRecord, MemoryStore, NodeIndex,
+    NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Store as _, StoreError, Tells, TopologyRecord,
+};
+
+/// What is so besides what the store holds.
+#[derive(Default)]
+pub struct Book {
+    /// Whoever asks gives others a turn.
+    pub pauses: bool,
+    /// Nobody reaches it.
+    pub away: bool,
+    /// Revision of each component.
+    revisions: BTreeMap<ComponentId, u64>,
+    /// Newest generation of each node.
+    generations: BTreeMap<NodeId, u64>,
+    /// Everything an agent ever put into its outbox, durably.
+    pub said: BTreeMap<(NodeId, u64, u64), Report>,
+    /// Every node that was ever recorded.
+    pub nodes: BTreeMap<NodeId, NodeRecord>,
+    /// Writes so far.
+    pub writes: u64,
+}
+
+/// The database.
+pub struct Database {
+    pub inner: MemoryStore,
+    pub mutant: Option<Mutant>,
+    book: Mutex<Book>,
+}
+
+impl Database {
+    pub fn new(mutant: Option<Mutant>) -> Self {
+        Self { inner: MemoryStore::new(), mutant, book: Mutex::default() }
+    }
+
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A call goes in, and its answer comes out.
+    pub async fn asked<T>(&self, call: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        self.stop().await?;
+        let out = call.await;
+        self.stop().await?;
+        out
+    }
+
+    async fn stop(&self) -> Result<()> {
+        let pauses = self.book().pauses;
+        if pauses {
+            Pause::default().await;
+        }
+        if self.book().away {
+            return Err(StoreError::Unavailable("it is failing over".into()));
+        }
+        Ok(())
+    }
+
+    /// A node as it is recorded now.
+    pub fn node(&self, id: &NodeId) -> Option<NodeSnapshot> {
+        at_once(self.inner.node(id)).expect("the memory answers")
+    }
+
+    /// A component as it is recorded now.
+    pub fn component(&self, id: &ComponentId) -> Option<ComponentRecord> {
+        at_once(self.inner.component(id)).expect("the memory answers")
+    }
+
+    /// A command as it is recorded now.
+    pub fn command(&self, id: &CommandId) -> Option<CommandRecord> {
+        at_once(self.inner.command(id)).expect("the memory answers")
+    }
+
+    /// The topology as it is recorded now.
+    pub fn topology(&self, id: &TopologyId) -> Option<TopologyRecord> {
+        at_once(self.inner.topology(id)).expect("the memory answers")
+    }
+
+    /// All jobs there ever were.
+    pub fn jobs(&self) -> Vec<JobRecord> {
+        let everything = PageRequest { after: None, limit: PAGE_MAX };
+        at_once(self.inner.jobs(&JobFilter::default(), &everything)).expect("the memory answers")
+    }
+
+    /// All nodes there are.
+    pub fn nodes(&self) -> Vec<NodeIndex> {
+        at_once(self.inner.node_index()).expect("the memory answers")
+    }
+
+    /// Whether commands wait for a node.
+    pub fn has_waiting(&self, node: &NodeId) -> bool {
+        !at_once(self.inner.waiting_commands(node)).expect("the memory answers").is_empty()
+    }
+
+    /// Whether a topology has a component of a name.
+    pub fn is_taken(&self, topology: &TopologyId, name: &str) -> bool {
+        at_once(self.inner.component_by_name(topology, name)).expect("the memory answers").is_some()
+    }
+
+    /// Which of the numbers that a node's incarnation reported are recorded.
+    pub fn recorded_of(&self, node: &NodeId, incarnation: u64) -> BTreeSet<u64> {
+        let all = at_once(self.inner.reported_until(node, i64::MAX, PAGE_MAX)).expect("the memory answers");
+        all.into_iter().filter(|one| one.incarnation == incarnation).map(|one| one.report.seq).collect()
+    }
+
+    pub async fn made(&self, components: &[ComponentRecord], call: impl Future<Output = Result<()>>) -> Result<()> {
+        call.await?;
+        let revisions = components.iter().map(|component| (component.id.clone(), component.revision));
+        self.book().revisions.extend(revisions);
+        Ok(())
+    }
+
+    /// A component is written over what was read of it, and over nothing else.
+    pub async fn changed<F: Future<Output = Result<()>>>(
+        &self,
+        component: &ComponentRecord,
+        expected: u64,
+        call: impl FnOnce(u64) -> F,
+    ) -> Result<()> {
+        let now = self.component(&component.id).map_or(expected, |component| component.revision);
+        call(if self.mutant == Some(Mutant::StaleRequest) { now } else { expected }).await?;
+        self.book().writes += 1;
+        let known = self.book().revisions.insert(component.id.clone(), now + 1);
+        assert_eq!(
+            known,
+            Some(component.revision),
+            "a request is lost: {} was changed since it was read",
+            component.name
+        );
+        Ok(())
+    }
+
+    pub async fn recorded(&self, nodes: &[NodeRecord]) -> Result<()> {
+        self.inner.add_nodes(nodes).await?;
+        self.book().writes += 1;
+        self.book().nodes.extend(nodes.iter().map(|node| (node.id.clone(), node.clone())));
+        Ok(())
+    }
+
+    pub async fn removed(&self, nodes: &[NodeId]) -> Result<()> {
+        self.inner.remove_nodes(nodes).await?;
+        for node in nodes.iter().filter(|node| self.node(node).is_none()) {
+            self.book().generations.remove(node);
+        }
+        Ok(())
+    }
+
+    /// Generations of a node rise by one, each made of the one before.
+    pub async fn assigned(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
+        let node = &assignment.node;
+        let has = self.node(node).and_then(|node| node.assigned).map_or(0, |(generation, _)| generation);
+        if self.mutant == Some(Mutant::UnfencedAssignment) {
+            let forced = Assignment { generation: has + 1, ..assignment.clone() };
+            self.inner.put_assignment(&forced, has, now_ms).await?;
+        } else {
+            self.inner.put_assignment(assignment, expected, now_ms).await?;
+        }
+        self.book().writes += 1;
+        let made_of = assignment.generation - 1;
+        assert_eq!(made_of, has, "an older assignment over a newer one: {} of {made_of}", assignment.name);
+        let last = self.book().generations.insert(node.clone(), has + 1).unwrap_or(0);
+        assert!(last <= has, "generations of {} fall: from {last} to {}", assignment.name, has + 1);
+        Ok(())
+    }
+
+    /// What is recorded is what that incarnation of the node said; newer never makes room for older.
+    pub async fn reported(
+        &self,
+        id: &NodeId,
+        incarnation: u64,
+        reports: &[Report],
+        tells: Tells<'_>,
+        now_ms: i64,
+    ) -> Result<Vec<Report>> {
+        let before = self.node(id);
+        let fresh = match self.mutant {
+            Some(Mutant::ReportsForgotten) => reports.to_vec(),
+            Some(Mutant::LateIncarnation) => {
+                let now = before.as_ref().map_or(incarnation, |node| node.incarnation);
+                self.inner.record_reports(id, now, reports, tells, now_ms).await?
+            }
+            Some(Mutant::LateResult) => {
+                let mut reports = reports.to_vec();
+                let newest = before.as_ref().and_then(|node| node.assigned.as_ref()).map(|(newest, _)| *newest);
+                for report in &mut reports {
+                    match &mut report.body {
+                        ReportBody::Stage(result) => result.generation = newest.unwrap_or(result.generation),
+                        ReportBody::Converged { generation } => *generation = newest.unwrap_or(*generation),
+                        _ => {}
+                    }
+                }
+                self.inner.record_reports(id, incarnation, &reports, tells, now_ms).await?
+            }
+            _ => self.inner.record_reports(id, incarnation, reports, tells, now_ms).await?,
+        };
+        let Some((before, after)) = before.zip(self.node(id)) else { return Ok(fresh) };
+        let key = |node: &NodeSnapshot, stage: Stage| node.stages.get(&stage).map(|(result, _)| result.generation);
+        for stage in Stage::ALL {
+            let (old, new) = (key(&before, stage), key(&after, stage));
+            assert!(new >= old, "an older result over a newer one: {id} {stage} from {old:?} to {new:?}");
+        }
+        assert!(after.converged_generation >= before.converged_generation, "what {id} confirmed falls");
+        let mut book = self.book();
+        // what fails again and again is no progress
+        let moves = |report: &Report| !matches!(&report.body, ReportBody::Stage(r) if r.outcome != Outcome::Succeeded);
+        book.writes += u64::from(fresh.iter().any(moves));
+        let said = |body: &ReportBody| {
+            let of = |seq| (id.clone(), after.incarnation, seq);
+            book.said.range(of(0)..=of(u64::MAX)).any(|(_, report)| report.body == *body)
+        };
+        for (result, _) in after.stages.values() {
+            let body = ReportBody::Stage(result.clone());
+            assert!(said(&body), "recorded is what {id} never said: {} of {}", result.stage, result.generation);
+        }
+        let confirmed = ReportBody::Converged { generation: after.converged_generation };
+        assert!(
+            after.converged_generation == 0 || said(&confirmed),
+            "recorded is what {id} never confirmed: {}",
+            after.converged_generation
+        );
+        Ok(fresh)
+    }
+}
