@@ -71,7 +71,13 @@ impl Leases {
         let place = std::fs::canonicalize(data_dir).unwrap_or_else(|_| data_dir.to_owned());
         let holder = format!("{host}:{}", place.display());
         store.end_leases(&holder).await?;
-        Ok(Self { holder, shared: store.is_shared(), held: Mutex::default(), gained: Default::default() })
+        Ok(Self::of(holder, store.is_shared()))
+    }
+
+    /// Of a controller of this name, whether others may be over the same database or not.
+    #[must_use]
+    pub fn of(holder: String, shared: bool) -> Self {
+        Self { holder, shared, held: Mutex::default(), gained: Default::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Chore, (Lease, Instant)>> {

@@ -79,6 +79,7 @@ pub mod parts {
     pub use crate::error::Error;
     pub use crate::fleet::Fleet;
     pub use crate::http::problem::ApiError;
+    pub use crate::leases::{Leases, end};
     pub use crate::metrics::Metrics;
     pub use crate::settings::Settings;
     pub use crate::snapshot::take;

@@ -103,7 +103,7 @@ pub async fn come_back(
     if key != its_key {
         return Err(refused("the request is of another key than the certificate"));
     }
-    if identity.not_after_ms < now_ms() - COME_BACK_MS {
+    if identity.not_after_ms < app.now_ms() - COME_BACK_MS {
         return Err(refused("the certificate ended too long ago; enrol again with a join token"));
     }
     let identity = standing(&app, identity).await?;

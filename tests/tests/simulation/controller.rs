@@ -11,6 +11,7 @@ use crate::ground::Ground;
 use crate::mutants::Mutant;
 use crate::network::Answer;
 use crate::turns::{Pause, Task, go_on};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,9 @@ use straas_planner::{Plan, PlanInput, plan};
 use straas_repos::{CommitId, ServiceView};
 use straas_schemas::{JobId, TopologyId};
 use tokio::sync::watch;
+
+/// A host that another controller works on is tried again after so long.
+const LEASE_WAIT: Duration = Duration::from_secs(1);
 
 /// What came of something that a controller did.
 pub enum Done {
@@ -101,6 +105,9 @@ impl Controller {
             ca: authority(),
             hosts: Arc::new(site.ground.clone()),
             instance: "simulated".into(),
+            restored: PathBuf::from("/nowhere"),
+            // only whether it is the same counts
+            leases: parts::Leases::of(format!("{:p}", Arc::as_ptr(&skew)), true),
             boot: watch::channel(Some(boot)).1,
             fleet: parts::Fleet::default(),
             commands: parts::Commands::default(),
@@ -242,7 +249,11 @@ impl Controller {
         for due in std::mem::take(&mut *locked(&self.dues)) {
             let engine = self.engine.clone();
             self.tasks.push(Box::pin(async move {
-                let wait = parts::attempt(&engine, &due).await;
+                let Ok(Some(lease)) = engine.leases.host(&*engine.store, &due.node, engine.now_ms()).await else {
+                    return Done::Host(Box::new(due), Some(LEASE_WAIT));
+                };
+                let wait = parts::attempt(&lease, &engine, &due).await;
+                parts::end(&*engine.store, &lease).await;
                 Done::Host(Box::new(due), wait)
             }));
         }

@@ -82,8 +82,8 @@ through!(Store {
     async fn remove_nodes(&self, nodes: &[NodeId]) -> Result<()> {
         self.asked(self.removed(nodes)).await
     }
-    async fn set_host(&self, node: &NodeId, host: &HostRecord) -> Result<()> {
-        self.asked(self.inner.set_host(node, host)).await
+    async fn set_host(&self, node: &NodeId, host: &HostRecord, lease: &Lease) -> Result<()> {
+        self.asked(self.inner.set_host(node, host, lease)).await
     }
     async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
         self.asked(self.assigned(assignment, expected, now_ms)).await
@@ -227,6 +227,13 @@ through!(PoolStore {}
     pool_seen(seen: &[(HostId, i64)]) -> ();
     pool_changes(after: u64) -> Vec<(HostId, u64)>;
 );
+through!(LeaseStore {}
+    take_lease(name: &str, holder: &str, now_ms: i64, until_ms: i64) -> Option<Lease>;
+    keep_lease(lease: &Lease, until_ms: i64) -> bool;
+    end_lease(lease: &Lease) -> ();
+    end_leases(holder: &str) -> ();
+);
+
 through!(NewsStore {
     fn is_shared(&self) -> bool {
         self.inner.is_shared()

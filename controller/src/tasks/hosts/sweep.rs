@@ -65,15 +65,15 @@ pub async fn sweep(app: &Engine) -> Result<(), Error> {
 }
 
 /// Whether what is recorded of a host is no more what the provider says.
-fn differs(recorded: Option<&NodeSnapshot>, host: &HostStatus) -> bool {
+fn differs(recorded: Option<&NodeSnapshot>, host: &HostStatus, now_ms: i64) -> bool {
     let Some(node) = recorded else { return true };
-    let expired = node.enrolled_ms.is_none() && node.host.changed_ms + TOKEN_LIFE_MS < app.now_ms();
+    let expired = node.enrolled_ms.is_none() && node.host.changed_ms + TOKEN_LIFE_MS < now_ms;
     let moved = node.host.address.as_ref().is_none_or(|address| *address != host.address.to_string());
     node.host.phase == HostPhase::Up && (moved || expired || host.phase == Phase::Down)
 }
 
 async fn bring_in_line(app: &Engine, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
-    if !differs(app.store.node(node).await?.as_ref(), host) {
+    if !differs(app.store.node(node).await?.as_ref(), host, app.now_ms()) {
         return Ok(());
     }
     // none: another controller works on it
