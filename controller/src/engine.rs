@@ -24,6 +24,7 @@ use crate::tasks::hosts::Busy;
 use crate::wake::Wake;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use straas_drivers::Hosts;
 use straas_schemas::{Assignment, FileRef, NodeId};
 use straas_store::{
@@ -214,6 +215,14 @@ impl Engine {
                 return Ok(all);
             }
         }
+    }
+}
+
+/// What comes of a work if it ends within a time; without a runtime there is no time to wait for, and it is done.
+pub async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    match Handle::try_current() {
+        Ok(_) => tokio::time::timeout(limit, work).await.ok(),
+        Err(_) => Some(work.await),
     }
 }
 

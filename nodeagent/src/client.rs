@@ -2,7 +2,8 @@
 //!
 //! Several controller URLs are used in rotation: the next one after a failure, so that a fail-over
 //! needs no decision. A connection lives at most [`CONNECTION_LIFE`], so that it cannot stick to a
-//! controller that is no longer the right one. The server is verified against the pinned CA and
+//! controller that is no longer the right one; with it ends the choice of the controller, so that
+//! one that is back gets its share of the fleet again. The server is verified against the pinned CA and
 //! the fixed name [`SERVER_NAME`], whatever host the URL names.
 //!
 //! Never here: retries and waiting (their callers know how urgent it is), and logging of bodies.
@@ -124,8 +125,7 @@ impl Client {
     pub fn new(urls: Vec<String>, ca_pem: String, own: Option<&Credentials>) -> Result<Self, ClientError> {
         let tls = tls_config(&ca_pem, own)?;
         let http = RefCell::new((connect(&tls)?, Instant::now()));
-        // agents of one fleet must not all begin with the first
-        let at = Cell::new(rand::random_range(0..urls.len().max(1)));
+        let at = Cell::new(any(&urls));
         Ok(Self { urls, at, failed: Cell::new(0), tls: RefCell::new(tls), ca_pem, http })
     }
 
@@ -272,18 +272,27 @@ impl Client {
         result.map_err(|error| self.count(error))
     }
 
-    /// Counts a failure; turns to the next controller if this one may be the cause.
+    /// Counts a failure; turns away from the controller if it may be the cause.
     fn count(&self, error: ClientError) -> ClientError {
         self.failed.set(self.failed.get() + 1);
-        let other = match &error {
-            ClientError::Status { status, .. } => {
-                StatusCode::from_u16(*status).is_ok_and(|status| status.is_server_error())
+        let failed = match &error {
+            ClientError::Status { url, status, .. } => {
+                StatusCode::from_u16(*status).is_ok_and(|status| status.is_server_error()).then_some(url)
             }
-            ClientError::Setup(_) => false,
-            _ => true,
+            ClientError::Setup(_) => None,
+            ClientError::Transport { url, .. } | ClientError::Timeout { url, .. } | ClientError::Answer { url, .. } => {
+                Some(url)
+            }
         };
-        if other && self.urls.len() > 1 {
+        // several requests fail with one controller at once: only the first of them turns away from it
+        if failed.is_some_and(|failed| *failed == self.url()) {
             self.at.set((self.at.get() + 1) % self.urls.len());
+            // behind the only address may be a load balancer, which chooses once per connection
+            if self.urls.len() == 1
+                && let Ok(http) = connect(&self.tls.borrow())
+            {
+                *self.http.borrow_mut() = (http, Instant::now());
+            }
         }
         error
     }
@@ -296,9 +305,15 @@ impl Client {
         let mut http = self.http.borrow_mut();
         if http.1.elapsed() > CONNECTION_LIFE {
             *http = (connect(&self.tls.borrow())?, Instant::now());
+            self.at.set(any(&self.urls));
         }
         Ok(http.0.clone())
     }
+}
+
+/// Any of them: agents of one fleet must not all be with the first.
+fn any(urls: &[String]) -> usize {
+    rand::random_range(0..urls.len().max(1))
 }
 
 fn json(body: &impl Serialize) -> Result<Bytes, ClientError> {
@@ -379,4 +394,31 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_that_fail_together_turn_away_from_a_controller_once() {
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let ca = rcgen::CertificateParams::new([]).expect("parameters").self_signed(&key).expect("a certificate").pem();
+        let check = |controllers: usize, failures: &[(usize, u16)], expect: usize| {
+            let urls: Vec<_> = (0..controllers).map(|number| format!("https://c{number}")).collect();
+            let client = Client::new(urls.clone(), ca.clone(), None).expect("a client");
+            client.at.set(0);
+            for (at, status) in failures {
+                client.count(ClientError::Status { url: urls[*at].clone(), status: *status, detail: String::new() });
+            }
+            assert_eq!(client.url(), urls[expect], "{failures:?}");
+        };
+        check(2, &[(0, 503)], 1);
+        check(2, &[(0, 503), (0, 503), (0, 503)], 1);
+        check(3, &[(0, 503), (0, 503), (1, 502), (0, 503)], 2);
+        check(2, &[(0, 503), (1, 503)], 0);
+        // what the controller means is meant by all of them
+        check(2, &[(0, 401), (0, 409)], 0);
+        check(1, &[(0, 503), (0, 503)], 0);
+    }
 }

@@ -12,7 +12,7 @@
 
 use super::OwnNode;
 use crate::app::App;
-use crate::engine::Engine;
+use crate::engine::{Engine, within};
 use crate::fleet::{Said, Slot};
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
@@ -30,6 +30,9 @@ use straas_schemas::poll::{POLL_WAIT_MS_MAX, PollRequest};
 /// A poll that begins takes the node's commands anew from the store if that was last done so long
 /// ago: another controller may have queued some.
 const SYNC_MS: i64 = 1_000;
+/// A database that does not answer within this time is done without: what waits for the node's commands is the answer
+/// that it may be told at once.
+const SYNC_MAX: Duration = Duration::from_secs(2);
 /// Most commands that one poll names: all that may wait, and operations beside them.
 const NAMED_MAX: usize = COMMANDS_WAITING_MAX * 4;
 
@@ -97,11 +100,13 @@ fn say(slot: &Slot, request: &PollRequest, now_ms: i64) -> Said {
 async fn named(app: &Engine, node: &NodeId, request: &PollRequest, slot: Slot) {
     let orders = &slot.orders;
     let new: Vec<_> = request.commands.iter().filter(|id| !orders.runs(id)).collect();
-    if app.now_ms().saturating_sub(orders.synced_ms()) > SYNC_MS
+    if app.now_ms().saturating_sub(orders.synced_ms()) > SYNC_MS {
         // without the database agents are answered from memory
-        && let Err(error) = app.sync_orders(node).await
-    {
-        tracing::debug!(%node, error = error.chain(), "cannot read its commands");
+        match within(SYNC_MAX, app.sync_orders(node)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%node, error = error.chain(), "cannot read its commands"),
+            None => tracing::debug!(%node, seconds = SYNC_MAX.as_secs(), "its commands could not be read in time"),
+        }
     }
     if !new.is_empty() {
         app.commands.add(|todo| todo.started.extend(new.into_iter().map(|id| (node.clone(), id.clone()))));

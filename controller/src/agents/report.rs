@@ -230,6 +230,10 @@ pub fn beaten(app: &Engine, (id, incarnation): (NodeId, u64), mut beat: Heartbea
         let reason = agent.refused.as_mut().map(|refused| &mut refused.reason);
         agent.coming.iter_mut().chain(reason).for_each(|text| cut(text, BUILD_TEXT_BYTES_MAX));
     }
-    app.beats.add(id, app.now_ms(), beat);
-    Ok(())
+    if app.beats.add(id, app.now_ms(), beat) {
+        return Ok(());
+    }
+    Err(ApiError::unavailable(
+        "the database is not available; the heartbeat is kept until it is, assignments are those known last",
+    ))
 }

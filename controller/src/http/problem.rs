@@ -226,7 +226,11 @@ impl From<StoreError> for ApiError {
             StoreError::NotFound { what, id } => Self::not_found(what, id),
             StoreError::Unavailable(_) => {
                 tracing::warn!(error = chain(&error), "a request failed");
-                Self::unavailable("the database is not available; nothing was changed")
+                // the word of a commit can be lost with the connection
+                Self::unavailable(
+                    "the database is not available. Nothing was changed, unless it went away in the very moment in which \
+                     it took this: with the same Idempotency-Key, or after a look, it can be asked again",
+                )
             }
             StoreError::Broken { .. } => Self::internal("the database refused", &error),
         }

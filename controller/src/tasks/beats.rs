@@ -2,7 +2,8 @@
 //!
 //! While one batch is written the next one gathers, so the batches grow with the load and the
 //! cost per heartbeat falls. Of each node only the newest heartbeat waits: one that sends too many
-//! takes nobody else's place, and what waits is bounded by the number of nodes. What is new is decided by comparing with the node's last heartbeat:
+//! takes nobody else's place, and what waits is bounded by the number of nodes. While the database is away they wait on,
+//! and agents are told, so that they may turn to a controller that is better off. What is new is decided by comparing with the node's last heartbeat:
 //! metrics move all the time and wake nobody.
 
 use crate::app::App;
@@ -10,12 +11,14 @@ use crate::engine::Engine;
 use crate::error::chain;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 use straas_schemas::build::BuildStatus;
 use straas_schemas::heartbeat::{Activity, Ask, Heartbeat, ServiceStatus};
 use straas_schemas::report::Facts;
 use straas_schemas::{NodeId, Stage, TopologyId};
-use straas_store::HEARTBEAT_BATCH_MAX;
+use straas_store::{HEARTBEAT_BATCH_MAX, StoreError};
 use tokio::sync::Notify;
 
 /// What of a heartbeat the planner looks at.
@@ -60,6 +63,8 @@ fn essence(beat: &Heartbeat, at_ms: i64, look: u64, read: Option<&BTreeSet<Strin
     }
 }
 
+/// Wait before heartbeats that could not be written are tried again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Nodes remembered beyond those there are, before the memory is tidied.
 const STRANGERS_MAX: usize = 1024;
 
@@ -73,11 +78,13 @@ pub struct Beats {
     /// The facts that plans of a topology look at.
     read: Mutex<HashMap<TopologyId, BTreeSet<String>>>,
     notify: Notify,
+    away: AtomicBool,
 }
 
 impl Beats {
-    /// Takes a heartbeat in; one that was overtaken by a later one of the same run is dropped.
-    pub fn add(&self, node: NodeId, at_ms: i64, beat: Heartbeat) {
+    /// Takes a heartbeat in; one that was overtaken by a later one of the same run is dropped. Whether it can be
+    /// written, as far as that is known.
+    pub fn add(&self, node: NodeId, at_ms: i64, beat: Heartbeat) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let overtaken = |(_, there): &(i64, Heartbeat)| there.run == beat.run && beat.beat < there.beat;
         if !waiting.get(&node).is_some_and(overtaken) {
@@ -85,6 +92,15 @@ impl Beats {
         }
         drop(waiting);
         self.notify.notify_one();
+        !self.away.load(Ordering::Relaxed)
+    }
+
+    /// Has heartbeats that could not be written wait again, but for those of which there is a newer one.
+    fn put_back(&self, batch: &[(NodeId, i64, Heartbeat)]) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        for (node, at_ms, beat) in batch {
+            waiting.entry(node.clone()).or_insert_with(|| (*at_ms, beat.clone()));
+        }
     }
 
     /// Notes which facts plans of a topology look at: others wake nobody.
@@ -111,8 +127,10 @@ pub async fn run(app: Arc<App>) {
     let mut last = Last::new();
     let mut stopping = app.stopping.clone();
     loop {
+        let away = app.beats.away.load(Ordering::Relaxed);
         let stop = tokio::select! {
-            () = app.beats.notify.notified() => false,
+            () = app.beats.notify.notified(), if !away => false,
+            () = tokio::time::sleep(AGAIN), if away => false,
             () = stopping.requested() => true,
         };
         write_waiting(&app, &mut last).await;
@@ -130,9 +148,17 @@ pub async fn write_waiting(app: &Engine, last: &mut Last) {
 }
 
 async fn write(app: &Engine, batch: &[(NodeId, i64, Heartbeat)], last: &mut Last) {
-    if let Err(error) = app.store.record_heartbeats(batch).await {
-        // only the newest heartbeat matters and it comes again; nothing is lost
-        tracing::warn!(error = chain(&error), dropped = batch.len(), "cannot write heartbeats");
+    let written = app.store.record_heartbeats(batch).await;
+    let away = matches!(written, Err(StoreError::Unavailable(_)));
+    app.beats.away.store(away, Ordering::Relaxed);
+    if let Err(error) = written {
+        if away {
+            app.beats.put_back(batch);
+            tracing::debug!(error = chain(&error), waiting = batch.len(), "heartbeats cannot be written now");
+        } else {
+            // only the newest heartbeat matters and it comes again; nothing is lost
+            tracing::warn!(error = chain(&error), dropped = batch.len(), "cannot write heartbeats");
+        }
         return;
     }
     app.metrics.beats_written(batch.len());

@@ -79,3 +79,32 @@ async fn while_the_database_takes_no_writes_agents_are_answered_and_nothing_is_l
     rig.delete(&id).await;
     rig.until(&format!("{TOPOLOGIES}/{id}"), |answer| answer.status == 404).await;
 }
+
+#[tokio::test]
+async fn agents_are_told_that_their_heartbeats_cannot_be_written_and_none_is_lost() {
+    let rig = Rig::start().await;
+    let id = rig.create("demo", 1).await;
+    let mut agent: Agent = rig.enrolled(&id, 1).await.remove(0);
+    assert!(agent.poll(60_000).await);
+    let mut behind = open(&rig).await;
+    behind.execute("begin immediate").await.expect("the writer's lock");
+    // whether it can be written is known once it was tried
+    let refused = loop {
+        let body = agent.heartbeat_body();
+        let answer = agent.post("heartbeat", &body).await;
+        if answer.status != 204 {
+            break answer;
+        }
+    };
+    refused.problem(503);
+    assert_eq!(refused.header("retry-after"), "2");
+    let last = agent.heartbeat_body();
+    agent.post("heartbeat", &last).await.problem(503);
+    assert_eq!(agent.post("poll", &agent.poll_body(0)).await.status, 200, "polls are answered from memory");
+    behind.execute("rollback").await.expect("unlocked");
+    // the agent says nothing more, and is heard
+    let path = format!("/straas/v1.0/nodes/{}", agent.node);
+    rig.until(&path, |answer| answer.json()["liveness"] == "reachable").await;
+    let body = agent.heartbeat_body();
+    assert_eq!(agent.post("heartbeat", &body).await.status, 204);
+}

@@ -4,14 +4,20 @@
 //! (taken here for the collation, by the migrator for the rest) and, for SQLite, a kernel lock on a
 //! file beside the database let one wait for the other; the second finds nothing to do.
 //!
+//! A PostgreSQL server that went away without a word (its machine lost power, the link is cut) leaves connections on which
+//! nothing ever comes. So each has to answer at once before it is used and before it is kept, and a standby, which a
+//! fail-over may lead to for a moment, is not taken for the database.
+//!
 //! Never here: a downgrade. A database written by a newer version is refused.
 
+use super::run::within;
 use super::{Fail, Pools};
 use crate::input::broken;
 use crate::{Result, StoreError};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, PgPool};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +35,11 @@ const SQLITE_READERS_MAX: u32 = 4;
 const POSTGRES_CONNECTIONS_MAX: u32 = 16;
 /// Longest run of one statement on PostgreSQL: nothing here takes a second unless something is stuck.
 const POSTGRES_LIMITS: &str =
-    "set statement_timeout = '30s'; set lock_timeout = '10s'; set idle_in_transaction_session_timeout = '60s'";
+    "set statement_timeout = '15s'; set lock_timeout = '10s'; set idle_in_transaction_session_timeout = '60s'";
+/// A connection that does not answer the shortest question within this time is a dead one.
+const PING_MAX: Duration = Duration::from_secs(2);
+/// Whether the server only follows another one.
+const STANDBY: &str = "select pg_is_in_recovery()";
 /// Key of the advisory lock around the making of the collation; any number that is not the migrator's.
 const COLLATION_LOCK: &str = "select pg_advisory_xact_lock(7017710077)";
 /// See `migrations/0001_start.sql`.
@@ -102,15 +112,40 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// A pool of at most so many connections, each known to be alive when it is used.
+fn postgres_pool(connections_max: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .acquire_timeout(ACQUIRE_MAX)
+        .max_connections(connections_max)
+        // asked below, where an answer is not waited for for ever
+        .test_before_acquire(false)
+        .before_acquire(|connection, _| Box::pin(async move { alive(connection).await.map(|()| true) }))
+        .after_release(|connection, _| Box::pin(async move { alive(connection).await.map(|()| true) }))
+        .after_connect(|connection, _| Box::pin(within(PING_MAX, begin(connection))))
+}
+
+/// Asks for a sign of life.
+pub(super) async fn alive(connection: &mut PgConnection) -> sqlx::Result<()> {
+    within(PING_MAX, connection.ping()).await
+}
+
+async fn begin(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql(POSTGRES_LIMITS).execute(&mut *connection).await?;
+    if sqlx::query_scalar::<_, bool>(STANDBY).fetch_one(connection).await? {
+        return Err(sqlx::Error::Io(std::io::Error::other("this PostgreSQL server is a standby, not the primary")));
+    }
+    Ok(())
+}
+
+/// A pool of one connection to the same server, which is made when it is needed.
+pub(super) fn alone(pool: &PgPool) -> PgPool {
+    postgres_pool(1).connect_lazy_with((*pool.connect_options()).clone())
+}
+
 async fn open_postgres(url: &str) -> Result<Pools> {
     let opening = |cause: sqlx::Error| Fail::from(cause).into_error("opening the PostgreSQL database");
     let options: PgConnectOptions = url.parse().map_err(opening)?;
-    let pool = PgPoolOptions::new()
-        .acquire_timeout(ACQUIRE_MAX)
-        .max_connections(POSTGRES_CONNECTIONS_MAX)
-        .after_connect(|connection, _| {
-            Box::pin(async move { sqlx::raw_sql(POSTGRES_LIMITS).execute(connection).await.map(drop) })
-        })
+    let pool = postgres_pool(POSTGRES_CONNECTIONS_MAX)
         .connect_with(options.application_name("straas-controller"))
         .await
         .map_err(opening)?;

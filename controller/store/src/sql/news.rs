@@ -3,12 +3,15 @@
 //! The number is taken last in its own short transaction, so that messages become visible in their order and nobody waits
 //! for more than that.
 
+use super::connect::alone;
 use super::rows::{count, from_text, key, to_text};
+use super::run::within;
 use super::{Pools, SqlStore};
 use crate::{Heard, NEWS_KEPT_MS, NewsStore, PAGE_MAX, PRESENT_MS, Result, StoreError, WORDS_MAX, Word};
 use async_trait::async_trait;
-use sqlx::postgres::{PgListener, PgPoolOptions};
+use sqlx::postgres::PgListener;
 use sqlx::{query, query_as, query_scalar};
+use std::time::Duration;
 
 statements! {
     PRESENT = "insert into controller (id, seen_ms) values ($1, $2) on conflict (id) do update set seen_ms = excluded.seen_ms";
@@ -20,6 +23,7 @@ statements! {
     FORGET = "delete from news where at_ms < $1";
     LAST = "select value from counter where name = 'news'";
     NEWS = "select seq, said_by, document from news where seq > $1 order by seq limit $2";
+    THERE = "select 1";
     @ RING = sqlite "select value from counter where name = 'news'", postgres "select pg_notify('straas_news', '')";
 }
 
@@ -28,6 +32,10 @@ const GONE_KEPT_MS: i64 = 24 * 3600 * 1000;
 
 /// The channel of the bell.
 const CHANNEL: &str = "straas_news";
+/// A bell that was not heard for so long is asked whether its connection is there at all.
+const SILENCE: Duration = Duration::from_secs(20);
+/// So long it has for its answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 #[async_trait]
 impl NewsStore for SqlStore {
@@ -109,14 +117,21 @@ impl NewsStore for SqlStore {
             Some(on) => on,
             None => {
                 // a connection of its own: it is waited on for ever, and must not keep the others from being closed
-                let alone =
-                    PgPoolOptions::new().max_connections(1).connect_lazy_with((*pool.connect_options()).clone());
-                let mut on = PgListener::connect_with(&alone).await.map_err(failed)?;
-                on.listen(CHANNEL).await.map_err(failed)?;
+                let mut on = PgListener::connect_with(&alone(pool)).await.map_err(failed)?;
+                within(ANSWER, on.listen(CHANNEL)).await.map_err(failed)?;
                 listener.insert(on)
             }
         };
         // none: the connection was lost, and with it what was said meanwhile; the next call connects anew
-        on.try_recv().await.map(drop).map_err(failed)
+        if let Ok(heard) = tokio::time::timeout(SILENCE, on.try_recv()).await {
+            return heard.map(drop).map_err(failed);
+        }
+        // of a connection that was cut in the middle nothing is ever heard, not even that
+        let there = within(ANSWER, query(THERE.for_postgres()).execute(on)).await;
+        if let Err(cause) = there {
+            *listener = None;
+            return Err(failed(cause));
+        }
+        Ok(())
     }
 }

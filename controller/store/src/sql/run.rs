@@ -10,6 +10,34 @@
 //! error leaves it with `?`, and the transaction is rolled back. A body may run more than once, so
 //! it changes nothing outside of itself.
 
+use std::time::Duration;
+
+/// Longest a body may take on PostgreSQL, the wait for a connection included. Its own limits (`connect.rs`) end what is
+/// stuck there; this one ends what waits for a server that is not there any more, of which nobody tells the connection.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+
+/// Ends a body that gets no answer. Its connection is closed: see `connect.rs`.
+pub(super) fn answered<T, E: From<sqlx::Error>>(
+    body: impl Future<Output = Result<T, E>>,
+) -> impl Future<Output = Result<T, E>> {
+    within(ANSWER_MAX, body)
+}
+
+/// The same, with another time.
+pub(super) fn within<T, E: From<sqlx::Error>>(
+    time: Duration,
+    body: impl Future<Output = Result<T, E>>,
+) -> impl Future<Output = Result<T, E>> {
+    // bodies are large, and callers hold several of them
+    let body = Box::pin(body);
+    async move {
+        tokio::time::timeout(time, body).await.unwrap_or_else(|_| {
+            let text = format!("the database gave no answer within {} s", time.as_secs());
+            Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, text)).into())
+        })
+    }
+}
+
 /// How often a transaction is run in all before its caller hears of a deadlock.
 pub(super) const RUNS_MAX: u32 = 8;
 
@@ -48,8 +76,8 @@ macro_rules! statements {
 }
 
 macro_rules! in_transaction {
-    ($pool:expr, $begin:literal, $pick:expr, $tx:ident, $on:ident, $body:block, $last:block) => {
-        async {
+    ($pool:expr, $begin:literal, $pick:expr, $tx:ident, $on:ident, $body:block, $last:block $(, $bound:path)?) => {
+        $($bound)?(async {
             let mut transaction = $pool.begin_with($begin).await?;
             let $on = $pick;
             let $tx = &mut *transaction;
@@ -57,7 +85,7 @@ macro_rules! in_transaction {
             $last
             transaction.commit().await?;
             Ok::<_, $crate::sql::error::Fail>(value)
-        }
+        })
         .await
     };
 }
@@ -95,7 +123,8 @@ macro_rules! writing {
                     $tx,
                     $on,
                     $body,
-                    { noted!($store, $tx, $on) }
+                    { noted!($store, $tx, $on) },
+                    $crate::sql::run::answered
                 ),
             };
             match outcome {
@@ -125,7 +154,8 @@ macro_rules! reading {
                 $tx,
                 $on,
                 $body,
-                {}
+                {},
+                $crate::sql::run::answered
             ),
         }
         .map_err(|fail| fail.into_error($what))
@@ -141,7 +171,7 @@ macro_rules! asking {
             }
             $crate::sql::Pools::Postgres($pool) => {
                 let $on = $crate::sql::run::Statement::for_postgres;
-                $body.await
+                $crate::sql::run::answered($body).await
             }
         }
         .map_err(|cause| $crate::sql::error::Fail::from(cause).into_error($what))
