@@ -54,11 +54,11 @@ pub use local::{prepare, teardown};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use straas_drivers::Hosts;
 use straas_drivers::local::LocalHosts;
 use straas_repos::{Packs, Vault};
-use straas_store::{SqlStore, Store};
+use straas_store::{SqlStore, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -95,6 +95,12 @@ pub mod parts {
 /// Everything gets so long to end after the word to stop; what has not ended then is cut off, as by
 /// a crash, which everything here survives.
 const STOP: Duration = Duration::from_secs(10);
+
+/// A database server that is away when the controller starts gets so long to come: a fail-over takes some seconds. Then the
+/// controller ends, for whoever started it to see that something is wrong.
+const DATABASE_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+const DATABASE_AGAIN: Duration = Duration::from_secs(1);
 
 /// The keys that secrets of configurations are sealed with, in the data directory.
 const SECRETS_KEY: &str = "secrets.key";
@@ -190,7 +196,11 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     let _ = rustls::crypto::ring::default_provider().install_default();
     data_dir(&config.data_dir)?;
     let (stopper, stopping) = stop::pair();
-    let app = open(config, world.hosts, world.boot, stopping.clone()).await?;
+    let mut stop = std::pin::pin!(stop);
+    let app = tokio::select! {
+        app = open(config, world.hosts, world.boot, stopping.clone()) => app?,
+        () = &mut stop => return Ok(()),
+    };
     app.load().await.context("read the database")?;
     let tls = tls::config(&app.ca, &world.agent_addresses)?;
 
@@ -223,7 +233,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
 
     // a controller that lost one of its tasks is worse than one that ends and is started again
     let early = tokio::select! {
-        () = stop => None,
+        () = &mut stop => None,
         Some(ended) = tasks.join_next() => Some(ended),
     };
     tracing::info!("stopping");
@@ -279,6 +289,22 @@ fn who(config: &Config, store: &Arc<dyn Store>) -> Result<Arc<dyn identity::Iden
     })
 }
 
+/// The database. One on this machine is there or not; a server is waited for.
+async fn connected(url: &str) -> straas_store::Result<SqlStore> {
+    let begun = Instant::now();
+    loop {
+        match SqlStore::connect(url).await {
+            Err(error @ StoreError::Unavailable(_))
+                if url.starts_with("postgres") && begun.elapsed() < DATABASE_PATIENCE =>
+            {
+                tracing::warn!(error = error::chain(&error), "the database is not there; trying again");
+                tokio::time::sleep(DATABASE_AGAIN).await;
+            }
+            other => return other,
+        }
+    }
+}
+
 async fn open(
     config: Config,
     others: Option<Arc<dyn Hosts>>,
@@ -286,7 +312,7 @@ async fn open(
     stopping: stop::Stop,
 ) -> Result<Arc<App>> {
     let dir = config.data_dir.clone();
-    let store = SqlStore::connect(&config.store_url()).await.context("open the database ([store] url)")?;
+    let store = connected(&config.store_url()).await.context("open the database ([store] url)")?;
     let store: Arc<dyn Store> = Arc::new(store);
     identity::embedded::found(&*store).await.context("record the administrators' tenant")?;
     let ours = config.clone();

@@ -19,7 +19,7 @@ use straas_schemas::view::{NodeView, Page, TopologyView};
 
 /// A client of one controller.
 pub struct Api {
-    http: Client<HttpConnector, Full<Bytes>>,
+    pub(crate) http: Client<HttpConnector, Full<Bytes>>,
     pub(crate) endpoint: String,
     pub(crate) token_file: PathBuf,
 }

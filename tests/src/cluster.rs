@@ -8,6 +8,7 @@ use crate::api::Api;
 use crate::artifacts::Artifacts;
 use crate::controller::{Controller, open_hosts};
 use crate::left::left;
+use crate::several::net::remove_servers;
 use crate::{pictures, say, wait};
 use anyhow::{Context as _, Result, bail, ensure};
 use http::Method;
@@ -121,7 +122,7 @@ impl Cluster {
         Ok(ConfigRepo::open(&self.data.join("config.git"))?)
     }
 
-    fn write_config(&self) -> Result<()> {
+    pub(crate) fn write_config(&self) -> Result<()> {
         let text = format!(
             "data_dir = {data:?}\n[api]\nlisten = \"127.0.0.1:{port}\"\n\
              [timing]\n{timing}\n\
@@ -357,6 +358,7 @@ fn remove_orphans(artifacts: &Artifacts) -> Result<()> {
         if owner.is_none() || alive {
             continue;
         }
+        remove_servers(&format!("straas-{}", name.split('-').take(3).collect::<Vec<_>>().join("-")));
         // one whose controller outlived its test has its hosts still: that is not this test's fault
         match teardown(artifacts, &entry.path().join("controller.toml")) {
             Ok(()) => std::fs::remove_dir_all(entry.path())?,

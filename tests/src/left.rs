@@ -1,7 +1,8 @@
 //! What an instance of the local driver has on this machine: so that a test can say "nothing".
 //!
 //! A process belongs to an instance if it sees the instance's directory among its mounts, which
-//! every process of a microhost does, or names it on its command line or in its environment.
+//! every process of a microhost does, or names it on its command line or in its environment: so are
+//! found HAProxy, etcd, Patroni and PostgreSQL of tests with several controllers, too.
 
 use std::path::Path;
 
@@ -13,6 +14,8 @@ pub fn left(instance: &str, data_dir: &Path) -> Vec<String> {
     if namespace.exists() {
         found.push(format!("network namespace {}", namespace.display()));
     }
+    let servers = crate::several::net::servers(&format!("straas-{instance}"));
+    found.extend(servers.into_iter().map(|server| format!("server {server}")));
     found.extend(processes(data_dir));
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let mounts = mounts.lines().filter(|line| line.contains(&*data_dir.to_string_lossy()));

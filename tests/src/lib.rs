@@ -12,6 +12,7 @@
 //!     │          ├──► stages     scripts that count their runs and wait where a test wants
 //!     │          ├──► repository an apt repository that no mirror has
 //!     │          ├──► conductor  scripts that fail, or begin and end, as a test wants to know
+//!     │          ├──► several    controllers over one replicated database, behind a load balancer, in zones
 //!     │          └──► faults     a machine that makes and removes no hosts, or carries nothing
 //!     └──► left   whatever happened, nothing stays on the machine
 //! ```
@@ -36,6 +37,7 @@ pub mod pictures;
 pub mod repository;
 pub mod scene;
 pub mod settings;
+pub mod several;
 pub mod stages;
 pub mod wait;
 pub mod workflow;

@@ -33,6 +33,12 @@ pub async fn take(api: &Api, data: &Path, log: &Path) -> String {
         }
     }
     tail(&mut out, "controller", log);
+    for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|end| end == "log") && path != log {
+            tail(&mut out, &entry.file_name().to_string_lossy(), &path);
+        }
+    }
     for id in left::hosts(data) {
         let dir = data.join("hosts/hosts").join(&id);
         let name = std::fs::read_to_string(dir.join("upper/etc/hostname")).unwrap_or(id);
