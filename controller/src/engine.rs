@@ -143,11 +143,37 @@ impl Engine {
         Ok(())
     }
 
+    /// Takes an offer of this generation back if the store has no assignment of it (any more). What is offered was stored
+    /// before, so this is a database that was put back, or one that lost a write when it failed over. What the agent makes
+    /// of a lower generation it says itself.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn doubt_offer(&self, node: &NodeId, generation: u64) -> Result<(), Error> {
+        let stored = self.store.assignment(node).await?;
+        let known = stored.as_ref().map_or(0, |stored| stored.generation);
+        if known < generation {
+            tracing::error!(%node, generation, known, "the database has forgotten an assignment: it was put back, or lost a \
+                write; going on from what it knows");
+            self.fleet.take_back(node, generation, stored.as_ref().and_then(|stored| self.read(stored)));
+        }
+        Ok(())
+    }
+
     fn offer(&self, stored: &StoredAssignment) {
-        let node = &stored.node;
+        if let Some(offer) = self.read(stored) {
+            self.fleet.offer(&stored.node, offer);
+        }
+    }
+
+    fn read(&self, stored: &StoredAssignment) -> Option<Offer> {
         match serde_json::from_str::<Assignment>(&stored.document) {
-            Ok(assignment) => self.fleet.offer(node, self.prepared(assignment)),
-            Err(error) => tracing::error!(%node, %error, "a stored assignment cannot be read; it is planned anew"),
+            Ok(assignment) => Some(self.prepared(assignment)),
+            Err(error) => {
+                let node = &stored.node;
+                tracing::error!(%node, %error, "a stored assignment cannot be read; it is planned anew");
+                None
+            }
         }
     }
 

@@ -106,6 +106,17 @@ impl Fleet {
         });
     }
 
+    /// Takes back an offer of this generation: the database knows only an earlier one, if any.
+    pub fn take_back(&self, node: &NodeId, generation: u64, stored: Option<Offer>) {
+        self.change(node, |slot| {
+            let same = slot.offer.as_ref().is_some_and(|have| have.generation == generation);
+            if same {
+                slot.offer = stored;
+            }
+            same
+        });
+    }
+
     /// Wishes for a look at a node's service that begins after `at_ms`.
     pub fn look(&self, node: &NodeId, at_ms: i64) {
         let at = u64::try_from(at_ms).unwrap_or(0);

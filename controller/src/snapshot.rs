@@ -65,7 +65,7 @@ async fn moments(app: &Engine, ids: &[TopologyId]) -> Result<Vec<Snapshot>, Erro
 
 /// Whether nothing is offered that a snapshot does not know. What is offered is a copy of what is stored. One that is
 /// behind would hide a granted permit, and is brought up to date; one that is ahead was written since the snapshot,
-/// which then is of no one moment.
+/// which then is of no one moment, or the database has forgotten it.
 async fn of_one_moment(app: &Engine, snapshot: &Snapshot) -> Result<bool, Error> {
     let mut ahead = false;
     for node in snapshot.nodes.iter().chain(snapshot.neighbours.iter().flat_map(|other| &other.nodes)) {
@@ -79,7 +79,10 @@ async fn of_one_moment(app: &Engine, snapshot: &Snapshot) -> Result<bool, Error>
         if assigned > app.fleet.generation(key) {
             app.sync_assignment(key).await?;
         }
-        ahead |= app.fleet.generation(key) > assigned;
+        if let Some(offered) = app.fleet.generation(key).filter(|offered| Some(*offered) > assigned) {
+            app.doubt_offer(key, offered).await?;
+            ahead = true;
+        }
     }
     Ok(!ahead)
 }

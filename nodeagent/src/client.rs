@@ -3,7 +3,8 @@
 //! Several controller URLs are used in rotation: the next one after a failure, so that a fail-over
 //! needs no decision. A connection lives at most [`CONNECTION_LIFE`], so that it cannot stick to a
 //! controller that is no longer the right one; with it ends the choice of the controller, so that
-//! one that is back gets its share of the fleet again. The server is verified against the pinned CA and
+//! one that is back gets its share of the fleet again. Polls have a choice of their own: a controller without its database
+//! answers them from memory and refuses the rest, and is left as soon as another one takes what it refuses. The server is verified against the pinned CA and
 //! the fixed name [`SERVER_NAME`], whatever host the URL names.
 //!
 //! Never here: retries and waiting (their callers know how urgent it is), and logging of bodies.
@@ -111,6 +112,10 @@ pub struct Credentials {
 pub struct Client {
     urls: Vec<String>,
     at: Cell<usize>,
+    /// Where polls go.
+    polls: Cell<usize>,
+    /// Something else failed where polls go.
+    doubted: Cell<bool>,
     failed: Cell<u64>,
     tls: RefCell<rustls::ClientConfig>,
     ca_pem: String,
@@ -125,8 +130,9 @@ impl Client {
     pub fn new(urls: Vec<String>, ca_pem: String, own: Option<&Credentials>) -> Result<Self, ClientError> {
         let tls = tls_config(&ca_pem, own)?;
         let http = RefCell::new((connect(&tls)?, Instant::now()));
-        let at = Cell::new(any(&urls));
-        Ok(Self { urls, at, failed: Cell::new(0), tls: RefCell::new(tls), ca_pem, http })
+        let first = any(&urls);
+        let (at, polls, doubted) = (Cell::new(first), Cell::new(first), Cell::new(false));
+        Ok(Self { urls, at, polls, doubted, failed: Cell::new(0), tls: RefCell::new(tls), ca_pem, http })
     }
 
     /// Uses other credentials from the next request on, over new connections.
@@ -156,8 +162,22 @@ impl Client {
         body: &impl Serialize,
         time: Duration,
     ) -> Result<T, ClientError> {
-        let (url, bytes) = self.post_bytes(path, json(body)?, JSON, time).await?;
-        self.read(url, &bytes)
+        let (url, bytes) = self.post_bytes(&self.at, path, json(body)?, JSON, time).await?;
+        self.read(&self.at, url, &bytes)
+    }
+
+    /// As [`Client::post`], for what a controller can answer from memory.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn poll<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        time: Duration,
+    ) -> Result<T, ClientError> {
+        let (url, bytes) = self.post_bytes(&self.polls, path, json(body)?, JSON, time).await?;
+        self.read(&self.polls, url, &bytes)
     }
 
     /// Sends bytes as they are, gets JSON.
@@ -165,13 +185,13 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn post_raw<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, ClientError> {
-        let (url, bytes) = self.post_bytes(path, body, "application/octet-stream", REQUEST_TIME).await?;
-        self.read(url, &bytes)
+        let (url, bytes) = self.post_bytes(&self.at, path, body, "application/octet-stream", REQUEST_TIME).await?;
+        self.read(&self.at, url, &bytes)
     }
 
-    fn read<T: DeserializeOwned>(&self, url: String, bytes: &[u8]) -> Result<T, ClientError> {
+    fn read<T: DeserializeOwned>(&self, at: &Cell<usize>, url: String, bytes: &[u8]) -> Result<T, ClientError> {
         serde_json::from_slice(bytes)
-            .map_err(|error| self.count(ClientError::Answer { url, reason: error.to_string() }))
+            .map_err(|error| self.count(at, ClientError::Answer { url, reason: error.to_string() }))
     }
 
     /// Sends JSON, wants no answer but success.
@@ -179,24 +199,25 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn post_only(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
-        self.post_bytes(path, json(body)?, JSON, REQUEST_TIME).await.map(|_| ())
+        self.post_bytes(&self.at, path, json(body)?, JSON, REQUEST_TIME).await.map(|_| ())
     }
 
     async fn post_bytes(
         &self,
+        at: &Cell<usize>,
         path: &str,
         body: Bytes,
         kind: &'static str,
         time: Duration,
     ) -> Result<(String, Bytes), ClientError> {
-        let url = self.url();
+        let url = self.url(at);
         let answer = async {
             let response = self.send(&url, Method::POST, path, body, kind).await?;
             let body = Limited::new(response.into_body(), JSON_BYTES_MAX).collect().await;
             let body = body.map_err(|error| ClientError::Answer { url: url.clone(), reason: error.to_string() })?;
             Ok(body.to_bytes())
         };
-        let bytes = self.timed(&url, time, answer).await?;
+        let bytes = self.timed(at, &url, time, answer).await?;
         Ok((url, bytes))
     }
 
@@ -205,15 +226,16 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; too many bytes, or a sink that does not take them, are [`ClientError::Answer`].
     pub async fn download(&self, path: &str, most: u64, sink: &mut dyn Write) -> Result<Option<String>, ClientError> {
-        let url = self.url();
-        let response = self.timed(&url, REQUEST_TIME, self.send(&url, Method::GET, path, Bytes::new(), JSON)).await?;
+        let (at, url) = (&self.at, self.url(&self.at));
+        let response =
+            self.timed(at, &url, REQUEST_TIME, self.send(&url, Method::GET, path, Bytes::new(), JSON)).await?;
         let sum = response.headers().get("x-straas-sha256").and_then(|sum| sum.to_str().ok()).map(str::to_owned);
-        let wrong = |reason: String| self.count(ClientError::Answer { url: url.clone(), reason });
+        let wrong = |reason: String| self.count(at, ClientError::Answer { url: url.clone(), reason });
         let mut body = response.into_body();
         let mut bytes = 0;
         loop {
             let next = async { Ok(body.frame().await) };
-            let Some(frame) = self.timed(&url, DOWNLOAD_SILENCE, next).await? else { return Ok(sum) };
+            let Some(frame) = self.timed(at, &url, DOWNLOAD_SILENCE, next).await? else { return Ok(sum) };
             let frame = frame.map_err(|error| wrong(format!("broken off after {bytes} bytes: {error}")))?;
             if let Ok(data) = frame.into_data() {
                 bytes += data.len() as u64;
@@ -262,6 +284,7 @@ impl Client {
 
     async fn timed<T>(
         &self,
+        at: &Cell<usize>,
         url: &str,
         time: Duration,
         work: impl Future<Output = Result<T, ClientError>>,
@@ -269,11 +292,24 @@ impl Client {
         let result = tokio::time::timeout(time, work)
             .await
             .unwrap_or_else(|_| Err(ClientError::Timeout { url: url.into(), seconds: time.as_secs() }));
-        result.map_err(|error| self.count(error))
+        if result.is_ok() && !std::ptr::eq(at, &self.polls) {
+            self.worked(url);
+        }
+        result.map_err(|error| self.count(at, error))
     }
 
-    /// Counts a failure; turns away from the controller if it may be the cause.
-    fn count(&self, error: ClientError) -> ClientError {
+    /// Something else than a poll succeeded there: polls follow if it fails where they go.
+    fn worked(&self, url: &str) {
+        if self.doubted.get()
+            && let Some(better) = self.urls.iter().position(|known| known == url)
+        {
+            self.polls.set(better);
+            self.doubted.set(false);
+        }
+    }
+
+    /// Counts a failure of what goes to `at`; turns away from the controller if it may be the cause.
+    fn count(&self, at: &Cell<usize>, error: ClientError) -> ClientError {
         self.failed.set(self.failed.get() + 1);
         let failed = match &error {
             ClientError::Status { url, status, .. } => {
@@ -284,9 +320,10 @@ impl Client {
                 Some(url)
             }
         };
+        let Some(failed) = failed else { return error };
         // several requests fail with one controller at once: only the first of them turns away from it
-        if failed.is_some_and(|failed| *failed == self.url()) {
-            self.at.set((self.at.get() + 1) % self.urls.len());
+        if *failed == self.url(at) {
+            at.set((at.get() + 1) % self.urls.len());
             // behind the only address may be a load balancer, which chooses once per connection
             if self.urls.len() == 1
                 && let Ok(http) = connect(&self.tls.borrow())
@@ -294,11 +331,14 @@ impl Client {
                 *self.http.borrow_mut() = (http, Instant::now());
             }
         }
+        if *failed == self.url(&self.polls) {
+            self.doubted.set(true);
+        }
         error
     }
 
-    fn url(&self) -> String {
-        self.urls.get(self.at.get()).cloned().unwrap_or_default()
+    fn url(&self, at: &Cell<usize>) -> String {
+        self.urls.get(at.get()).cloned().unwrap_or_default()
     }
 
     fn http(&self) -> Result<Http, ClientError> {
@@ -306,6 +346,7 @@ impl Client {
         if http.1.elapsed() > CONNECTION_LIFE {
             *http = (connect(&self.tls.borrow())?, Instant::now());
             self.at.set(any(&self.urls));
+            self.polls.set(self.at.get());
         }
         Ok(http.0.clone())
     }
@@ -400,18 +441,47 @@ fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn requests_that_fail_together_turn_away_from_a_controller_once() {
+    /// A client of so many controllers that is with the first, and their URLs.
+    fn client(controllers: usize) -> (Client, Vec<String>) {
         let key = rcgen::KeyPair::generate().expect("a key");
         let ca = rcgen::CertificateParams::new([]).expect("parameters").self_signed(&key).expect("a certificate").pem();
+        let urls: Vec<_> = (0..controllers).map(|number| format!("https://c{number}")).collect();
+        let client = Client::new(urls.clone(), ca, None).expect("a client");
+        client.at.set(0);
+        client.polls.set(0);
+        (client, urls)
+    }
+
+    #[test]
+    fn polls_stay_where_they_are_answered_until_another_controller_takes_what_that_one_refuses() {
+        let (client, urls) = client(3);
+        let refused = |at: usize| {
+            client.count(&client.at, ClientError::Status { url: urls[at].clone(), status: 503, detail: String::new() });
+        };
+        // the first has no database, the second is dead: polls stay with the first
+        refused(0);
+        refused(1);
+        assert_eq!((client.url(&client.polls), client.url(&client.at)), (urls[0].clone(), urls[2].clone()));
+        client.worked(&urls[2]);
+        assert_eq!(client.url(&client.polls), urls[2]);
+        // one that takes everything is not left for another that does, too
+        client.worked(&urls[0]);
+        assert_eq!(client.url(&client.polls), urls[2]);
+        client.count(&client.polls, ClientError::Timeout { url: urls[2].clone(), seconds: 1 });
+        assert_eq!(client.url(&client.polls), urls[0]);
+    }
+
+    #[test]
+    fn requests_that_fail_together_turn_away_from_a_controller_once() {
         let check = |controllers: usize, failures: &[(usize, u16)], expect: usize| {
-            let urls: Vec<_> = (0..controllers).map(|number| format!("https://c{number}")).collect();
-            let client = Client::new(urls.clone(), ca.clone(), None).expect("a client");
-            client.at.set(0);
+            let (client, urls) = client(controllers);
             for (at, status) in failures {
-                client.count(ClientError::Status { url: urls[*at].clone(), status: *status, detail: String::new() });
+                client.count(
+                    &client.at,
+                    ClientError::Status { url: urls[*at].clone(), status: *status, detail: String::new() },
+                );
             }
-            assert_eq!(client.url(), urls[expect], "{failures:?}");
+            assert_eq!(client.url(&client.at), urls[expect], "{failures:?}");
         };
         check(2, &[(0, 503)], 1);
         check(2, &[(0, 503), (0, 503), (0, 503)], 1);

@@ -62,7 +62,7 @@ pub async fn run(agent: &Agent) {
         };
         let time = Duration::from_millis(wait_ms.into()) + SLACK;
         let begin = tokio::time::Instant::now();
-        match agent.client.post::<PollAnswer>(&agent.path("poll"), &request, time).await {
+        match agent.client.poll::<PollAnswer>(&agent.path("poll"), &request, time).await {
             Ok(answer) => {
                 agent.answered();
                 if backoff.failures() > 0 {

@@ -108,3 +108,20 @@ async fn agents_are_told_that_their_heartbeats_cannot_be_written_and_none_is_los
     let body = agent.heartbeat_body();
     assert_eq!(agent.post("heartbeat", &body).await.status, 204);
 }
+
+#[tokio::test]
+async fn a_database_that_forgot_an_assignment_is_gone_on_from() {
+    let rig = Rig::start().await;
+    let id = rig.create("demo", 1).await;
+    let mut agents = rig.enrolled(&id, 1).await;
+    live(&rig, &mut agents, &id, "ACTIVE").await;
+    let before = agents[0].assignment().generation;
+    let mut behind = open(&rig).await;
+    behind.execute("delete from assignment").await.expect("forgotten");
+    behind.close().await.expect("closed");
+    // seen by whoever looks, and planned anew from what the database knows
+    rig.until(&format!("{TOPOLOGIES}/{id}"), |answer| answer.status == 200).await;
+    let path = format!("/straas/v1.0/nodes/{}", agents[0].node);
+    rig.until(&path, |answer| answer.json()["generation"].as_u64().is_some_and(|now| (1..=before).contains(&now)))
+        .await;
+}

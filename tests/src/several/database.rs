@@ -1,7 +1,8 @@
 //! PostgreSQL under Patroni, with etcd: a member of both on each of the first servers.
 //!
 //! As on machines of their own: each has its address, its directory, its processes, and on each a HAProxy of its own leads
-//! to whichever is the primary (`packaging/haproxy/database.cfg`). Commits are synchronous, to the disk and to a standby.
+//! to whichever is the primary (`packaging/haproxy/database.cfg`). Commits are synchronous, to the disk and to a
+//! standby, and there are none without one.
 
 use super::net::{Net, Program, address, at};
 use crate::wait;
@@ -68,6 +69,7 @@ impl Database {
                 "200",
                 "--election-timeout",
                 "2000",
+                "--pre-vote=true",
                 "--logger",
                 "zap",
                 "--log-outputs",
@@ -104,14 +106,10 @@ impl Database {
     /// The member that is the primary, by its own word.
     #[must_use]
     pub fn primary(&self, net: &Net) -> Option<u8> {
-        // asked of a server that has nothing to do with any of them would be nicer, but may be cut off
-        self.members.iter().copied().find(|number| {
-            let url = format!("http://{}/primary", at(*number, 8008));
-            net.run(*number, &["curl", "-sf", "-m", "2", "-o", "/dev/null", &url]).is_ok()
-        })
+        self.members.iter().copied().find(|number| says_primary(net, *number))
     }
 
-    /// Waits until every member runs and every standby follows.
+    /// Waits until every member runs, every standby follows, and one of them may take over.
     ///
     /// # Errors
     /// Not in time.
@@ -125,9 +123,10 @@ impl Database {
             let runs = cluster["members"].as_array()?.iter().filter(|member| member["state"] == "running").count();
             let follows = "select count(*) from pg_stat_replication where state = 'streaming'";
             let follows: usize = sql(net, primary, "postgres", follows).ok()?.parse().ok()?;
-            let sync = "select count(*) from pg_stat_replication where sync_state = 'sync'";
-            let sync: usize = sql(net, primary, "postgres", sync).ok()?.parse().ok()?;
-            (runs == count && follows == count - 1 && sync == usize::from(count > 1)).then_some(())
+            // in Patroni's own book: only such a one may take over
+            let in_step =
+                cluster["members"].as_array()?.iter().filter(|member| member["role"] == "sync_standby").count();
+            (runs == count && follows == count - 1 && in_step == usize::from(count > 1)).then_some(())
         })
         .await
     }
@@ -176,7 +175,8 @@ impl Database {
     /// # Errors
     /// Not in time.
     pub async fn another(&self, net: &Net, than: u8) -> Result<u8> {
-        let look = async || self.primary(net).filter(|primary| *primary != than);
+        // one that is cut off believes for a moment that it still is
+        let look = async || self.members.iter().copied().find(|number| *number != than && says_primary(net, *number));
         wait("another primary", FAILOVER_MAX, look).await
     }
 
@@ -185,6 +185,12 @@ impl Database {
     pub fn members(&self) -> &[u8] {
         &self.members
     }
+}
+
+/// Asked on its own server: another one may be cut off.
+fn says_primary(net: &Net, number: u8) -> bool {
+    let url = format!("http://{}/primary", at(number, 8008));
+    net.run(number, &["curl", "-sf", "-m", "2", "-o", "/dev/null", &url]).is_ok()
 }
 
 /// What a statement gives on a member.
@@ -214,7 +220,7 @@ fn config(dir: &Path, number: u8, members: &[u8]) -> Result<String> {
         "restapi: {{ listen: \"{host}:8008\", connect_address: \"{host}:8008\" }}\n\
          etcd3: {{ hosts: [{etcd}] }}\n\
          bootstrap:\n  dcs:\n    ttl: 6\n    loop_wait: 1\n    retry_timeout: 3\n    maximum_lag_on_failover: 1048576\n    \
-         synchronous_mode: true\n    postgresql:\n      use_pg_rewind: true\n      parameters: {{ wal_level: replica, \
+         synchronous_mode: true\n    synchronous_mode_strict: {strict}\n    postgresql:\n      use_pg_rewind: true\n      parameters: {{ wal_level: replica, \
          hot_standby: \"on\", max_wal_senders: 6, max_replication_slots: 6, wal_log_hints: \"on\", shared_buffers: 32MB, \
          max_connections: 100, synchronous_commit: \"on\" }}\n  \
          initdb: [ encoding: UTF8, data-checksums, locale: C.UTF-8 ]\n  \
@@ -223,6 +229,8 @@ fn config(dir: &Path, number: u8, members: &[u8]) -> Result<String> {
          bin_dir: {bin}\n  pgpass: {own}/pgpass\n  authentication: {{ superuser: {{ username: postgres, password: x }}, \
          replication: {{ username: repl, password: x }}, rewind: {{ username: rewind, password: x }} }}\n  \
          parameters: {{ unix_socket_directories: {own}/s }}\n",
+        // one that is alone has nobody to wait for
+        strict = members.len() > 1,
         etcd = etcd.join(", "),
         own = own.display(),
         bin = programs()?.display(),

@@ -16,8 +16,8 @@ use straas_schemas::view::Page;
 
 /// Between two requests of a user.
 const PACE: Duration = Duration::from_millis(100);
-/// A request that takes longer is one that hangs: twice what the controller allows the database.
-const HANGS: Duration = Duration::from_secs(40);
+/// A request that takes longer is one that hangs: three times what a controller allows the database.
+const HANGS: Duration = Duration::from_secs(60);
 /// Pages of a list that are read.
 const PAGE: usize = 500;
 
@@ -32,6 +32,8 @@ pub struct Load {
     pub broken: Cell<u32>,
     /// The longest time without a success, in ms.
     pub gap_ms: Cell<u64>,
+    /// The longest a write was waited for, in ms, whatever was answered.
+    pub slowest_ms: Cell<u64>,
     stop: Cell<bool>,
     /// Acknowledged writes: tenants by name.
     tenants: RefCell<BTreeSet<String>>,
@@ -48,11 +50,13 @@ impl Load {
     #[must_use]
     pub fn told(&self) -> String {
         format!(
-            "{} requests succeeded, {} were refused with 503 and Retry-After, {} broke off; longest time without a write {:.1} s",
+            "{} requests succeeded, {} were refused with 503 and Retry-After, {} broke off; longest time without a write \
+             {:.1} s, longest wait for an answer to one {:.1} s",
             self.good.get(),
             self.refused.get(),
             self.broken.get(),
-            self.gap().as_secs_f32()
+            self.gap().as_secs_f32(),
+            Duration::from_millis(self.slowest_ms.get()).as_secs_f32()
         )
     }
 
@@ -129,7 +133,9 @@ impl Load {
             let (head, body) = response.into_parts();
             Some((head, body.collect().await.ok()?.to_bytes()))
         };
+        let begun = Instant::now();
         let answered = tokio::time::timeout(HANGS, asked).await;
+        self.slowest_ms.set(self.slowest_ms.get().max(u64::try_from(begun.elapsed().as_millis())?));
         let Some((head, bytes)) = answered.with_context(|| format!("{path} hangs"))? else {
             more(&self.broken);
             return Ok(None);
@@ -162,7 +168,10 @@ impl Load {
     }
 
     /// Reads until it is told to stop.
-    pub async fn read(&self, api: &Api, path: &str) {
+    ///
+    /// # Errors
+    /// None: what does not succeed is counted.
+    pub async fn read(&self, api: &Api, path: &str) -> Result<()> {
         let mut pace = tokio::time::interval(PACE);
         while !self.stop.get() {
             pace.tick().await;
@@ -172,6 +181,7 @@ impl Load {
                 _ => more(&self.broken),
             }
         }
+        Ok(())
     }
 
     /// How many writes were acknowledged; each is there, once.

@@ -114,7 +114,7 @@ impl Several {
         // the database's own user passes through
         std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o711))?;
         let hosts = cluster.hosts().await?;
-        let mut net = Net::new(cluster.netns(), &dir);
+        let net = Net::new(cluster.netns(), &dir);
         hosts.prepare(quiet()).await?;
         let requests: Vec<_> = packages.iter().map(|request| (*request).to_owned()).collect();
         let packages = hosts.packages(&requests, quiet()).await?.context("packages")?;
@@ -176,7 +176,7 @@ impl Several {
         Ok(Self { hosts, all, database, others, artifacts, packages, serving, dir, _forward: forward, net })
     }
 
-    /// Makes a machine of the pool; the last part of its address.
+    /// Makes a machine of the pool.
     ///
     /// # Errors
     /// No token, or no host.
@@ -206,11 +206,19 @@ impl Several {
             },
             userdata: String::new(),
         };
-        let status = self.hosts.ensure(&spec).await?;
-        if let (Some(zone), std::net::IpAddr::V4(address)) = (spot.link, status.address) {
-            self.net.plug(address, zone)?;
-        }
+        self.hosts.ensure(&spec).await?;
         Ok(())
+    }
+
+    /// Puts a machine into a zone of the network.
+    ///
+    /// # Errors
+    /// There is no such machine or zone.
+    pub async fn plug(&self, machine: &str, zone: u8) -> Result<()> {
+        let all = self.hosts.list().await?;
+        let found = all.iter().find(|host| host.id == machine).with_context(|| format!("no machine {machine}"))?;
+        let std::net::IpAddr::V4(address) = found.address else { anyhow::bail!("{machine} has no such address") };
+        self.net.plug(address, zone)
     }
 
     /// Whether anything but a controller or a member of the database has ended by itself.
@@ -276,8 +284,6 @@ pub struct Spot<'a> {
     pub zone: &'a str,
     /// Its fault domain.
     pub domain: &'a str,
-    /// The zone of the network in which it is, if not in the middle.
-    pub link: Option<u8>,
 }
 
 /// Whether a controller says that it is ready.

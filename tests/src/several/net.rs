@@ -33,8 +33,10 @@ pub fn at(number: u8, port: u16) -> SocketAddr {
 pub struct Net {
     fabric: String,
     dir: PathBuf,
-    zones: Vec<u8>,
 }
+
+/// Zones there may be.
+const ZONES_MAX: u8 = 3;
 
 /// A process of a server; killed when it is dropped.
 pub struct Program {
@@ -76,7 +78,7 @@ impl Net {
     /// Beside the hosts of this fabric; logs go to `dir`.
     #[must_use]
     pub fn new(fabric: String, dir: &Path) -> Self {
-        Self { fabric, dir: dir.to_owned(), zones: Vec::new() }
+        Self { fabric, dir: dir.to_owned() }
     }
 
     fn namespace(&self, number: u8) -> String {
@@ -91,8 +93,8 @@ impl Net {
     ///
     /// # Errors
     /// The network refuses.
-    pub fn zone(&mut self, zone: u8) -> Result<()> {
-        self.zones.push(zone);
+    pub fn zone(&self, zone: u8) -> Result<()> {
+        ensure!((1..=ZONES_MAX).contains(&zone), "no zone {zone}");
         self.batch(&[
             format!("link add z{zone} type bridge forward_delay 0 stp_state 0 mcast_snooping 0"),
             format!("link add u{zone} type veth peer name d{zone}"),
@@ -181,16 +183,17 @@ impl Net {
 
 impl Drop for Net {
     fn drop(&mut self) {
-        // one end of a link takes the other with it
-        for zone in &self.zones {
-            let _ = self.batch(&[format!("link del u{zone}"), format!("link del z{zone}")]);
-        }
         remove_servers(&self.fabric);
     }
 }
 
-/// Ends everything that runs on the servers beside a fabric, and removes them.
+/// Ends everything that runs on the servers beside a fabric, and removes them and the zones.
 pub fn remove_servers(fabric: &str) {
+    for zone in 1..=ZONES_MAX {
+        // one end of a link takes the other with it; most have none
+        let _ = ip(&format!("-n {fabric} link del u{zone}"));
+        let _ = ip(&format!("-n {fabric} link del z{zone}"));
+    }
     for name in servers(fabric) {
         // whoever is killed may just have started another one
         while let Some(pids) = pids(&name).filter(|pids| !pids.is_empty()) {

@@ -1,6 +1,6 @@
 //! The database fails over, again and again: nothing that was acknowledged is lost, and no node notices.
 
-use crate::several_rig::{Metal, moody, node_ids, noted, services};
+use crate::several_rig::{Metal, moody, node_ids, noted, services, told};
 use anyhow::{Result, ensure};
 use http::Method;
 use serde_json::{Value, json};
@@ -69,10 +69,10 @@ async fn story(cluster: &mut Cluster, faults: &[Fault]) -> Result<()> {
         load.stop();
         Ok::<_, anyhow::Error>(())
     };
-    let (worked, wrote, ()) =
-        tokio::join!(work(&mut several), load.write(&cluster.api, "w", &nodes), load.read(&cluster.api, "/nodes"));
-    worked?;
-    wrote?;
+    let came = async {
+        tokio::try_join!(work(&mut several), load.write(&cluster.api, "w", &nodes), load.read(&cluster.api, "/nodes"))
+    };
+    told(cluster, came.await).await?;
     several.controllers_run()?;
     several.others_run()?;
     ensure!(load.refused.get() > 0, "no write came at a bad time: {}", load.told());

@@ -33,4 +33,5 @@ mod steered;
 mod storm_life;
 mod stormjar;
 mod synced;
+mod zones;
 mod zookeeper_life;

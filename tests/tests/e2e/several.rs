@@ -1,6 +1,6 @@
 //! Several controllers: one is killed in the middle of everything, and nobody has to care.
 
-use crate::several_rig::{Metal, moody, node_ids, noted};
+use crate::several_rig::{Metal, moody, node_ids, noted, told};
 use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use serde_json::json;
@@ -63,10 +63,14 @@ fn a_controller_is_killed_and_the_other_goes_on() {
             load.stop();
             Ok::<_, anyhow::Error>(())
         };
-        let (worked, wrote, ()) =
-            tokio::join!(work(&mut several), load.write(&cluster.api, "w", &nodes), load.read(&cluster.api, "/nodes"));
-        worked?;
-        wrote?;
+        let came = async {
+            tokio::try_join!(
+                work(&mut several),
+                load.write(&cluster.api, "w", &nodes),
+                load.read(&cluster.api, "/nodes")
+            )
+        };
+        told(cluster, came.await).await?;
         several.controllers_run()?;
         several.others_run()?;
         say(&format!("  users at the load balancer: {}", load.told()));

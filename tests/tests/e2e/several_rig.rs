@@ -6,14 +6,14 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use straas_schemas::view::{Accepted, TopologyView};
 use straas_tests::several::Spot;
-use straas_tests::{Cluster, left};
+use straas_tests::{Cluster, left, say};
 
 /// A machine in the middle of the network, in the zone `metal`.
 pub struct Metal(pub &'static str);
 
 impl Metal {
     pub const fn spot(&self) -> Spot<'static> {
-        Spot { name: self.0, zone: "metal", domain: self.0, link: None }
+        Spot { name: self.0, zone: "metal", domain: self.0 }
     }
 }
 
@@ -28,6 +28,14 @@ pub async fn moody(cluster: &Cluster, name: &str, zone: &str, size: u32) -> Resu
 /// Ids of the nodes of its component.
 pub fn node_ids(topology: &TopologyView) -> Vec<String> {
     topology.components[0].nodes.iter().map(|node| node.id.to_string()).collect()
+}
+
+/// What came of a story; where it failed, with pictures while there is somebody to ask.
+pub async fn told<T>(cluster: &Cluster, came: Result<T>) -> Result<T> {
+    if came.is_err() {
+        say(&cluster.pictures().await);
+    }
+    came
 }
 
 /// What machines wrote down of the commands that began there.
