@@ -24,6 +24,8 @@ pub struct Truth {
     pub disturbed: bool,
     /// It worked at least once on this host.
     pub ever_valid: bool,
+    /// It was seen to work since it was last configured.
+    pub proven: bool,
     /// It was stopped by order.
     pub halted: bool,
     pub leader: bool,

@@ -84,7 +84,7 @@ impl History {
     }
 
     /// Nodes of a component that do not work because of us: configured anew, or given another host.
-    fn down_by_us(&self, component: &ComponentId) -> Vec<String> {
+    pub fn down_by_us(&self, component: &ComponentId) -> Vec<String> {
         let nodes: Vec<_> =
             self.site.database.book().nodes.values().filter(|n| n.component == *component).cloned().collect();
         let ours = |id: &NodeId| {
@@ -153,6 +153,7 @@ impl History {
     /// An agent's program was killed, and has started from its disk.
     pub fn check_crashed(&mut self, host: u64, begun: Vec<CommandId>) {
         for id in begun {
+            self.told.count("a command is cut off in the middle");
             *self.ghost.crashes.entry(id).or_default() += 1;
         }
         let agent = &self.agents[&host];

@@ -158,6 +158,15 @@ impl Database {
         Ok(())
     }
 
+    /// The nodes of a component go with it; one that is added later may have places of the same names.
+    pub async fn forgotten(&self, component: &ComponentId) -> Result<()> {
+        self.inner.forget_component(component).await?;
+        let Book { generations, nodes, writes, .. } = &mut *self.book();
+        generations.retain(|id, _| nodes.get(id).is_none_or(|node| node.component != *component));
+        *writes += 1;
+        Ok(())
+    }
+
     /// Generations of a node rise by one, each made of the one before.
     pub async fn assigned(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
         let node = &assignment.node;

@@ -74,7 +74,7 @@ through!(Store {
         self.asked(self.made(one, self.inner.add_component(component, job))).await
     }
     async fn forget_component(&self, id: &ComponentId) -> Result<()> {
-        self.asked(self.inner.forget_component(id)).await
+        self.asked(self.forgotten(id)).await
     }
     async fn add_nodes(&self, nodes: &[NodeRecord]) -> Result<()> {
         self.asked(self.recorded(nodes)).await

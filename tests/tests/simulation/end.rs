@@ -16,7 +16,13 @@ impl History {
             let Some(end) = &job.ended else { panic!("not at rest: {id} has no end") };
             assert_ne!(end.standing, JobStanding::Failing, "a job ends in the middle: {id}");
         }
-        self.check_commands();
+        for job in jobs {
+            let standing = job.ended.map_or("open", |end| end.standing.name());
+            self.told.count(&format!("{} {standing}", job.kind.name()));
+        }
+        for standing in self.check_commands() {
+            self.told.count(&format!("command {standing}"));
+        }
         let machines: BTreeSet<NodeId> =
             self.site.ground.soil().machines.keys().map(|node| NodeId(node.clone())).collect();
         if self.site.database.topology(&self.topology).is_none() {
@@ -68,7 +74,8 @@ impl History {
     }
 
     /// What is recorded of commands is what became of them.
-    fn check_commands(&self) {
+    fn check_commands(&self) -> Vec<&'static str> {
+        let mut all = Vec::new();
         for (id, fates) in &self.ghost.fates {
             let Some(record) = self.site.database.command(id) else { continue };
             let on = self.agents.values().any(|agent| agent.node == record.node);
@@ -81,7 +88,9 @@ impl History {
                 CommandStanding::Queued | CommandStanding::Running => !on,
             };
             assert!(told, "a report is lost: {id} ended {fates:?} and is {}", record.standing.name());
+            all.push(record.standing.name());
         }
+        all
     }
 
     /// What removed components had on others is gone, or their job says that it was left.

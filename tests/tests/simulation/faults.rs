@@ -12,12 +12,16 @@ impl History {
         let what = match kind {
             0 | 1 => {
                 let at = self.dice.below(self.controllers.len());
+                if !self.controllers[at].tasks.is_empty() {
+                    self.told.count("a controller dies in the middle");
+                }
                 self.controllers[at].crash();
                 format!("controller {at} is killed")
             }
             2 => {
                 let away = !self.site.database.book().away;
                 self.site.database.book().away = away;
+                self.told.count("the database is away");
                 format!("the database fails over: {away}")
             }
             3 => {

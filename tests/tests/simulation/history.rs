@@ -12,6 +12,7 @@ use crate::dice::Dice;
 use crate::ground::Ground;
 use crate::mutants::Mutant;
 use crate::network::{Flying, Message};
+use crate::story::Told;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -54,7 +55,7 @@ pub struct History {
     pub sweep_at: i64,
     pub jobs: u32,
     pub commits: u32,
-    told: Option<Vec<String>>,
+    pub told: Told,
 }
 
 impl Site {
@@ -87,22 +88,15 @@ impl History {
             sweep_at: 0,
             jobs: 0,
             commits: 0,
-            told: tell.then(Vec::new),
+            told: Told::new(tell),
         };
         this.create();
         this
     }
 
-    /// What happened, one line for each thing.
-    pub fn told(self) -> Vec<String> {
-        self.told.unwrap_or_default()
-    }
-
     pub fn tell(&mut self, text: impl FnOnce() -> String) {
-        if let Some(told) = &mut self.told {
-            let at = self.site.now() - BEGIN_MS;
-            told.push(format!("{:>6}.{:03} {}", at / 1000, at.rem_euclid(1000), text()));
-        }
+        let at = self.site.now() - BEGIN_MS;
+        self.told.tell(|| format!("{:>6}.{:03} {}", at / 1000, at.rem_euclid(1000), text()));
     }
 
     pub fn now(&self) -> i64 {
@@ -303,6 +297,9 @@ impl History {
         let Some(agent) = self.agents.get_mut(&host) else { return };
         let begun = |record: &&straas_converge::CommandRecord| matches!(record.phase, CommandPhase::Begun { .. });
         let begun: Vec<CommandId> = agent.disk.commands.values().filter(begun).map(|r| r.id.clone()).collect();
+        if !agent.queue.is_empty() || agent.running.is_some() || !agent.commands.is_empty() {
+            self.told.count("an agent dies in the middle");
+        }
         agent.crash(reboot, now, mutant);
         self.check_crashed(host, begun);
     }

@@ -35,6 +35,7 @@ mod faults;
 mod fixture;
 mod ground;
 mod history;
+mod members;
 mod mutants;
 mod network;
 mod requests;
@@ -52,9 +53,42 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Histories of one run of the test.
-const SEEDS: u64 = 2_500;
+const SEEDS: u64 = 3_000;
 /// Histories in which each mutant has to be caught.
 const MUTANT_SEEDS: u64 = 1_500;
+
+/// In so many everything happens.
+const ENOUGH: usize = 1_000;
+/// What has to happen somewhere.
+const HAPPENS: [&str; 24] = [
+    "create succeeded",
+    "delete succeeded",
+    "flexup succeeded",
+    "flexdown succeeded",
+    "replace succeeded",
+    "configure succeeded",
+    "configure rolled_back",
+    "configure cancelled",
+    "rollback succeeded",
+    "upgrade succeeded",
+    "upgrade rolled_back",
+    "sync succeeded",
+    "sync rolled_back",
+    "start succeeded",
+    "stop succeeded",
+    "restart succeeded",
+    "remove succeeded",
+    "command succeeded",
+    "command failed",
+    "a command is cut off in the middle",
+    "a controller dies in the middle",
+    "an agent dies in the middle",
+    "the database is away",
+    "an answer is too late",
+];
+
+/// How often what happened.
+type Seen = BTreeMap<String, u64>;
 
 /// What to tell.
 #[derive(Parser)]
@@ -100,8 +134,9 @@ fn listed(text: &str) -> Vec<u64> {
 }
 
 /// Tells histories on all cores; those that failed. Unless `all`, the first failure ends it.
-fn tell(seeds: &[u64], mutant: Option<Mutant>, all: bool, story: bool) -> BTreeMap<u64, String> {
+fn tell(seeds: &[u64], mutant: Option<Mutant>, all: bool, story: bool) -> (BTreeMap<u64, String>, Seen) {
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let seen = Mutex::new(Seen::new());
     let failed = Mutex::new(BTreeMap::new());
     let steps = story::all();
     let work = || {
@@ -109,10 +144,13 @@ fn tell(seeds: &[u64], mutant: Option<Mutant>, all: bool, story: bool) -> BTreeM
             if stop.load(Ordering::Relaxed) {
                 return;
             }
-            let (told, result) = story::run(*seed, &steps, mutant, story);
+            let (mut told, result) = story::run(*seed, &steps, mutant, story);
             if story {
-                println!("{}", told.join("\n"));
+                println!("{}", told.lines().join("\n"));
             }
+            let mut seen = seen.lock().expect("nobody panics with it");
+            told.seen().into_iter().for_each(|(what, times)| *seen.entry(what).or_default() += times);
+            drop(seen);
             if let Err(failure) = result {
                 failed.lock().expect("nobody panics with it").insert(*seed, failure);
                 stop.store(!all, Ordering::Relaxed);
@@ -123,14 +161,15 @@ fn tell(seeds: &[u64], mutant: Option<Mutant>, all: bool, story: bool) -> BTreeM
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         (0..cores.min(seeds.len())).for_each(|_| drop(scope.spawn(work)));
     });
-    failed.into_inner().expect("nobody panics with it")
+    let whole = "nobody panics with it";
+    (failed.into_inner().expect(whole), seen.into_inner().expect(whole))
 }
 
 /// Takes a protection away: whether it is missed, by the invariant that is named for it.
 fn missed(mutant: Mutant, whole: bool) -> bool {
     let begun = Instant::now();
     let seeds: Vec<u64> = (1..=MUTANT_SEEDS).collect();
-    let failed = tell(&seeds, Some(mutant), false, false);
+    let (failed, _) = tell(&seeds, Some(mutant), false, false);
     let Some((seed, failure)) = failed.first_key_value() else {
         println!("{mutant:?} SURVIVES {MUTANT_SEEDS} histories");
         return false;
@@ -163,7 +202,7 @@ fn main() -> ExitCode {
         (words.from..words.from + count).collect()
     });
     let begun = Instant::now();
-    let failed = tell(&seeds, mutant, words.all, words.story);
+    let (failed, seen) = tell(&seeds, mutant, words.all, words.story);
     println!("{} histories in {:.1?}, {} failed", seeds.len(), begun.elapsed(), failed.len());
     if let Some((seed, failure)) = failed.first_key_value() {
         println!("{}", story::tell(*seed, mutant, failure, words.whole));
@@ -172,6 +211,15 @@ fn main() -> ExitCode {
         println!("{seed}: {}", failure.lines().next().unwrap_or_default());
     }
     let mut fine = failed.is_empty();
+    // a simulation in which something never happens proves nothing of it
+    if fine && seeds.len() >= ENOUGH {
+        let never: Vec<&&str> = HAPPENS.iter().filter(|what| !seen.contains_key(**what)).collect();
+        println!("{seen:#?}");
+        if !never.is_empty() {
+            println!("never happened: {never:?}");
+            fine = false;
+        }
+    }
     if fine && given.is_none() && words.seeds.is_none() {
         let all: Vec<Mutant> = mutant.map_or_else(|| Mutant::ALL.to_vec(), |mutant| vec![mutant]);
         fine = all.into_iter().filter(|mutant| !missed(*mutant, words.whole)).count() == 0;

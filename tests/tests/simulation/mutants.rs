@@ -4,6 +4,7 @@
 //! it, in the glue around it, so that the effect is that of code without the protection.
 
 use straas_planner::{Host, Node, Plan, PlanInput};
+use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::{ComponentId, Gate, Stage};
 
 /// A protection that is missing.
@@ -100,7 +101,7 @@ impl Mutant {
                 for node in &mut input.nodes {
                     let Some((beat, at)) = &mut node.heartbeat else { continue };
                     if input.now_ms - *at > silent {
-                        beat.asks = None;
+                        (beat.asks, beat.service, *at) = (None, ServiceStatus::Active, input.now_ms);
                         for order in node.assignment.iter_mut().flat_map(|a| &mut a.stages) {
                             if let Gate::Permit { granted } = &mut order.gate {
                                 *granted = None;

@@ -102,7 +102,7 @@ impl History {
         match message {
             Message::Ask(host, node, incarnation, ask) => self.asked(host, node, incarnation, ask, to),
             Message::Answer(host, answer) if !late => self.answered(host, answer),
-            Message::Answer(..) => {}
+            Message::Answer(..) => self.told.count("an answer is too late"),
         }
     }
 

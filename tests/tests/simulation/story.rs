@@ -3,6 +3,7 @@
 use crate::dice::Dice;
 use crate::history::History;
 use crate::mutants::Mutant;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use straas_schemas::Gate;
 
@@ -10,6 +11,38 @@ use straas_schemas::Gate;
 pub const STEPS: u64 = 220;
 /// Histories that are run to find out which steps a failure needs.
 const TRIES: u32 = 400;
+
+/// What happened.
+pub struct Told {
+    /// One line for each thing, if they are asked for.
+    lines: Option<Vec<String>>,
+    /// How often things of a kind did.
+    seen: BTreeMap<String, u64>,
+}
+
+impl Told {
+    pub fn new(lines: bool) -> Self {
+        Self { lines: lines.then(Vec::new), seen: BTreeMap::new() }
+    }
+
+    pub fn tell(&mut self, line: impl FnOnce() -> String) {
+        if let Some(lines) = &mut self.lines {
+            lines.push(line());
+        }
+    }
+
+    pub fn count(&mut self, what: &str) {
+        *self.seen.entry(what.to_owned()).or_default() += 1;
+    }
+
+    pub fn lines(&self) -> &[String] {
+        self.lines.as_deref().unwrap_or_default()
+    }
+
+    pub fn seen(&mut self) -> BTreeMap<String, u64> {
+        std::mem::take(&mut self.seen)
+    }
+}
 
 /// A gate in a word.
 pub fn gate(gate: &Gate) -> String {
@@ -20,8 +53,8 @@ pub fn gate(gate: &Gate) -> String {
     }
 }
 
-/// Runs a history with these of its steps; what happened, if that was asked for, and why it failed.
-pub fn run(seed: u64, steps: &[u64], mutant: Option<Mutant>, tell: bool) -> (Vec<String>, Result<(), String>) {
+/// Runs a history with these of its steps; what happened, and why it failed.
+pub fn run(seed: u64, steps: &[u64], mutant: Option<Mutant>, tell: bool) -> (Told, Result<(), String>) {
     let mut history = History::new(seed, mutant, tell);
     let story = AssertUnwindSafe(|| {
         // most begin with a topology that works: then it is changes that meet faults
@@ -40,7 +73,7 @@ pub fn run(seed: u64, steps: &[u64], mutant: Option<Mutant>, tell: bool) -> (Vec
         let text = text.or_else(|| cause.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
         text.strip_prefix("assertion `left == right` failed: ").map_or(text.clone(), str::to_owned)
     });
-    (history.told(), result)
+    (history.told, result)
 }
 
 /// All steps of a history.
@@ -81,5 +114,5 @@ pub fn tell(seed: u64, mutant: Option<Mutant>, failure: &str, whole: bool) -> St
     let steps = if whole { all() } else { shrink(seed, mutant, failure) };
     let (told, result) = run(seed, &steps, mutant, true);
     let failure = result.err().unwrap_or_default();
-    format!("seed {seed} with {} of its steps:\n{}\n{failure}\n", steps.len(), told.join("\n"))
+    format!("seed {seed} with {} of its steps:\n{}\n{failure}\n", steps.len(), told.lines().join("\n"))
 }

@@ -67,8 +67,10 @@ impl History {
         let permit = |stage| matches!(assignment.order(stage).map(|o| &o.gate), Some(Gate::Permit { .. }));
         if let Task::Stage(stage) = task {
             if stage == Stage::Config || (stage == Stage::Install && permit(stage)) {
-                // one that never worked has no service yet that another run could disturb
-                agent.truth.disturbed |= worked && !agent.truth.asked_while_down.contains(&order.digest);
+                // one that never worked has no service yet that another run could disturb; one that was not
+                // seen to work since the last is disturbed by that, or was down when it asked for it
+                let works = worked && agent.truth.proven;
+                agent.truth.disturbed |= works && !agent.truth.asked_while_down.contains(&order.digest);
             }
             if stage != Stage::Validate {
                 agent.truth.done.remove(&stage);
@@ -77,7 +79,7 @@ impl History {
                 let names = assignment.context["peers"].as_array().into_iter().flatten();
                 agent.truth.peers = names.filter_map(|p| p["name"].as_str()).map(str::to_owned).collect();
                 agent.truth.insane = cannot_work(&assignment);
-                (agent.truth.active, agent.truth.halted) = (false, false);
+                (agent.truth.active, agent.truth.halted, agent.truth.proven) = (false, false, false);
             }
         }
         if task == Task::Stop {
@@ -94,6 +96,9 @@ impl History {
         self.tell(|| format!("{name} begins {}", task.name()));
         if matches!(task, Task::Stop | Task::Stage(Stage::Install | Stage::Config)) {
             self.check_disturbed();
+        }
+        if task == Task::Stage(Stage::Config) {
+            self.check_members(host);
         }
         if late {
             let output = (task == Task::Stage(Stage::PreConfig)).then(|| Digest::of(&["of another run"]));
@@ -142,7 +147,7 @@ impl History {
                     let mode = if truth.leader { "leader" } else { "follower" };
                     said.facts.insert("mode".to_owned(), mode.into());
                     said.facts.insert("under_replicated".to_owned(), lags.into());
-                    (truth.disturbed, truth.ever_valid) = (false, true);
+                    (truth.disturbed, truth.ever_valid, truth.proven) = (false, true, true);
                     self.ghost.taken.remove(&id);
                     self.ghost.served.insert(id.clone());
                 }
