@@ -210,19 +210,23 @@ impl Load {
         Ok(tenants.len() + commands.len())
     }
 
-    /// How many commands ended in each way, once all have; none ran more than once, by what their machines wrote down.
+    /// How many commands ended in each way, once all have; none ran more than once, by what their machines `noted` down.
     ///
     /// # Errors
     /// One did, or one never ends.
-    pub async fn ran(&self, api: &Api, noted: &[String]) -> Result<String> {
-        let (mut succeeded, mut unknown, mut expired) = (0, 0, 0);
+    pub async fn ran(&self, api: &Api, noted: impl AsyncFnOnce() -> Result<Vec<String>>) -> Result<String> {
         let commands = self.commands.borrow().clone();
+        let mut ended = Vec::new();
         for (id, word) in &commands {
             let view = crate::wait("a command to end", crate::cluster::STEP_MAX, async || {
                 let view: CommandView = api.get(&format!("/commands/{id}")).await.ok()?;
                 view.standing.is_final().then_some(view)
             });
-            let standing = view.await?.standing;
+            ended.push((word, view.await?.standing));
+        }
+        let noted = noted().await?;
+        let (mut succeeded, mut unknown, mut expired) = (0, 0, 0);
+        for (word, standing) in ended {
             let times = noted.iter().filter(|line| *line == word).count();
             ensure!(times <= 1, "{word} ran {times} times");
             match standing {

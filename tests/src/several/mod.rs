@@ -37,6 +37,8 @@ use tokio::task::JoinHandle;
 
 /// The number of the first server.
 pub const FIRST: u8 = 2;
+/// The number of the first member of a database on servers of its own.
+const MEMBERS: u8 = 7;
 /// The number of the load balancer.
 const BALANCER: u8 = 5;
 /// Ports of a controller and of the load balancer.
@@ -53,7 +55,7 @@ pub struct Layout {
     pub controllers: usize,
     /// Members of the database: 1 or 3.
     pub members: usize,
-    /// Whether each server is in a zone of its own.
+    /// Whether each controller is in a zone of its own, and the database in none.
     pub zoned: bool,
 }
 
@@ -123,27 +125,31 @@ impl Several {
         let listener = TcpListener::from_std(hosts.listen(PACKAGES)?)?;
         let serving = tokio::spawn(async move { drop(axum::serve(listener, files).await) });
 
-        let servers = layout.controllers.max(layout.members);
-        let numbers: Vec<u8> = (FIRST..).take(servers).collect();
-        for (number, zone) in numbers.iter().zip(1..) {
+        let controllers: Vec<u8> = (FIRST..).take(layout.controllers).collect();
+        // a database that is no part of a zone is on servers of its own
+        let members: Vec<u8> = (if layout.zoned { MEMBERS } else { FIRST }..).take(layout.members).collect();
+        for (number, zone) in controllers.iter().zip(1..) {
             if layout.zoned {
                 net.zone(zone)?;
             }
             net.server(*number, layout.zoned.then_some(zone))?;
+        }
+        for number in members.iter().filter(|number| !controllers.contains(number)) {
+            net.server(*number, None)?;
         }
         for number in [BALANCER, git::NUMBER] {
             net.server(number, None)?;
         }
         let (server, repositories) = git::start(&net, &dir)?;
         let mut others = vec![server];
-        let database = Database::start(&net, &dir, &numbers[..layout.members]).await?;
-        for number in &numbers[..layout.controllers] {
-            others.push(balance::start(&net, &dir, *number, balance::DATABASE, layout.members)?);
+        let database = Database::start(&net, &dir, &members).await?;
+        for number in &controllers {
+            others.push(balance::start(&net, &dir, *number, balance::DATABASE, &members)?);
         }
         say(&format!("  the database is up after {:.1} s", begun.elapsed().as_secs_f32()));
         let settings = format!("[timing]\n{}\n{}\n{repositories}", cluster.timing, cluster.settings);
         let mut all = Vec::new();
-        for number in &numbers[..layout.controllers] {
+        for number in &controllers {
             let own = dir.join(format!("c{number}"));
             if let Some(first) = all.first().map(|one: &One| dir.join(format!("c{}", one.number))) {
                 std::fs::create_dir(&own)?;
@@ -167,7 +173,7 @@ impl Several {
             one.ready().await?;
             all.push(one);
         }
-        others.push(balance::start(&net, &dir, BALANCER, balance::CONTROLLERS, layout.controllers)?);
+        others.push(balance::start(&net, &dir, BALANCER, balance::CONTROLLERS, &controllers)?);
         let forward = Forward::to(&cluster.netns(), at(BALANCER, USERS))?;
         cluster.api = Api::new(forward.port, dir.join(format!("c{FIRST}/admin.token")));
         wait("the load balancer", READY_MAX, async || ready(&cluster.api).await.then_some(())).await?;

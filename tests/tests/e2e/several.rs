@@ -75,7 +75,7 @@ fn a_controller_is_killed_and_the_other_goes_on() {
         several.others_run()?;
         say(&format!("  users at the load balancer: {}", load.told()));
         say(&format!("  {} acknowledged writes, 0 lost", load.kept(&cluster.api).await?));
-        say(&format!("  {}", load.ran(&cluster.api, &noted(cluster).await?).await?));
+        say(&format!("  {}", load.ran(&cluster.api, async || noted(cluster).await).await?));
         ensure!(load.refused.get() == 0, "nobody has to be refused: {}", load.told());
         Ok(())
     });
