@@ -52,7 +52,8 @@ pub async fn noted(cluster: &Cluster) -> Result<Vec<String>> {
 pub async fn services(cluster: &Cluster) -> Result<BTreeMap<String, (String, u32)>> {
     let mut found = BTreeMap::new();
     for machine in left::hosts(cluster.data()) {
-        let pids = cluster.sh(&machine, "pgrep -x mini_httpd || true").await?;
+        // the oldest: it forks for each request
+        let pids = cluster.sh(&machine, "pgrep -o -x mini_httpd || true").await?;
         let polls = "grep -c 'no assignment could be asked for' /var/log/sa.log || true";
         found.insert(machine.clone(), (pids.trim().to_owned(), cluster.sh(&machine, polls).await?.trim().parse()?));
     }
