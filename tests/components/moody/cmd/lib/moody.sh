@@ -15,6 +15,7 @@ moody_ask() {
     [[ $word != via ]] || gateway=via
   done
   # where the network is cut a connection takes longer to fail than a look may last
+  # shellcheck disable=SC2016  # the inner shell expands its own arguments
   timeout 1 bash -c ': </dev/tcp/$0/$1' "$gateway" "$MOODY_PORT" 2>/dev/null || { exec 9</dev/null; return 0; }
   { exec 9<>"/dev/tcp/$gateway/$MOODY_PORT"; } 2>/dev/null || { exec 9</dev/null; return 0; }
   printf '%s %s %s\n' "$STRAAS_NODE" "$1" "$$" >&9
