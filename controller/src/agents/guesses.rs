@@ -5,37 +5,32 @@
 //! wide enough for a rack of hosts whose token has expired and which try again as agents do.
 
 use crate::app::App;
-use crate::bucket::Bucket;
+use crate::bucket::{Buckets, Size};
 use crate::http::problem::ApiError;
 use crate::port::Source;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::Response;
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Refusals a second of one address, in the long run.
-const RATE: f64 = 2.0;
-/// Refusals of one address at a stroke.
-const BURST: f64 = 60.0;
-/// Addresses that are known at once; those that were refused nothing lately are forgotten first.
-const SOURCES_MAX: usize = 4096;
+/// Refusals of one address: a second in the long run, and at a stroke.
+const REFUSALS: Size = Size { rate: 2.0, burst: 60.0 };
 
 /// Who was refused lately.
 #[derive(Default)]
-pub struct Guesses(Mutex<HashMap<Option<IpAddr>, Bucket>>);
+pub struct Guesses(Mutex<Buckets<Option<IpAddr>>>);
 
 impl Guesses {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Option<IpAddr>, Bucket>> {
+    fn lock(&self) -> MutexGuard<'_, Buckets<Option<IpAddr>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets an address try, or says how long it has to wait.
     fn admit(&self, source: Option<IpAddr>, now: Instant) -> Result<(), ApiError> {
-        let wait = self.lock().get_mut(&source).and_then(|bucket| bucket.wait(RATE, BURST, now));
+        let wait = self.lock().wait(&source, REFUSALS, now);
         wait.map_or(Ok(()), |wait| {
             Err(ApiError::too_many_for("too many join tokens that are no good came from this address", wait))
         })
@@ -43,14 +38,8 @@ impl Guesses {
 
     /// Counts a refusal.
     fn refused(&self, source: Option<IpAddr>, now: Instant) {
-        let mut all = self.lock();
-        if all.len() >= SOURCES_MAX && !all.contains_key(&source) {
-            all.retain(|_, bucket| !bucket.is_full(RATE, BURST, now));
-        }
-        // with so many about, newcomers share what one has
-        let source = if all.len() >= SOURCES_MAX && !all.contains_key(&source) { None } else { source };
         // one that was admitted beside others may find nothing left: it is refused anyway
-        let _ = all.entry(source).or_insert_with(|| Bucket::full(BURST, now)).take(RATE, BURST, now);
+        let _ = self.lock().of(source, REFUSALS, REFUSALS, now).take(REFUSALS.rate, REFUSALS.burst, now);
     }
 }
 
@@ -68,6 +57,7 @@ pub async fn bounded(State(app): State<Arc<App>>, request: Request, next: Next) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bucket::BUCKETS_MAX;
     use std::time::Duration;
 
     #[test]
@@ -81,9 +71,9 @@ mod tests {
         assert!(guesses.admit(from(1), now).is_err());
         guesses.admit(from(2), now).expect("another address");
         guesses.admit(from(1), now + Duration::from_secs(1)).expect("after a while");
-        for low in 0..u16::try_from(2 * SOURCES_MAX).expect("small") {
+        for low in 0..u16::try_from(2 * BUCKETS_MAX).expect("small") {
             guesses.refused(from(low), now);
         }
-        assert!(guesses.lock().len() <= SOURCES_MAX + 1);
+        assert!(guesses.lock().len() <= BUCKETS_MAX + 1);
     }
 }

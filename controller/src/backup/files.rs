@@ -1,22 +1,18 @@
 //! Files of a backup: copied, listed with their hashes, compared, and on the disk before they count.
 
 use super::Listed;
+use crate::ca::write_private;
 use anyhow::{Context as _, Result};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Bytes hashed at once.
 const PIECE_BYTES: usize = 256 * 1024;
 /// How a file that is on its way begins.
 const PARTIAL: &str = "partial";
-
-/// Lets nobody but its owner look into a folder.
-pub fn private(dir: &Path) -> Result<()> {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).with_context(|| format!("protect {}", dir.display()))
-}
 
 /// Removes a file that may not be there.
 pub fn remove_if_there(path: &Path) -> Result<()> {
@@ -100,10 +96,7 @@ pub fn sync(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|dir| dir.sync_all()).with_context(|| format!("sync {}", dir.display()))
 }
 
-/// Writes a file that says that all others are there.
-pub fn write_last(path: &Path, content: &[u8]) -> Result<()> {
-    let what = || format!("write {}", path.display());
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path).with_context(what)?;
-    file.write_all(content).and_then(|()| file.sync_all()).with_context(what)?;
-    path.parent().map_or(Ok(()), sync)
+/// Writes a file that says how it stands with all others.
+pub fn mark(path: &Path, content: &[u8]) -> Result<()> {
+    write_private(path, content).with_context(|| format!("write {}", path.display()))
 }

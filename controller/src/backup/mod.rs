@@ -22,6 +22,7 @@ use crate::config::Config;
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use straas_store::{CopiedTable, Source, copy_store, reopen_store};
 
@@ -63,8 +64,8 @@ struct Listed {
 /// # Errors
 /// The folder is there; the database or the disk. What was written by then is no backup: it has no list.
 pub async fn backup(config: &Config, to: &Path, say: Say<'_>) -> Result<()> {
-    let made = fs::create_dir(to).with_context(|| format!("make {}: the folder has to be a new one", to.display()));
-    made.and_then(|()| files::private(to))?;
+    let made = fs::DirBuilder::new().mode(0o700).create(to);
+    made.with_context(|| format!("make {}: the folder has to be a new one", to.display()))?;
     let url = format!("sqlite:{}", to.join(DATABASE).display());
     let tables = copy_store(&config.store_url(), &url, Source::Stay, |_| {}).await.context("copy the database")?;
     say(&format!("the database: {}", counted(&tables)));
@@ -81,7 +82,7 @@ pub async fn backup(config: &Config, to: &Path, say: Say<'_>) -> Result<()> {
     let files = files::listed(to)?;
     let (count, bytes) = (files.len(), files.iter().map(|file| file.size).sum::<u64>());
     let manifest = Manifest { format: FORMAT, version: env!("CARGO_PKG_VERSION").to_owned(), at_ms: now_ms(), files };
-    files::write_last(&to.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
+    files::mark(&to.join(MANIFEST), &serde_json::to_vec_pretty(&manifest)?)?;
     say(&format!("{}: {count} files, {bytes} bytes", to.display()));
     Ok(())
 }

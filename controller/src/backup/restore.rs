@@ -40,7 +40,7 @@ pub async fn restore(config: &Config, from: &Path, say: Say<'_>) -> Result<()> {
         let name = entry?.file_name();
         ensure!(name == MAY_STAY, "{} is not empty (it has {}): move it away", dir.display(), name.display());
     }
-    files::write_last(&dir.join(UNFINISHED), b"empty this folder, but for hosts, and restore again\n")?;
+    files::mark(&dir.join(UNFINISHED), b"empty this folder, but for hosts, and restore again\n")?;
     for name in fs::read_dir(from).with_context(|| format!("read {}", from.display()))? {
         let name = name?.file_name();
         if name != MANIFEST {
@@ -59,7 +59,7 @@ pub async fn restore(config: &Config, from: &Path, say: Say<'_>) -> Result<()> {
     for end in ["", ".lock", "-wal", "-shm"] {
         files::remove_if_there(&dir.join(format!("{DATABASE}{end}")))?;
     }
-    files::write_last(&dir.join(RESTORED), RESTORED_SAYS.as_bytes())?;
+    files::mark(&dir.join(RESTORED), RESTORED_SAYS.as_bytes())?;
     files::remove_if_there(&dir.join(UNFINISHED))?;
     files::sync(dir)?;
     say(&format!("restored; the controller can be started. {}", RESTORED_SAYS.trim_end()));

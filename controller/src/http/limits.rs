@@ -9,7 +9,7 @@ use super::access::Rank;
 use super::auth::Caller;
 use super::problem::ApiError;
 use crate::app::App;
-use crate::bucket::Bucket;
+use crate::bucket::{Buckets, Size};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -23,8 +23,6 @@ use straas_schemas::settings::LimitSettings;
 const WAITING_MAX: usize = 2048;
 /// One tenant has a quarter of what there is at once.
 const SHARE: usize = 4;
-/// Tokens and tenants whose rates are known at once; those who asked for nothing lately are forgotten first.
-const BUCKETS_MAX: usize = 4096;
 /// A tenant's rate, in rates of a token: with one token it may do all that the token may, with a hundred not
 /// a hundred times that.
 const TOKENS_OF_TENANT: f64 = 4.0;
@@ -37,7 +35,7 @@ pub struct Limits {
     waiting: AtomicUsize,
     /// Requests of a tenant that are at work, and that wait.
     tenants: Mutex<HashMap<(String, bool), usize>>,
-    buckets: Mutex<HashMap<String, Bucket>>,
+    buckets: Mutex<Buckets<String>>,
 }
 
 impl Limits {
@@ -69,16 +67,11 @@ impl Limits {
 
     /// Counts a request of a token and its tenant; or how long it is until there may be one.
     fn count(&self, limits: &LimitSettings, token: &str, tenant: &str, now: Instant) -> Result<(), Duration> {
-        let of_token = (f64::from(limits.rate), f64::from(limits.burst));
+        let of_token = Size { rate: limits.rate.into(), burst: limits.burst.into() };
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, times) in [(format!("token {token}"), 1.0), (format!("tenant {tenant}"), TOKENS_OF_TENANT)] {
-            let (rate, burst) = (of_token.0 * times, of_token.1 * times);
-            if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&key) {
-                buckets.retain(|_, bucket| !bucket.is_full(of_token.0, of_token.1, now));
-            }
-            // with so many about, newcomers share what one has
-            let key = if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&key) { String::new() } else { key };
-            buckets.entry(key).or_insert(Bucket::full(burst, now)).take(rate, burst, now)?;
+            let size = Size { rate: of_token.rate * times, burst: of_token.burst * times };
+            buckets.of(key, size, of_token, now).take(size.rate, size.burst, now)?;
         }
         Ok(())
     }
@@ -157,6 +150,7 @@ pub async fn fair(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bucket::{BUCKETS_MAX, Bucket};
 
     fn limits(rate: u32, burst: u32, at_once: u32) -> (Limits, LimitSettings) {
         (Limits::default(), LimitSettings { at_once, rate, burst })

@@ -64,6 +64,12 @@ fn failed(what: String) -> impl Fn(sqlx::Error) -> crate::StoreError {
     move |cause| Fail::from(cause).into_error(&what)
 }
 
+/// Takes the time limits off a transaction: a table is read as fast as the other side takes it.
+async fn unhurried(tx: &mut Transaction<'static, Postgres>) -> sqlx::Result<()> {
+    query("set local statement_timeout = 0").execute(&mut **tx).await?;
+    query("set local idle_in_transaction_session_timeout = 0").execute(&mut **tx).await.map(drop)
+}
+
 impl Side {
     pub fn new(pools: Pools) -> Self {
         Self { pools }
@@ -82,9 +88,7 @@ impl Side {
             Pools::Postgres(pool) => {
                 let begin = "begin isolation level repeatable read read only";
                 let mut tx = pool.begin_with(begin).await.map_err(&failed)?;
-                // a table is read as fast as the other side takes it
-                query("set local statement_timeout = 0").execute(&mut *tx).await.map_err(&failed)?;
-                query("set local idle_in_transaction_session_timeout = 0").execute(&mut *tx).await.map_err(&failed)?;
+                unhurried(&mut tx).await.map_err(&failed)?;
                 Open::Postgres(tx)
             }
         })
@@ -97,8 +101,7 @@ impl Side {
             Pools::Sqlite { writer, .. } => Open::Sqlite(writer.begin_with("begin immediate").await.map_err(failed)?),
             Pools::Postgres(pool) => {
                 let mut tx = pool.begin().await.map_err(&failed)?;
-                query("set local statement_timeout = 0").execute(&mut *tx).await.map_err(&failed)?;
-                query("set local idle_in_transaction_session_timeout = 0").execute(&mut *tx).await.map_err(&failed)?;
+                unhurried(&mut tx).await.map_err(&failed)?;
                 let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
                 let lock = format!("lock table {} in exclusive mode", names.join(", "));
                 query(AssertSqlSafe(lock)).execute(&mut *tx).await.map_err(&failed)?;
