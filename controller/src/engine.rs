@@ -201,7 +201,7 @@ impl Engine {
     /// # Errors
     /// The store cannot be read.
     pub async fn wake_all(&self) -> Result<(), Error> {
-        self.topologies(None).await?.iter().for_each(|topology| self.wake.wake(&topology.id));
+        self.wake.wake_in_turn(self.topologies(None).await?.into_iter().map(|topology| topology.id));
         Ok(())
     }
 

@@ -2,10 +2,13 @@
 //!
 //! Level-triggered: a wake-up carries no content. Whoever is woken reads everything anew and
 //! compares, so waking twice, or for nothing, costs a little time and does no harm.
+//!
+//! A look at everything comes after what happened: it is taken up one topology at a time, and only while nothing else is
+//! to be looked at. So how long a change waits does not depend on how many topologies there are.
 
 use crate::bell::Bell;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use straas_schemas::{NodeId, TopologyId};
 use straas_store::Word;
 use tokio::sync::{Notify, broadcast};
@@ -13,9 +16,27 @@ use tokio::sync::{Notify, broadcast};
 /// How many changes a slow listener may be behind before it is told to read everything anew.
 const LISTENER_LAG_MAX: usize = 256;
 
+#[derive(Default)]
+struct Dirty {
+    /// Something happened to them.
+    now: BTreeSet<TopologyId>,
+    /// They have their turn as everything has now and then.
+    in_turn: BTreeSet<TopologyId>,
+}
+
+impl Dirty {
+    fn take(&mut self) -> BTreeSet<TopologyId> {
+        if self.now.is_empty() {
+            return self.in_turn.pop_first().into_iter().collect();
+        }
+        self.in_turn.retain(|id| !self.now.contains(id));
+        std::mem::take(&mut self.now)
+    }
+}
+
 /// The topologies to look at, and those who want to know when one was.
 pub struct Wake {
-    dirty: Mutex<BTreeSet<TopologyId>>,
+    dirty: Mutex<Dirty>,
     notify: Notify,
     rollouts: Notify,
     touched: broadcast::Sender<TopologyId>,
@@ -37,14 +58,24 @@ impl Wake {
 
     /// Something about a topology may have changed.
     pub fn wake(&self, topology: &TopologyId) {
-        self.dirty.lock().unwrap_or_else(PoisonError::into_inner).insert(topology.clone());
+        self.dirty().now.insert(topology.clone());
         self.notify.notify_one();
+    }
+
+    /// These have to be looked at as well, after those that something happened to.
+    pub fn wake_in_turn(&self, topologies: impl IntoIterator<Item = TopologyId>) {
+        self.dirty().in_turn.extend(topologies);
+        self.notify.notify_one();
+    }
+
+    fn dirty(&self) -> MutexGuard<'_, Dirty> {
+        self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until there are topologies to look at, and takes them.
     pub async fn take(&self) -> BTreeSet<TopologyId> {
         loop {
-            let taken = std::mem::take(&mut *self.dirty.lock().unwrap_or_else(PoisonError::into_inner));
+            let taken = self.dirty().take();
             if !taken.is_empty() {
                 return taken;
             }
@@ -88,5 +119,22 @@ impl Wake {
     /// Hears of every topology that was looked at.
     pub fn listen(&self) -> broadcast::Receiver<TopologyId> {
         self.touched.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happened_comes_before_a_look_at_everything() {
+        let ids = |names: &[&str]| names.iter().map(|name| TopologyId::from(*name)).collect::<BTreeSet<_>>();
+        let mut dirty = Dirty { now: BTreeSet::new(), in_turn: ids(&["a", "b", "c", "d"]) };
+        assert_eq!(dirty.take(), ids(&["a"]));
+        dirty.now = ids(&["c", "x"]);
+        assert_eq!(dirty.take(), ids(&["c", "x"]));
+        assert_eq!(dirty.take(), ids(&["b"]));
+        assert_eq!(dirty.take(), ids(&["d"]), "c was looked at meanwhile");
+        assert_eq!(dirty.take(), ids(&[]));
     }
 }
