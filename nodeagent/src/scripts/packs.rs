@@ -9,6 +9,7 @@
 use super::ScriptsError;
 use git2::{ObjectType, Oid, Repository};
 use sha2::{Digest as _, Sha256};
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use straas_schemas::Digest;
@@ -112,6 +113,7 @@ pub fn verify(repo: &Repository, commit: &str) -> Result<(), ScriptsError> {
     let mut trees = vec![(PathBuf::new(), root.id())];
     let (mut entries, mut bytes) = (0, 0);
     while let Some((path, tree)) = trees.pop() {
+        let mut names = BTreeSet::new();
         for entry in &repo.find_tree(tree).map_err(missing)? {
             entries += 1;
             let name = std::str::from_utf8(entry.name_bytes())
@@ -121,6 +123,10 @@ pub fn verify(repo: &Repository, commit: &str) -> Result<(), ScriptsError> {
             if matches!(name, "" | "." | "..") || name.contains(['/', '\\', '\0']) || name.eq_ignore_ascii_case(".git")
             {
                 return Err(ScriptsError::Refused(format!("the name {name:?} in {:?}", path.display())));
+            }
+            // a link and a directory of one name would have files written through the link
+            if !names.insert(name.to_owned()) {
+                return Err(refuse("a name that is there twice"));
             }
             match (entry.kind(), entry.filemode()) {
                 (Some(ObjectType::Tree), _) => trees.push((at.clone(), entry.id())),
@@ -145,15 +151,16 @@ pub fn verify(repo: &Repository, commit: &str) -> Result<(), ScriptsError> {
     Ok(())
 }
 
-/// Whether a link in directory `at` stays below the top.
+/// Whether a link in directory `at` stays below the top. It may go up only at its beginning: what comes after a name goes up
+/// from wherever that leads, which may be another link.
 fn stays_inside(at: &Path, target: &Path) -> bool {
     use std::path::Component;
-    let mut depth = at.components().count();
+    let (mut depth, mut named) = (at.components().count(), false);
     for component in target.components() {
         match component {
-            Component::Normal(_) => depth += 1,
+            Component::Normal(_) => named = true,
             Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir if depth > 0 && !named => depth -= 1,
             _ => return false,
         }
     }

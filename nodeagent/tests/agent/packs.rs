@@ -69,6 +69,8 @@ fn names_and_links_that_leave_the_tree_are_refused() {
     };
     check(&repo.commit(&[("a/up.link", "../../etc/passwd")]), "up");
     check(&repo.commit(&[("abs.link", "/etc/passwd")]), "abs");
+    // each stays inside by its words; one after the other they do not
+    check(&repo.commit(&[("a/b/top.link", "../.."), ("a/out.link", "b/top.link/../..")]), "chain");
     // a tree that no git would write: raw bytes
     let blob = repo.git.blob(b"x").unwrap();
     for name in ["..", ".git", "."] {
@@ -81,4 +83,46 @@ fn names_and_links_that_leave_the_tree_are_refused() {
     let base = dir.path().join("fine");
     let pack = repo.pack(&fine, None);
     take(&base, &fine, &pack, &Digest::sha256(&pack)).unwrap();
+}
+
+/// A tree that no git would write, of such entries.
+fn raw_tree(repo: &Repo, entries: &[(&str, &str, git2::Oid)]) -> git2::Oid {
+    let mut raw = Vec::new();
+    for (mode, name, id) in entries {
+        raw.extend(format!("{mode} {name}\0").into_bytes());
+        raw.extend(id.as_bytes());
+    }
+    repo.git.odb().unwrap().write(git2::ObjectType::Tree, &raw).unwrap()
+}
+
+#[test]
+fn a_small_pack_that_would_be_huge_on_the_disk_is_refused_before_anything_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = Repo::new(&dir.path().join("origin"));
+    let check = |tree, part: &str, why: &str| {
+        let (commit, base) = (repo.commit_tree(tree), dir.path().join(format!("s-{part}")));
+        let pack = repo.pack(&commit, None);
+        assert!(pack.len() < 1 << 20, "{part}: {} bytes", pack.len());
+        let error = take(&base, &commit, &pack, &Digest::sha256(&pack)).unwrap_err();
+        assert!(matches!(&error, ScriptsError::Refused(text) if text.contains(why)), "{part}: {error}");
+        assert!(!base.join("releases").exists() && packs::have(&base).is_none());
+    };
+    let too_much = "more files or bytes than a script repository may have";
+    // 64 MiB of zeros, twenty times
+    let zeros = repo.git.blob(&vec![0; 64 << 20]).unwrap();
+    let names: Vec<String> = (0..20).map(|number| format!("f{number:02}")).collect();
+    let files: Vec<_> = names.iter().map(|name| ("100644", name.as_str(), zeros)).collect();
+    check(raw_tree(&repo, &files), "bytes", too_much);
+    // ten directories of ten directories, and so on: ten thousand million files
+    let mut tree = raw_tree(&repo, &[("100644", "f", repo.git.blob(b"x").unwrap())]);
+    for _ in 0..10 {
+        let inner: Vec<_> = names.iter().take(10).map(|name| ("40000", name.as_str(), tree)).collect();
+        tree = raw_tree(&repo, &inner);
+    }
+    check(tree, "names", too_much);
+    // what would be written through a link
+    let (link, below) = (repo.git.blob(b"d").unwrap(), raw_tree(&repo, &[("100644", "f", zeros)]));
+    check(raw_tree(&repo, &[("120000", "a", link), ("40000", "a", below)]), "twice", "a name that is there twice");
+    // another repository
+    check(raw_tree(&repo, &[("160000", "sub", zeros)]), "submodule", "neither a file, a directory nor a link");
 }
