@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use straas_store::{WORDS_MAX, Word};
+use straas_store::{Beside, WORDS_MAX, Word};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
@@ -25,6 +25,9 @@ use uuid::Uuid;
 const LOOK: Duration = Duration::from_secs(1);
 /// So often a controller says that it is there. Until another has seen that, it is not told of anything.
 const PRESENCE: Duration = Duration::from_secs(5);
+
+/// This version.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// See the module.
 pub struct Bell {
@@ -35,6 +38,8 @@ pub struct Bell {
     spoken: Notify,
     /// Other controllers that are there.
     others: AtomicU32,
+    /// Whether one of them is of a newer version.
+    outdated: AtomicBool,
     heard: watch::Sender<()>,
 }
 
@@ -46,6 +51,7 @@ impl Default for Bell {
             ring: AtomicBool::new(false),
             spoken: Notify::new(),
             others: AtomicU32::new(0),
+            outdated: AtomicBool::new(false),
             heard: watch::Sender::new(()),
         }
     }
@@ -58,6 +64,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Bell {
     fn is_alone(&self) -> bool {
         self.others.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a newer version is there: it plans then. Two versions that may plan otherwise would undo each other's
+    /// work for as long as both are there.
+    pub fn is_outdated(&self) -> bool {
+        self.outdated.load(Ordering::Relaxed)
     }
 
     /// There is news of this; whoever is beside this controller should read it anew.
@@ -129,22 +141,55 @@ pub async fn run(app: Arc<App>) {
     }
 }
 
-/// Says that this controller is there, and finds out whether others are.
+/// Says that this controller is there, and finds out whether others are: before it begins to plan, which may be a newer
+/// one's business.
+pub async fn enter(app: &App) {
+    if !app.store.is_shared() {
+        return;
+    }
+    match app.store.present(&app.bell.id, VERSION, now_ms()).await {
+        Ok(others) => seen(app, &others),
+        Err(error) => tracing::debug!(error = chain(&error), "cannot say that this controller is there"),
+    }
+}
+
 async fn present(app: &App) {
     let mut every = interval(PRESENCE);
     loop {
         every.tick().await;
-        match app.store.present(&app.bell.id, now_ms()).await {
-            Ok(others) => {
-                app.metrics.beside(others);
-                let before = app.bell.others.swap(others, Ordering::Relaxed);
-                if before != others {
-                    tracing::info!(others, "controllers beside this one");
-                }
-            }
-            Err(error) => tracing::debug!(error = chain(&error), "cannot say that this controller is there"),
-        }
+        enter(app).await;
     }
+}
+
+fn seen(app: &App, beside: &[Beside]) {
+    let bell = &app.bell;
+    let others = u32::try_from(beside.len()).unwrap_or(u32::MAX);
+    app.metrics.beside(others);
+    if bell.others.swap(others, Ordering::Relaxed) != others {
+        let versions: Vec<_> = beside.iter().map(|other| other.version.as_str()).collect();
+        tracing::info!(others, ?versions, "controllers beside this one");
+    }
+    let newer = beside.iter().find(|other| is_newer((other.level, &other.version), (app.store.level(), VERSION)));
+    if bell.outdated.swap(newer.is_some(), Ordering::Relaxed) == newer.is_some() {
+        return;
+    }
+    match newer {
+        Some(other) => {
+            tracing::info!(version = other.version, mine = VERSION, "a newer version is there; it plans from now on")
+        }
+        None => tracing::info!("no newer version is there any more; this controller plans again"),
+    }
+}
+
+/// Of two versions with their levels, whether the first is newer.
+fn is_newer(other: (i64, &str), mine: (i64, &str)) -> bool {
+    (other.0, numbers(other.1)) > (mine.0, numbers(mine.1))
+}
+
+/// A version by its numbers, as 0.10.1 is newer than 0.9.2; what is none counts as zero.
+fn numbers(version: &str) -> [u64; 3] {
+    let mut numbers = version.split(['.', '-', '+']).map(|number| number.parse().unwrap_or(0));
+    std::array::from_fn(|_| numbers.next().unwrap_or(0))
 }
 
 async fn speak(app: &App) {
@@ -205,8 +250,26 @@ async fn once(app: &App, last: &mut Option<u64>, everything: bool) -> Result<(),
             Word::Node(node) => drop(app.sync_node(&node).await?),
             Word::Topology(topology) => app.wake.hear(&topology),
             Word::Rollouts => app.wake.hear_rollouts(),
+            Word::Look(topology) if app.bell.is_outdated() => tracing::debug!(%topology, "a newer version looks at it"),
+            Word::Look(topology) => app.wake.wake(&topology),
         }
     }
     *last = Some(heard.last);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_newer_by_what_it_knows_of_tables_then_by_its_numbers() {
+        let check = |other, mine, expect| assert_eq!(is_newer(other, mine), expect, "{other:?} than {mine:?}");
+        check((21, "0.1.0"), (20, "0.1.0"), true);
+        check((20, ""), (21, "0.1.0"), false);
+        check((21, "0.10.0"), (21, "0.9.7"), true);
+        check((21, "0.9.7"), (21, "0.10.0"), false);
+        check((21, "1.0.0"), (21, "1.0.0"), false);
+        check((21, "1.0.1-rc1"), (21, "1.0.0"), true);
+    }
 }

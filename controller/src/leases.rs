@@ -151,7 +151,11 @@ pub async fn run(app: Arc<App>) {
             _ = every.tick() => {}
             () = stopping.requested() => break,
         }
-        for chore in Chore::ALL {
+        // a newer version plans, so it has the chores
+        if app.bell.is_outdated() {
+            give_up(&app).await;
+        }
+        for chore in Chore::ALL.into_iter().filter(|_| !app.bell.is_outdated()) {
             if let Err(error) = look(&app, chore).await {
                 tracing::debug!(
                     chore = chore.name(),
@@ -162,6 +166,10 @@ pub async fn run(app: Arc<App>) {
         }
         app.metrics.chores(Chore::ALL.into_iter().filter(|chore| app.leases.has(*chore)).count());
     }
+    give_up(&app).await;
+}
+
+async fn give_up(app: &App) {
     let held: Vec<_> = std::mem::take(&mut *app.leases.lock()).into_values().collect();
     for (lease, _) in held {
         end(&*app.store, &lease).await;

@@ -201,6 +201,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
         app = open(config, world.hosts, world.boot, stopping.clone()) => app?,
         () = &mut stop => return Ok(()),
     };
+    bell::enter(&app).await;
     app.load().await.context("read the database")?;
     let tls = tls::config(&app.ca, &world.agent_addresses)?;
 

@@ -98,6 +98,12 @@ impl Cluster {
         self.artifacts = artifacts;
     }
 
+    /// The programs that it starts.
+    #[must_use]
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.artifacts
+    }
+
     fn config(&self) -> PathBuf {
         self.data.join("controller.toml")
     }

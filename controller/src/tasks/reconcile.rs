@@ -1,5 +1,5 @@
 //! The loop that makes what is what should be: look, plan, carry out, for every topology that
-//! something happened to.
+//! something happened to. While a controller of a newer version is there, that one does it for all.
 
 use crate::app::App;
 use crate::clock::now_ms;
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use straas_planner::plan;
 use straas_schemas::{Digest, TopologyId};
+use straas_store::Word;
 use tokio::time::{Instant, sleep_until};
 
 /// Every topology is looked at so often even if nothing happened: heals a wake-up that was missed.
@@ -49,6 +50,11 @@ pub async fn run(app: Arc<App>) {
             }
             () = stopping.requested() => return,
         };
+        if app.bell.is_outdated() {
+            timers.clear();
+            dirty.into_iter().for_each(|id| app.bell.say(Word::Look(id)));
+            continue;
+        }
         for id in dirty {
             if stopping.is_requested() {
                 return;

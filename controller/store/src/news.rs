@@ -3,7 +3,8 @@
 //! A word names what there is news of and carries nothing else: whoever hears it reads that anew. Words are kept in their
 //! order for some minutes; where the database can, whoever listens is woken at once, else he looks every second.
 //!
-//! Nothing is correct because of a word: one that is lost is made good by the next look at everything.
+//! Nothing is correct because of a word: one that is lost is made good by the next look at everything. A word of a newer version
+//! that this one does not know is passed over.
 
 use crate::Result;
 use async_trait::async_trait;
@@ -27,6 +28,19 @@ pub enum Word {
     Topology(TopologyId),
     /// A rollout over the fleet was begun or steered.
     Rollouts,
+    /// Something of it has to be planned, and the one who says so leaves that to a newer version.
+    Look(TopologyId),
+}
+
+/// Another controller over the same database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beside {
+    /// Its run.
+    pub id: String,
+    /// Its [`NewsStore::level`].
+    pub level: i64,
+    /// Its version, as it says it.
+    pub version: String,
 }
 
 /// What there is to hear.
@@ -45,8 +59,11 @@ pub struct Heard {
 pub trait NewsStore: Send + Sync {
     /// Whether other controllers may be over the same database.
     fn is_shared(&self) -> bool;
-    /// Notes that a controller is there, and gives the number of others that were seen within [`PRESENT_MS`].
-    async fn present(&self, id: &str, now_ms: i64) -> Result<u32>;
+    /// The newest migration that this program knows: of two versions the one that knows more is the newer.
+    fn level(&self) -> i64;
+    /// Notes that a controller of this version is there, and gives the others that were seen within [`PRESENT_MS`],
+    /// at most [`crate::PAGE_MAX`].
+    async fn present(&self, id: &str, version: &str, now_ms: i64) -> Result<Vec<Beside>>;
     /// A controller goes.
     async fn leave(&self, id: &str) -> Result<()>;
     /// Says these words, at most [`WORDS_MAX`], and wakes who listens; without any it only wakes. Words older than

@@ -125,19 +125,6 @@ async fn refusals_say_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_database_of_a_newer_version_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}/newer.db", dir.path().display());
-    SqlStore::connect(&url).await.unwrap().close().await;
-    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
-    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) values (9999, 'x', true, x'00', 0)";
-    sqlx::query(newer).execute(&pool).await.unwrap();
-    pool.close().await;
-    let Err(StoreError::Broken { what, .. }) = SqlStore::connect(&url).await else { panic!("taken") };
-    assert!(what.contains("newer"), "{what}");
-}
-
-#[tokio::test]
 async fn the_file_is_private() {
     let dir = tempfile::tempdir().unwrap();
     let store = SqlStore::connect(&format!("sqlite:{}/private.db", dir.path().display())).await.unwrap();

@@ -9,7 +9,7 @@ mod temp_pg;
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use straas_store::{NewsStore as _, SqlStore, Store as _, StoreError};
+use straas_store::{Beside, NewsStore as _, SqlStore, Store as _, StoreError};
 use temp_pg::TempPg;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -119,9 +119,9 @@ async fn what_waits_for_a_server_that_is_gone_is_told_so_and_keeps_no_connection
     }
 }
 
-fn present(store: &SqlStore, number: u32) -> tokio::task::JoinHandle<straas_store::Result<u32>> {
+fn present(store: &SqlStore, number: u32) -> tokio::task::JoinHandle<straas_store::Result<Vec<Beside>>> {
     let store = store.clone();
-    tokio::spawn(async move { store.present(&format!("c{number}"), 1).await })
+    tokio::spawn(async move { store.present(&format!("c{number}"), "1.0.0", 1).await })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

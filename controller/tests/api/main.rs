@@ -60,5 +60,6 @@ mod temp_pg;
 mod two;
 mod upstream;
 mod users;
+mod versions;
 mod waves;
 mod wire;

@@ -16,7 +16,7 @@ pub mod load;
 pub mod net;
 
 use crate::api::Api;
-use crate::artifacts::Artifacts;
+use crate::artifacts::{Artifacts, artifacts};
 use crate::cluster::Cluster;
 use crate::{say, wait};
 use anyhow::{Context as _, Result, ensure};
@@ -265,6 +265,18 @@ impl Several {
         let number = self.all[index].number;
         self.all[index].program = Some(controller(&self.net, &self.artifacts, &self.dir, number)?);
         self.all[index].ready().await
+    }
+
+    /// Exchanges a controller for one of this build, in order: how long it was away.
+    ///
+    /// # Errors
+    /// It does not end well, or the new one does not become ready.
+    pub async fn exchange(&mut self, index: usize) -> Result<Duration> {
+        let begun = Instant::now();
+        self.all[index].program.take().context("it does not run")?.stop().await?;
+        self.artifacts = artifacts()?.clone();
+        self.revive(index).await?;
+        Ok(begun.elapsed())
     }
 }
 

@@ -9,6 +9,7 @@
 //! Those inside a zone that is cut hear each other and nobody else. Whatever happens, all processes and namespaces go when
 //! this is dropped.
 
+use crate::wait;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,6 +17,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// The address with this last number in the hosts' network; hosts have 11 and more.
 #[must_use]
@@ -38,6 +40,9 @@ pub struct Net {
 /// Zones there may be.
 const ZONES_MAX: u8 = 3;
 
+/// A process that has not ended by then does not end: a controller finishes what it was asked, which takes seconds.
+const STOP_MAX: Duration = Duration::from_secs(60);
+
 /// A process of a server; killed when it is dropped.
 pub struct Program {
     child: Child,
@@ -59,6 +64,17 @@ impl Program {
     /// There is no such process.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+    }
+
+    /// Has it end by itself.
+    ///
+    /// # Errors
+    /// It does not, or not well.
+    pub async fn stop(mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let ended = wait("a process to end", STOP_MAX, async || self.child.try_wait().ok().flatten()).await?;
+        ensure!(ended.success(), "a process did not end well: {ended}");
+        Ok(())
     }
 
     /// How it ended, if it has.

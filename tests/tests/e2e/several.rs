@@ -1,4 +1,4 @@
-//! Several controllers: one is killed in the middle of everything, and nobody has to care.
+//! Several controllers: one is killed in the middle of everything, they are exchanged one by one, and nobody has to care.
 
 use crate::several_rig::{Metal, moody, node_ids, noted, told};
 use anyhow::{Context as _, Result, ensure};
@@ -6,13 +6,17 @@ use http::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use straas_schemas::view::Accepted;
+use straas_tests::artifacts::Artifacts;
 use straas_tests::cluster::{ACTIVE_MAX, STEP_MAX};
 use straas_tests::conductor::Conductor;
 use straas_tests::several::load::Load;
 use straas_tests::several::{Known, Layout, Several};
-use straas_tests::{say, scene, wait};
+use straas_tests::{Cluster, say, scene, wait};
 
 const LAYOUT: Layout = Layout { controllers: 2, members: 1, zoned: false };
+
+/// Names an older `straas-controller`: all begin as that one, and are exchanged for this build in the end.
+const OLDER: &str = "STRAAS_OLDER_CONTROLLER";
 
 /// Each of the two dies in the middle of a flexup and of a flexdown.
 const KILLS: usize = 6;
@@ -21,6 +25,10 @@ const KILLS: usize = 6;
 fn a_controller_is_killed_and_the_other_goes_on() {
     scene("a_controller_is_killed_and_the_other_goes_on", async |cluster| {
         Conductor::prepare(cluster, &[])?;
+        let newest = cluster.artifacts().clone();
+        if let Some(older) = std::env::var_os(OLDER) {
+            cluster.use_artifacts(Artifacts { controller: older.into(), ..newest });
+        }
         let mut several = Several::start(cluster, LAYOUT, &["mini-httpd=1.30-*"]).await?;
         let conductor = Conductor::listen(cluster)?;
         for (name, known) in [
@@ -60,6 +68,7 @@ fn a_controller_is_killed_and_the_other_goes_on() {
                 ));
                 several.revive(round % 2).await?;
             }
+            exchanged(cluster, &conductor, several, &component, &load).await?;
             load.stop();
             Ok::<_, anyhow::Error>(())
         };
@@ -79,6 +88,33 @@ fn a_controller_is_killed_and_the_other_goes_on() {
         ensure!(load.refused.get() == 0, "nobody has to be refused: {}", load.told());
         Ok(())
     });
+}
+
+/// Each controller is exchanged while a change is under way that takes longer than that.
+async fn exchanged(
+    cluster: &Cluster,
+    conductor: &Conductor,
+    several: &mut Several,
+    component: &str,
+    load: &Load,
+) -> Result<()> {
+    let bad = || load.refused.get() + load.broken.get();
+    let (before, begun) = (bad(), conductor.runs().len());
+    let body = json!({ "count": 1 });
+    let asked: Accepted = cluster.api.call(Method::POST, &format!("/components/{component}"), Some(&body)).await?;
+    wait("a script of the change to begin", ACTIVE_MAX, async || (conductor.runs().len() > begun).then_some(()))
+        .await?;
+    let mut away = Vec::new();
+    for index in 0..several.all.len() {
+        away.push(format!("{:.1} s", several.exchange(index).await?.as_secs_f32()));
+    }
+    cluster.active(&asked).await?;
+    say(&format!(
+        "  exchanged one by one, each away for {}; refused or broken off meanwhile: {}",
+        away.join(" and "),
+        bad() - before
+    ));
+    Ok(())
 }
 
 /// What is asked of each controller reaches every node, wherever its agent polls.

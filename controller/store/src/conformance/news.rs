@@ -1,6 +1,6 @@
 //! What controllers tell each other. One case: numbers are of the whole database.
 
-use crate::{NEWS_KEPT_MS, PRESENT_MS, Store, Word};
+use crate::{Beside, NEWS_KEPT_MS, PRESENT_MS, Store, Word};
 use std::sync::Arc;
 
 pub(super) async fn words_are_heard_in_their_order(store: Arc<dyn Store>) {
@@ -29,12 +29,14 @@ pub(super) async fn words_are_heard_in_their_order(store: Arc<dyn Store>) {
     store.say("news-a", &vec![Word::Rollouts; crate::WORDS_MAX + 1], now).await.unwrap_err();
 
     // who is there
-    assert_eq!(store.present("news-a", 10 * PRESENT_MS).await.unwrap(), 0);
-    assert_eq!(store.present("news-b", 10 * PRESENT_MS + 1).await.unwrap(), 1);
-    assert_eq!(store.present("news-a", 11 * PRESENT_MS).await.unwrap(), 1);
-    assert_eq!(store.present("news-a", 11 * PRESENT_MS + 1).await.unwrap(), 0, "not seen for long");
-    assert_eq!(store.present("news-b", 11 * PRESENT_MS + 2).await.unwrap(), 1);
+    let (level, at) = (store.level(), 10 * PRESENT_MS);
+    let beside = |id: &str, version: &str| vec![Beside { id: id.into(), level, version: version.into() }];
+    assert_eq!(store.present("news-a", "1.0.0", at).await.unwrap(), []);
+    assert_eq!(store.present("news-b", "1.2.0", at + 1).await.unwrap(), beside("news-a", "1.0.0"));
+    assert_eq!(store.present("news-a", "1.0.0", at + PRESENT_MS).await.unwrap(), beside("news-b", "1.2.0"));
+    assert_eq!(store.present("news-a", "1.0.0", at + PRESENT_MS + 1).await.unwrap(), [], "not seen for long");
+    assert_eq!(store.present("news-b", "1.2.0", at + PRESENT_MS + 2).await.unwrap(), beside("news-a", "1.0.0"));
     store.leave("news-a").await.unwrap();
-    assert_eq!(store.present("news-b", 11 * PRESENT_MS + 3).await.unwrap(), 0);
+    assert_eq!(store.present("news-b", "1.2.0", at + PRESENT_MS + 3).await.unwrap(), []);
     store.leave("news-b").await.unwrap();
 }

@@ -1,7 +1,8 @@
 //! News between controllers in memory: as if several were over it, but with no bell.
 
 use super::{MemoryStore, most};
-use crate::{Heard, NEWS_KEPT_MS, NewsStore, PAGE_MAX, PRESENT_MS, Result, WORDS_MAX, Word};
+use crate::sql::level;
+use crate::{Beside, Heard, NEWS_KEPT_MS, NewsStore, PAGE_MAX, PRESENT_MS, Result, WORDS_MAX, Word};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 pub(super) struct News {
     last: u64,
     said: BTreeMap<u64, (String, i64, Vec<Word>)>,
-    controllers: BTreeMap<String, i64>,
+    controllers: BTreeMap<String, (i64, String)>,
 }
 
 #[async_trait]
@@ -19,11 +20,18 @@ impl NewsStore for MemoryStore {
         true
     }
 
-    async fn present(&self, id: &str, now_ms: i64) -> Result<u32> {
+    fn level(&self) -> i64 {
+        level()
+    }
+
+    async fn present(&self, id: &str, version: &str, now_ms: i64) -> Result<Vec<Beside>> {
         self.write(|tables| {
-            tables.news.controllers.insert(id.to_owned(), now_ms);
-            let there = |(other, seen): &(&String, &i64)| *other != id && **seen > now_ms - PRESENT_MS;
-            Ok(u32::try_from(tables.news.controllers.iter().filter(there).count()).unwrap_or(u32::MAX))
+            tables.news.controllers.insert(id.to_owned(), (now_ms, version.to_owned()));
+            let there = |(other, (seen, _)): &(&String, &(i64, String))| *other != id && *seen > now_ms - PRESENT_MS;
+            let others = tables.news.controllers.iter().filter(there);
+            let others =
+                others.map(|(id, (_, version))| Beside { id: id.clone(), level: level(), version: version.clone() });
+            Ok(others.take(most(PAGE_MAX)).collect())
         })
     }
 

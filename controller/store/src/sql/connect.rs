@@ -8,10 +8,10 @@
 //! nothing ever comes. So each has to answer at once before it is used and before it is kept, and a standby, which a
 //! fail-over may lead to for a moment, is not taken for the database.
 //!
-//! Never here: a downgrade. A database written by a newer version is refused.
+//! Never here: a downgrade. Whether a database of a newer version can be worked on is decided in `levels.rs`.
 
 use super::run::within;
-use super::{Fail, Pools};
+use super::{Fail, Pools, levels};
 use crate::input::broken;
 use crate::{Result, StoreError};
 use sqlx::migrate::{MigrateError, Migrator};
@@ -21,9 +21,15 @@ use sqlx::{Connection as _, PgPool};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::Duration;
 
-pub(super) static MIGRATOR: Migrator = sqlx::migrate!("../../migrations");
+/// What brings tables up to date; migrations of a newer version are left to `levels.rs`.
+pub(super) static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("../../migrations");
+    migrator.set_ignore_missing(true);
+    migrator
+});
 
 /// Longest wait for a free connection: a request that waits longer is better told 503.
 const ACQUIRE_MAX: Duration = Duration::from_secs(10);
@@ -153,6 +159,7 @@ async fn open_postgres(url: &str) -> Result<Pools> {
     sqlx::query(COLLATION_LOCK).execute(&mut *transaction).await.map_err(opening)?;
     sqlx::query(COLLATION_MAKE).execute(&mut *transaction).await.map_err(opening)?;
     transaction.commit().await.map_err(opening)?;
+    levels::make_way(&pool, levels::OLDEST).await?;
     MIGRATOR.run(&pool).await.map_err(migrating)?;
     Ok(Pools::Postgres(pool))
 }

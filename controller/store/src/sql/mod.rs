@@ -31,6 +31,7 @@ mod error;
 mod health;
 mod history;
 mod identity;
+mod levels;
 mod news;
 mod nodes;
 mod pool;
@@ -41,6 +42,8 @@ mod snapshots;
 mod storage;
 mod store;
 mod topologies;
+
+pub(crate) use levels::mine as level;
 
 pub use copy::{CopiedTable, Source, copy_store, reopen_store};
 
@@ -97,11 +100,18 @@ impl SqlStore {
     ///
     /// # Errors
     /// `Unavailable` if the database cannot be reached; `Broken` for a URL that is none of the
-    /// two, and for a database that a newer version has written, or that was moved to another one.
+    /// two, for a database that a newer version has written so that this one cannot work with it, and for one that was
+    /// moved to another.
     pub async fn connect(url: &str) -> Result<Self> {
         let pools = connect::open(url).await?;
         copy::refuse_if_moved(&pools).await?;
-        Ok(Self { pools, bound: None, listener: Default::default(), written: Default::default() })
+        let store = Self::over(pools);
+        levels::settle(&store, levels::mine(), levels::OLDEST).await?;
+        Ok(store)
+    }
+
+    fn over(pools: Pools) -> Self {
+        Self { pools, bound: None, listener: Default::default(), written: Default::default() }
     }
 
     /// Gives every assignment a generation that is higher by this, with the same content: agents may have been told more
@@ -157,6 +167,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         pool::ALL,
         news::ALL,
         leases::ALL,
+        levels::ALL,
         store::ALL,
     ];
     nouns.into_iter().chain(commands::ALL).flatten()

@@ -4,18 +4,22 @@
 //! for more than that.
 
 use super::connect::alone;
-use super::rows::{count, from_text, key, to_text};
+use super::levels;
+use super::rows::{from_text, key, to_text};
 use super::run::within;
 use super::{Pools, SqlStore};
-use crate::{Heard, NEWS_KEPT_MS, NewsStore, PAGE_MAX, PRESENT_MS, Result, StoreError, WORDS_MAX, Word};
+use crate::{Beside, Heard, NEWS_KEPT_MS, NewsStore, PAGE_MAX, PRESENT_MS, Result, StoreError, WORDS_MAX, Word};
 use async_trait::async_trait;
+use serde::Deserialize as _;
+use serde_json::Value;
 use sqlx::postgres::PgListener;
 use sqlx::{query, query_as, query_scalar};
 use std::time::Duration;
 
 statements! {
-    PRESENT = "insert into controller (id, seen_ms) values ($1, $2) on conflict (id) do update set seen_ms = excluded.seen_ms";
-    OTHERS = "select count(*) from controller where id <> $1 and seen_ms > $2";
+    PRESENT = "insert into controller (id, seen_ms, level, version) values ($1, $2, $3, $4) on conflict (id) do update set \
+               seen_ms = excluded.seen_ms";
+    OTHERS = "select id, level, version from controller where id <> $1 and seen_ms > $2 order by seen_ms limit $3";
     GONE = "delete from controller where id = $1";
     FORGET_GONE = "delete from controller where seen_ms < $1";
     NUMBER = "update counter set value = value + 1 where name = 'news' returning value";
@@ -43,13 +47,27 @@ impl NewsStore for SqlStore {
         matches!(self.pools, Pools::Postgres(_))
     }
 
-    async fn present(&self, id: &str, now_ms: i64) -> Result<u32> {
+    fn level(&self) -> i64 {
+        levels::mine()
+    }
+
+    async fn present(&self, id: &str, version: &str, now_ms: i64) -> Result<Vec<Beside>> {
         writing!(self, "noting that a controller is there", |tx, on| {
-            query(on(&PRESENT)).bind(key(id)).bind(now_ms).execute(&mut *tx).await?;
+            query(on(&PRESENT))
+                .bind(key(id))
+                .bind(now_ms)
+                .bind(levels::mine())
+                .bind(key(version))
+                .execute(&mut *tx)
+                .await?;
             query(on(&FORGET_GONE)).bind(now_ms - GONE_KEPT_MS).execute(&mut *tx).await?;
-            let others: i64 =
-                query_scalar(on(&OTHERS)).bind(key(id)).bind(now_ms - PRESENT_MS).fetch_one(&mut *tx).await?;
-            count(others)?
+            let others: Vec<(String, i64, String)> = query_as(on(&OTHERS))
+                .bind(key(id))
+                .bind(now_ms - PRESENT_MS)
+                .bind(i64::from(PAGE_MAX))
+                .fetch_all(&mut *tx)
+                .await?;
+            others.into_iter().map(|(id, level, version)| Beside { id, level, version }).collect()
         })
     }
 
@@ -99,7 +117,8 @@ impl NewsStore for SqlStore {
             for (seq, said_by, document) in &found {
                 heard.last = seq.unsigned_abs();
                 if said_by != id {
-                    heard.words.extend(from_text::<Vec<Word>>(|| format!("news {seq}"), document)?);
+                    let words = from_text::<Vec<Value>>(|| format!("news {seq}"), document)?;
+                    heard.words.extend(words.into_iter().filter_map(|word| Word::deserialize(word).ok()));
                 }
             }
             if found.is_empty() {

@@ -16,7 +16,7 @@
 mod schema;
 mod side;
 
-use super::connect;
+use super::{connect, levels};
 use crate::input::broken;
 use crate::{Result, StoreError};
 use schema::Table;
@@ -56,7 +56,11 @@ pub async fn copy_store(
     mut told: impl FnMut(&CopiedTable),
 ) -> Result<Vec<CopiedTable>> {
     let tables = schema::tables().await?;
-    let (from, to) = (Side::new(connect::open(from).await?), Side::new(connect::open(to).await?));
+    let (from, to) = (connect::open(from).await?, connect::open(to).await?);
+    for side in [&from, &to] {
+        levels::refuse_newer(side).await?;
+    }
+    let (from, to) = (Side::new(from), Side::new(to));
     refuse_moved(&from).await?;
     let copied = match source {
         Source::Look => look(&from, &to, &tables, &mut told).await,
