@@ -2,6 +2,7 @@
 #   make demo            a 3-node ZooKeeper ensemble on this machine, kept running
 #   make demo ONCE=1     the same, then everything is removed again
 #   make test            installs what the tests need and runs every test
+#   make deny            licences, sources and known advisories of what it is built from
 #   make clean-hosts     stops the demo and removes every host it made
 SHELL := /bin/bash
 CARGO ?= cargo
@@ -10,7 +11,7 @@ export CARGO_TARGET_DIR := $(abspath $(TARGET))
 BIN := $(CARGO_TARGET_DIR)/debug
 ONCE ?=
 
-.PHONY: demo test lint build agent-deb clean-hosts
+.PHONY: demo test lint deny build agent-deb clean-hosts
 
 demo:
 	@packaging/install-needed.sh demo
@@ -25,6 +26,9 @@ test:
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deny:
+	@packaging/deny.sh "$(CARGO_TARGET_DIR)/tools"
 
 build:
 	$(CARGO) build --workspace --bins --locked
