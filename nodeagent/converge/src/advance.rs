@@ -183,10 +183,7 @@ impl Converger {
         }
         if task == Task::Stop {
             // what was seen before says nothing about the next start, however far the stop comes
-            let seen = self.ledger.stages.get(&Stage::Validate).filter(|record| record.outcome.is_some());
-            changes.extend(seen.map(|record| {
-                LedgerChange::Stage(Stage::Validate, Box::new(StageRecord { outcome: None, ..record.clone() }))
-            }));
+            changes.extend(self.unseen());
         }
         if !changes.is_empty() {
             self.apply(&changes);
@@ -218,8 +215,11 @@ impl Converger {
             let failures = before.map_or(0, |record| record.failures);
             let record = StageRecord::begun(digest, attempt, failures, restarts);
             let mut changes = vec![LedgerChange::Stage(stage, Box::new(record))];
-            if stage == Stage::Config {
-                self.config_begins(&mut changes);
+            match (stage, &order.gate) {
+                (Stage::Config, _) => self.config_begins(&mut changes),
+                // it disturbs what runs; and may end where it was before, so that nothing else has to be done anew
+                (Stage::Install, Gate::Permit { .. }) => changes.extend(self.unseen()),
+                _ => {}
             }
             self.apply(&changes);
             out.push(Action::Persist(changes));
@@ -235,16 +235,22 @@ impl Converger {
         self.run(now, order, monitor, assignment, out);
     }
 
+    /// Whatever `validate` found is not known any more: it has to run before the node has what it should have.
+    fn unseen(&self) -> Option<LedgerChange> {
+        let validated = self.ledger.stages.get(&Stage::Validate).filter(|record| record.outcome.is_some())?;
+        Some(LedgerChange::Stage(
+            Stage::Validate,
+            Box::new(StageRecord { outcome: None, attempt: 0, ..validated.clone() }),
+        ))
+    }
+
     /// What else `config` makes untrue.
     fn config_begins(&mut self, changes: &mut Vec<LedgerChange>) {
         // Puppet starts the service itself
         self.restart_at = None;
         self.drift_at = None;
         // what was validated before says nothing of what is configured now
-        let seen = self.ledger.stages.get(&Stage::Validate).filter(|record| record.outcome.is_some());
-        changes.extend(seen.map(|r| {
-            LedgerChange::Stage(Stage::Validate, Box::new(StageRecord { outcome: None, attempt: 0, ..r.clone() }))
-        }));
+        changes.extend(self.unseen());
         let looked = self.ledger.drift.as_ref().filter(|record| record.current);
         changes
             .extend(looked.map(|r| LedgerChange::Drift(Box::new(crate::DriftRecord { current: false, ..r.clone() }))));

@@ -38,8 +38,9 @@ pub fn outlook(assignment: &Assignment, ledger: &Ledger) -> Outlook {
             break;
         }
     }
-    // with another script, too: whether it works does not wait for what a newer configuration waits for
-    let validated = ledger.stages.get(&Stage::Validate).is_some_and(|record| record.outcome.is_some());
+    // with another script, too, and if what was found before counts no more: whether it works does not wait for what a newer
+    // configuration waits for
+    let validated = ledger.stages.contains_key(&Stage::Validate);
     let configured = ledger.succeeded(Stage::Config).is_some() || assignment.order(Stage::Config).is_none();
     let monitor = assignment
         .order(Stage::Validate)

@@ -33,7 +33,7 @@ fn stopping() {
             (Ends(OK), "persist fetch:commit-0"),
             (Fetched, ""),
             (Offer(wanted(3, |_| ())), "persist persist run:start"),
-            (Ends(OK), "persist run:validate#2"),
+            (Ends(OK), "persist run:validate#1"),
             (Ends(OK), "report:validate:Succeeded persist converged:3 persist wake+5000"),
         ]),
     );
@@ -75,7 +75,7 @@ fn a_stop_or_start_that_fails_is_told() {
             (Offer(wanted(2, stopped)), "persist persist run:stop"),
             (Ends(OK), "persist converged:2 persist"),
             (Offer(wanted(3, |_| ())), "persist persist run:start"),
-            (Ends(Outcome::Failed), "persist run:validate#2"),
+            (Ends(Outcome::Failed), "persist run:validate#1"),
             (Ends(Outcome::Failed), "report:validate:Failed persist run:start"),
         ]),
     );
@@ -176,7 +176,8 @@ fn a_stopped_node_is_prepared_and_comes_up_with_the_newest_configuration() {
                 })),
                 "persist persist run:start",
             ),
-            (Ends(OK), "persist"),
+            (Ends(OK), "persist run:validate#1"),
+            (Ends(OK), "report:validate:Succeeded persist wake+5000"),
         ]),
     );
     check(
@@ -185,7 +186,7 @@ fn a_stopped_node_is_prepared_and_comes_up_with_the_newest_configuration() {
             (Offer(wanted(2, stopped)), "persist persist run:stop"),
             (Offer(wanted(3, |_| ())), "persist kill"),
             (Ends(Outcome::Failed), "run:start"),
-            (Ends(OK), "persist run:validate#2"),
+            (Ends(OK), "persist run:validate#1"),
         ]),
     );
 }
@@ -243,6 +244,36 @@ fn any_stage_asks_for_a_permit() {
     assert_eq!(ask.stage, Stage::Install);
     assert_eq!(agent.take(Offer(wanted(3, changed(Some(Digest::of(&["else"])))))), "persist wake+5000");
     assert_eq!(agent.take(Offer(wanted(4, changed(Some(ask.digest))))), "persist persist run:install#1");
+}
+
+#[test]
+fn what_an_install_disturbed_is_looked_at_also_when_it_is_turned_back() {
+    let installs = |version: Option<&'static str>, granted: Option<Digest>| {
+        move |a: &mut Assignment| {
+            if let Some(version) = version {
+                a.stages[0].inputs = Digest::of(&[version]);
+            }
+            a.stages[0].gate = Gate::Permit { granted };
+            a.stages[2].gate = Gate::Permit { granted: None };
+        }
+    };
+    let mut agent = check("another version", after(vec![(Offer(wanted(2, installs(Some("2"), None))), "persist wake+5000")]));
+    let asked = |agent: &mut Agent| {
+        let now = agent.at();
+        agent.converger.status(now).asks.unwrap().digest
+    };
+    let granted = asked(&mut agent);
+    assert_eq!(agent.take(Offer(wanted(3, installs(Some("2"), Some(granted))))), "persist persist run:install#1");
+    // `config` waits for a permit, and gets none: the version before is wanted again
+    assert_eq!(agent.take(Ends(OK)), "report:install:Succeeded persist wake+5000");
+    assert_eq!(agent.take(After(5_000)), "run:validate#1");
+    assert_eq!(agent.take(Ends(OK)), "report:validate:Succeeded persist wake+5000");
+    assert_eq!(agent.take(Offer(wanted(4, installs(None, None)))), "persist wake+5000");
+    let granted = asked(&mut agent);
+    assert_eq!(agent.take(Offer(wanted(5, installs(None, Some(granted))))), "persist persist run:install#1");
+    // all other digests are what they were, and yet it is not what it should be before it was seen to work
+    assert_eq!(agent.take(Ends(OK)), "report:install:Succeeded persist run:validate#1");
+    assert_eq!(agent.take(Ends(OK)), "report:validate:Succeeded persist converged:5 persist wake+5000");
 }
 
 #[test]
