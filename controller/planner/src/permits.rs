@@ -265,7 +265,11 @@ impl<'k, 'a> Budget<'k, 'a> {
     fn new(known: &'k Known<'a>, component: &Component, disruption: &'a Disruption, rosters: &Rosters<'a>) -> Self {
         let steps = rosters.steps.iter().filter(|((id, _), _)| *id == component.id.as_str());
         let steps: Vec<_> = steps.map(|(_, steps)| steps).collect();
-        let member = |n: &&Node| n.host.is_up() && (held(n) || steps.iter().any(|s| s.current.contains(&n.id)));
+        // who was stopped to be replaced, and leaves now instead, was told to run again, because the others may need it
+        let resumes = |n: &Node| serves(n) && (stopped(n) || (!confirmed(n) && !says(n, ServiceStatus::Active)));
+        let member = |n: &&Node| {
+            n.host.is_up() && (held(n) || resumes(n) || steps.iter().any(|s| s.current.contains(&n.id)))
+        };
         // who is no member yet has no part in what the members keep up
         let outside = |n: &Node| {
             let role = rosters.steps.get(&(component.id.as_str(), n.role.as_str()));
@@ -286,6 +290,7 @@ impl<'k, 'a> Budget<'k, 'a> {
                 || arriving(n)
                 || ((known.broken(n) || untried(n)) && !(small && let_in(known, n)) && !(all_stopped && stopped(n)))
                 || (stopped(n) && !all_stopped)
+                || (!known.wanted.contains_key(&n.id) && resumes(n))
         };
         Self {
             known,
