@@ -12,6 +12,7 @@
 //! not wait for the budget, or a component that is down as a whole could never be mended.
 
 use crate::desired::{self, Wanted};
+use crate::digests;
 use crate::membership::{SMALL, joined};
 use crate::observe::{Known, Silence, confirmed, says, serves, service, stopped, unstopped, untried, works};
 use crate::roster::Rosters;
@@ -76,7 +77,8 @@ pub fn held(node: &Node) -> bool {
 
 /// What a node that leaves gets instead of its last assignment; `None` for nothing else. Permits that
 /// it is through with are taken back: with them it would put right by itself what somebody changes on
-/// its host. And it runs if only a replacement had stopped it, since the others may need it.
+/// its host. It runs if only a replacement had stopped it, since the others may need it. And scripts that were turned back
+/// after it had got them are exchanged: with them it may not show that it works, which the others wait for.
 pub fn of_leaver(known: &Known<'_>, node: &Node) -> Option<Assignment> {
     let component = known.component(&node.component).filter(|c| !c.removed && !known.input.topology.deleting)?;
     let last = node.assignment.as_ref()?;
@@ -84,14 +86,33 @@ pub fn of_leaver(known: &Known<'_>, node: &Node) -> Option<Assignment> {
     let lifecycle = if stays { last.lifecycle } else { Lifecycle::Running };
     let through = confirmed(node) && last.lifecycle == Lifecycle::Running;
     let used = |gate: &Gate| through && matches!(gate, Gate::Permit { granted: Some(_) });
-    if lifecycle == last.lifecycle && !last.stages.iter().any(|order| used(&order.gate)) {
+    let mended = mended(component, last);
+    if lifecycle == last.lifecycle && mended.is_none() && !last.stages.iter().any(|order| used(&order.gate)) {
         return None;
     }
     let mut new = Assignment { generation: last.generation.saturating_add(1), lifecycle, ..last.clone() };
+    if let Some((scripts, validate)) = mended {
+        scripts.clone_into(&mut new.scripts);
+        new.stages.iter_mut().filter(|order| order.stage == Stage::Validate).for_each(|o| o.inputs = validate.clone());
+    }
     for order in new.stages.iter_mut().filter(|order| used(&order.gate)) {
         order.gate = Gate::Permit { granted: None };
     }
     Some(new)
+}
+
+/// The scripts that a node should have, and what its `validate` depends on with them, if those of its last assignment are of
+/// a change that was turned back or that another one took the place of.
+fn mended<'a>(component: &'a Component, last: &Assignment) -> Option<(&'a str, Digest)> {
+    let goes_on = component.rollout.as_ref().filter(|rollout| rollout.reverted.is_none());
+    let target = goes_on.map_or(&component.target, |rollout| &rollout.before);
+    let of_change = goes_on.is_some() && last.scripts == component.target.scripts;
+    if last.scripts == target.scripts || of_change {
+        return None;
+    }
+    let nature = desired::nature(component, target, &last.role).ok()?;
+    let validate = nature.knowledge.scripts.get(&nature.role.script_role)?.get(&Stage::Validate)?;
+    Some((&target.scripts, digests::of_script(Stage::Validate, validate.as_str())))
 }
 
 /// Tries to stop a service, after which its host goes all the same: it may be replaced because of that.
@@ -267,9 +288,8 @@ impl<'k, 'a> Budget<'k, 'a> {
         let steps: Vec<_> = steps.map(|(_, steps)| steps).collect();
         // who was stopped to be replaced, and leaves now instead, was told to run again, because the others may need it
         let resumes = |n: &Node| serves(n) && (stopped(n) || (!confirmed(n) && !says(n, ServiceStatus::Active)));
-        let member = |n: &&Node| {
-            n.host.is_up() && (held(n) || resumes(n) || steps.iter().any(|s| s.current.contains(&n.id)))
-        };
+        let member =
+            |n: &&Node| n.host.is_up() && (held(n) || resumes(n) || steps.iter().any(|s| s.current.contains(&n.id)));
         // who is no member yet has no part in what the members keep up
         let outside = |n: &Node| {
             let role = rosters.steps.get(&(component.id.as_str(), n.role.as_str()));

@@ -215,11 +215,8 @@ impl Converger {
             let failures = before.map_or(0, |record| record.failures);
             let record = StageRecord::begun(digest, attempt, failures, restarts);
             let mut changes = vec![LedgerChange::Stage(stage, Box::new(record))];
-            match (stage, &order.gate) {
-                (Stage::Config, _) => self.config_begins(&mut changes),
-                // it disturbs what runs; and may end where it was before, so that nothing else has to be done anew
-                (Stage::Install, Gate::Permit { .. }) => changes.extend(self.unseen()),
-                _ => {}
+            if stage == Stage::Config {
+                self.config_begins(&mut changes);
             }
             self.apply(&changes);
             out.push(Action::Persist(changes));
@@ -236,7 +233,7 @@ impl Converger {
     }
 
     /// Whatever `validate` found is not known any more: it has to run before the node has what it should have.
-    fn unseen(&self) -> Option<LedgerChange> {
+    pub(crate) fn unseen(&self) -> Option<LedgerChange> {
         let validated = self.ledger.stages.get(&Stage::Validate).filter(|record| record.outcome.is_some())?;
         Some(LedgerChange::Stage(
             Stage::Validate,

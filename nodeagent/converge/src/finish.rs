@@ -11,7 +11,7 @@ use crate::converger::{Converger, Run, Work};
 use crate::ledger::{Head, LedgerChange, StageRecord};
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::report::{Facts, ReportBody, StageResult};
-use straas_schemas::{Outcome, Stage};
+use straas_schemas::{Gate, Outcome, Stage};
 
 impl Converger {
     pub(crate) fn finished(&mut self, now: Now, id: RunId, result: RunResult, out: &mut Vec<Action>) {
@@ -33,6 +33,7 @@ impl Converger {
     fn stage_finished(&mut self, now: Now, run: &Run, stage: Stage, mut result: RunResult, out: &mut Vec<Action>) {
         let Some(assignment) = &self.ledger.assignment else { return };
         let (timing, autonomy, generation) = (assignment.timing, assignment.autonomy, assignment.generation);
+        let disturbs = assignment.order(stage).is_some_and(|order| matches!(order.gate, Gate::Permit { .. }));
         let order = &run.order;
         let succeeded = result.outcome == Outcome::Succeeded;
         if succeeded || stage == Stage::Config {
@@ -108,6 +109,10 @@ impl Converger {
                 drifted: false,
             };
             changes.push(LedgerChange::Stage(stage, Box::new(record)));
+        }
+        if stage == Stage::Install && succeeded && disturbs {
+            // it may end where it was before, so that nothing else has to be done anew
+            changes.extend(self.unseen());
         }
         self.apply(&changes);
         if !silent {

@@ -257,7 +257,8 @@ fn what_an_install_disturbed_is_looked_at_also_when_it_is_turned_back() {
             a.stages[2].gate = Gate::Permit { granted: None };
         }
     };
-    let mut agent = check("another version", after(vec![(Offer(wanted(2, installs(Some("2"), None))), "persist wake+5000")]));
+    let mut agent =
+        check("another version", after(vec![(Offer(wanted(2, installs(Some("2"), None))), "persist wake+5000")]));
     let asked = |agent: &mut Agent| {
         let now = agent.at();
         agent.converger.status(now).asks.unwrap().digest
