@@ -70,6 +70,9 @@ impl Database {
                 "--election-timeout",
                 "2000",
                 "--pre-vote=true",
+                // with the newer interface Patroni 3.0 lets a primary that comes back from behind a cut take the lock
+                // from the one that was elected meanwhile, and nobody can follow either any more
+                "--enable-v2=true",
                 "--logger",
                 "zap",
                 "--log-outputs",
@@ -156,6 +159,22 @@ impl Database {
         Ok(())
     }
 
+    /// Hands over until this member leads and the others follow.
+    ///
+    /// # Errors
+    /// Patroni refuses, or not in time.
+    pub async fn led_by(&self, net: &Net, number: u8) -> Result<()> {
+        for _ in 0..2 * self.members.len() {
+            if self.primary(net) == Some(number) {
+                return Ok(());
+            }
+            let before = self.switch_over(net)?;
+            self.another(net, before).await?;
+            self.settled(net).await?;
+        }
+        anyhow::bail!("member {number} does not come to lead")
+    }
+
     /// Hands over to a standby, as an operator asks for it.
     ///
     /// # Errors
@@ -218,17 +237,20 @@ fn config(dir: &Path, number: u8, members: &[u8]) -> Result<String> {
     let _ = write!(
         text,
         "restapi: {{ listen: \"{host}:8008\", connect_address: \"{host}:8008\" }}\n\
-         etcd3: {{ hosts: [{etcd}] }}\n\
-         bootstrap:\n  dcs:\n    ttl: 6\n    loop_wait: 1\n    retry_timeout: 3\n    maximum_lag_on_failover: 1048576\n    \
+         etcd: {{ hosts: [{etcd}] }}\n\
+         bootstrap:\n  dcs:\n    ttl: 8\n    loop_wait: 1\n    retry_timeout: 3\n    maximum_lag_on_failover: 1048576\n    \
          synchronous_mode: true\n    synchronous_mode_strict: {strict}\n    postgresql:\n      use_pg_rewind: true\n      parameters: {{ wal_level: replica, \
          hot_standby: \"on\", max_wal_senders: 6, max_replication_slots: 6, wal_log_hints: \"on\", shared_buffers: 32MB, \
-         max_connections: 100, synchronous_commit: \"on\" }}\n  \
+         max_connections: 100, synchronous_commit: \"on\", {silence} }}\n  \
          initdb: [ encoding: UTF8, data-checksums, locale: C.UTF-8 ]\n  \
          pg_hba: [ \"host all all 10.77.0.0/24 trust\", \"host replication all 10.77.0.0/24 trust\", \"local all all trust\" ]\n\
          postgresql:\n  listen: \"{host}:5432\"\n  connect_address: \"{host}:5432\"\n  data_dir: {own}/data\n  \
          bin_dir: {bin}\n  pgpass: {own}/pgpass\n  authentication: {{ superuser: {{ username: postgres, password: x }}, \
          replication: {{ username: repl, password: x }}, rewind: {{ username: rewind, password: x }} }}\n  \
          parameters: {{ unix_socket_directories: {own}/s }}\n",
+        // a cut link says nothing: by default a minute goes by until one end of a replication notices
+        silence = "wal_sender_timeout: 5s, wal_receiver_timeout: 5s, wal_retrieve_retry_interval: 1s, tcp_user_timeout: 5000, \
+                   tcp_keepalives_idle: 2, tcp_keepalives_interval: 1, tcp_keepalives_count: 3",
         // one that is alone has nobody to wait for
         strict = members.len() > 1,
         etcd = etcd.join(", "),

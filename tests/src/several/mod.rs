@@ -55,8 +55,19 @@ pub struct Layout {
     pub controllers: usize,
     /// Members of the database: 1 or 3.
     pub members: usize,
-    /// Whether each controller is in a zone of its own, and the database in none.
-    pub zoned: bool,
+    /// What of it is in zones.
+    pub zoned: Zoned,
+}
+
+/// What is in zones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Zoned {
+    /// Nothing: there are none.
+    Nothing,
+    /// Each controller in one of its own; the database is in none.
+    Controllers,
+    /// Each controller in one of its own, with a member of the database.
+    WithDatabase,
 }
 
 /// A controller.
@@ -127,12 +138,14 @@ impl Several {
 
         let controllers: Vec<u8> = (FIRST..).take(layout.controllers).collect();
         // a database that is no part of a zone is on servers of its own
-        let members: Vec<u8> = (if layout.zoned { MEMBERS } else { FIRST }..).take(layout.members).collect();
+        let members: Vec<u8> =
+            (if layout.zoned == Zoned::Controllers { MEMBERS } else { FIRST }..).take(layout.members).collect();
+        let zoned = layout.zoned != Zoned::Nothing;
         for (number, zone) in controllers.iter().zip(1..) {
-            if layout.zoned {
+            if zoned {
                 net.zone(zone)?;
             }
-            net.server(*number, layout.zoned.then_some(zone))?;
+            net.server(*number, zoned.then_some(zone))?;
         }
         for number in members.iter().filter(|number| !controllers.contains(number)) {
             net.server(*number, None)?;

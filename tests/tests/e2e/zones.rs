@@ -1,10 +1,10 @@
-//! A zone is cut off, with a controller in it, from the database and everybody: what is there goes on, what is elsewhere
+//! A zone is cut off, with a controller and the database's primary in it: what is there goes on, what is elsewhere
 //! waits where it has to, and afterwards everything fits together.
 //!
 //! ```text
-//!   one zone:  controller, the machine whose node of span holds a permit, home-1, home-2
-//!   two zones: controller, another machine of span each
-//!   in the middle: the database, git, the load balancer; metal-4 and home-3, free
+//!   one zone:  controller, the database's primary, the machine whose node of span holds a permit, home-1, home-2
+//!   two zones: controller, a standby, another machine of span each
+//!   in the middle: git, the load balancer; metal-4 and home-3, free
 //! ```
 //! The machines are put into their zones once it is known which is which.
 
@@ -21,10 +21,10 @@ use straas_tests::cluster::{ACTIVE_MAX, STEP_MAX};
 use straas_tests::conductor::{Conductor, Run};
 use straas_tests::several::load::Load;
 use straas_tests::several::net::at;
-use straas_tests::several::{FIRST, Known, Layout, Several, Spot};
+use straas_tests::several::{FIRST, Known, Layout, Several, Spot, Zoned};
 use straas_tests::{Cluster, say, scene, wait};
 
-const LAYOUT: Layout = Layout { controllers: 3, members: 1, zoned: true };
+const LAYOUT: Layout = Layout { controllers: 3, members: 3, zoned: Zoned::WithDatabase };
 const TIMING: &str = "heartbeat_ms = 1000\nsuspect_after_ms = 8000\nunreachable_after_ms = 20000\nretry_ms = 1000";
 
 #[test]
@@ -88,6 +88,8 @@ async fn story(cluster: &mut Cluster, cut: Duration) -> Result<()> {
     for ((_, machine), zone) in others.zip(zone + 1..) {
         several.plug(machine, zone).await?;
     }
+    let server = FIRST + zone - 1;
+    several.database.led_by(&several.net, server).await?;
     let before = cluster.api.nodes().await?;
 
     let elsewhere: Vec<String> = before
@@ -101,6 +103,8 @@ async fn story(cluster: &mut Cluster, cut: Duration) -> Result<()> {
         let begun = Instant::now();
         several.net.cut(zone)?;
         conductor.heal(&victim, "config");
+        let leads = several.database.another(&several.net, server).await?;
+        say(&format!("  {leads} leads the database instead of {server} after {:.1} s", begun.elapsed().as_secs_f32()));
         let due = command(cluster, &silent[0], "after-the-cut", 3600).await?;
         let late = command(cluster, &silent[0], "too-late", 5).await?;
         goes_on(cluster, several, zone, &victim_on).await?;
@@ -127,10 +131,13 @@ async fn story(cluster: &mut Cluster, cut: Duration) -> Result<()> {
         })
         .await?;
         let heard = healed.elapsed().as_secs_f32();
+        several.database.settled(&several.net).await?;
+        let joined = healed.elapsed().as_secs_f32();
         ended(cluster, &due, "succeeded").await?;
         cluster.active(&restart).await?;
         say(&format!(
-            "  after {lasted:.0} s the cut ends: all nodes heard after {heard:.1} s, the restart that was held done after {:.1} s",
+            "  after {lasted:.0} s the cut ends: all nodes heard after {heard:.1} s, its member of the database follows after \
+             {joined:.1} s, the restart that was held done after {:.1} s",
             healed.elapsed().as_secs_f32()
         ));
         load.stop();
