@@ -1,9 +1,12 @@
-//! The fleet's own certificate authority.
+//! A certificate authority of the fleet.
 //!
-//! Made once in `data_dir/ca`, private key 0600. It signs two kinds of certificates: the
-//! controller's own for the agent port, made anew at each start, and one per enrolment of a node,
-//! whose identity (node and incarnation) is a URI in the subject alternative name. Of a request
+//! The first is made in `data_dir/ca`, private key 0600; how it is exchanged for another is told in `authority/`. It signs
+//! two kinds of certificates: the controller's own for the agent port, made anew at each start, and one per enrolment of a
+//! node, whose identity (node and incarnation) is a URI in the subject alternative name. Of a request
 //! only the public key is used; names and extensions in it are ignored.
+//!
+//! It also signs the authority that takes its place. With that certificate (a *bridge*) in a controller's chain, whoever
+//! knows only this authority can check a controller that shows a certificate of the next one.
 
 use rand::RngExt as _;
 use rcgen::string::Ia5String;
@@ -12,10 +15,13 @@ use rcgen::{
     Issuer, KeyPair, KeyUsagePurpose, PublicKeyData as _, SanType, SerialNumber,
 };
 use ring::hmac;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use std::io::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use straas_schemas::authority::AuthorityInfo;
 use straas_schemas::{Digest, NodeId};
 use time::{Duration, OffsetDateTime};
 
@@ -26,6 +32,10 @@ const CA_YEARS: i64 = 10;
 /// Days the controller's certificate lives: as long as the authority's. Its key is made anew at each start and is never on a
 /// disk, and a controller that runs for years must not be refused one day.
 const SERVER_DAYS: i64 = 365 * CA_YEARS;
+/// So many authorities, each exchanged for the next, lead from what an agent knows to the one that issues.
+pub const BRIDGES_MAX: u8 = 4;
+/// The name of the first; later ones have a number after it, so that a certificate says whose it is.
+const CA_NAME: &str = "StraaS fleet CA";
 /// Certificates begin so many minutes in the past, for controllers whose clocks are a little apart.
 const BACKDATE_MINUTES: i64 = 10;
 /// Those that agents check begin so many days in the past: a node whose clock is behind by days has to get in before
@@ -41,6 +51,18 @@ pub enum CaError {
     /// Making a certificate failed.
     #[error("making a certificate failed: {0}")]
     Make(#[from] rcgen::Error),
+    /// A certificate of ours is not one.
+    #[error("a certificate of our own cannot be read: {0}")]
+    Read(String),
+    /// The key of an authority is sealed with a key that is not here.
+    #[error(
+        "the key of the certificate authority {fingerprint} is sealed with a key of the secrets that this controller does \
+         not have: copy secrets.key from a controller that has it, or whose it was"
+    )]
+    Locked {
+        /// The authority.
+        fingerprint: String,
+    },
     /// The authority's files cannot be read or written.
     #[error("the certificate authority in {path}: {source}")]
     Files {
@@ -54,7 +76,8 @@ pub enum CaError {
 /// The authority.
 pub struct Ca {
     issuer: Issuer<'static, KeyPair>,
-    certificate_pem: String,
+    pair: Pair,
+    about: AuthorityInfo,
     /// Made of the authority's key: what all controllers of a fleet have and nobody else.
     tokens: hmac::Key,
 }
@@ -91,19 +114,79 @@ impl Ca {
         let files = |source| CaError::Files { path: dir.display().to_string(), source };
         let (key_path, certificate_path) = (dir.join("ca.key"), dir.join("ca.pem"));
         if !certificate_path.exists() {
-            std::fs::create_dir_all(dir).map_err(files)?;
-            let pair = make_authority()?;
-            // the certificate is written last: where it is, the key is
-            write_private(&key_path, pair.key_pem.as_bytes()).map_err(files)?;
-            write_private(&certificate_path, pair.certificate_pem.as_bytes()).map_err(files)?;
-            std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(files)?;
+            Self::make(1)?.write(dir)?;
         }
         let key_pem = std::fs::read_to_string(&key_path).map_err(files)?;
-        let tokens = hmac::Key::new(hmac::HMAC_SHA256, key_pem.as_bytes());
-        let key = KeyPair::from_pem(&key_pem)?;
         let certificate_pem = std::fs::read_to_string(&certificate_path).map_err(files)?;
-        let issuer = Issuer::from_ca_cert_pem(&certificate_pem, key)?;
-        Ok(Self { issuer, certificate_pem, tokens })
+        Self::of(Pair { certificate_pem, key_pem })
+    }
+
+    /// Of its certificate and key.
+    ///
+    /// # Errors
+    /// They cannot be understood.
+    pub fn of(pair: Pair) -> Result<Self, CaError> {
+        let tokens = hmac::Key::new(hmac::HMAC_SHA256, pair.key_pem.as_bytes());
+        let issuer = Issuer::from_ca_cert_pem(&pair.certificate_pem, KeyPair::from_pem(&pair.key_pem)?)?;
+        let about = about(&pair.certificate_pem)?;
+        Ok(Self { issuer, pair, about, tokens })
+    }
+
+    /// Another one, the how many-th.
+    ///
+    /// # Errors
+    /// Key generation failed.
+    pub fn make(number: u32) -> Result<Self, CaError> {
+        let key = KeyPair::generate()?;
+        let name = if number > 1 { format!("{CA_NAME} {number}") } else { CA_NAME.to_owned() };
+        let now = OffsetDateTime::now_utc();
+        let certificate = authority(&name, now + Duration::days(365 * CA_YEARS)).self_signed(&key)?;
+        Self::of(Pair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// Writes it into a folder, in the place of the one that was there.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn write(&self, dir: &Path) -> Result<(), CaError> {
+        let written = || {
+            std::fs::create_dir_all(dir)?;
+            // the certificate is written last: where it is, the key is
+            write_private(&dir.join("ca.key"), self.pair.key_pem.as_bytes())?;
+            write_private(&dir.join("ca.pem"), self.pair.certificate_pem.as_bytes())
+        };
+        written().map_err(|source| CaError::Files { path: dir.display().to_string(), source })
+    }
+
+    /// What is told of it.
+    #[must_use]
+    pub const fn about(&self) -> &AuthorityInfo {
+        &self.about
+    }
+
+    /// SHA-256 of its certificate.
+    #[must_use]
+    pub const fn fingerprint(&self) -> &Digest {
+        &self.about.fingerprint
+    }
+
+    /// Its private key, PEM.
+    #[must_use]
+    pub fn key_pem(&self) -> &str {
+        &self.pair.key_pem
+    }
+
+    /// The certificate of the authority that takes its place, signed by this one, PEM: see the module. It ends when this
+    /// one does.
+    ///
+    /// # Errors
+    /// Signing failed.
+    pub fn bridge(&self, next: &Self) -> Result<String, CaError> {
+        let end = self.about.not_after_ms.min(next.about.not_after_ms) / 1000;
+        let end = OffsetDateTime::from_unix_timestamp(end).map_err(|error| CaError::Read(error.to_string()))?;
+        let mut params = authority(&next.about.name, end);
+        params.use_authority_key_identifier_extension = true;
+        Ok(params.signed_by(next.issuer.key(), &self.issuer)?.pem())
     }
 
     /// The join token of the host that a node gets after this incarnation, 64 hex digits: the same at every controller, so
@@ -117,7 +200,7 @@ impl Ca {
     /// The authority's certificate, PEM.
     #[must_use]
     pub fn certificate_pem(&self) -> &str {
-        &self.certificate_pem
+        &self.pair.certificate_pem
     }
 
     /// A certificate for the controller's agent port.
@@ -132,15 +215,6 @@ impl Ca {
         params.not_before = OffsetDateTime::now_utc() - Duration::days(BACKDATE_DAYS);
         let certificate = params.signed_by(&key, &self.issuer)?;
         Ok(Pair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
-    }
-
-    /// The digest of a request's public key.
-    ///
-    /// # Errors
-    /// `Request` if the request is not one or is not signed by its own key.
-    pub fn key_of(&self, csr_pem: &str) -> Result<Digest, CaError> {
-        let csr = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
-        Ok(Digest::sha256(&csr.public_key.subject_public_key_info()))
     }
 
     /// Signs the public key of a request as the identity of one incarnation of a node ([`NODE`]) or host ([`HOST`]).
@@ -164,6 +238,15 @@ impl Ca {
     }
 }
 
+/// The digest of a request's public key.
+///
+/// # Errors
+/// `Request` if the request is not one or is not signed by its own key.
+pub fn key_of(csr_pem: &str) -> Result<Digest, CaError> {
+    let csr = CertificateSigningRequestParams::from_pem(csr_pem).map_err(CaError::Request)?;
+    Ok(Digest::sha256(&csr.public_key.subject_public_key_info()))
+}
+
 fn leaf(name: &str, days: i64, usage: ExtendedKeyUsagePurpose) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, name);
@@ -184,18 +267,32 @@ fn serial() -> SerialNumber {
     SerialNumber::from(bytes.to_vec())
 }
 
-fn make_authority() -> Result<Pair, CaError> {
-    let key = KeyPair::generate()?;
+/// An authority's certificate, to be signed by its own key or by another's.
+fn authority(name: &str, end: OffsetDateTime) -> CertificateParams {
     let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "StraaS fleet CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(BRIDGES_MAX));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.serial_number = Some(serial());
-    let now = OffsetDateTime::now_utc();
-    params.not_before = now - Duration::days(BACKDATE_DAYS);
-    params.not_after = now + Duration::days(365 * CA_YEARS);
-    let certificate = params.self_signed(&key)?;
-    Ok(Pair { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    params.not_before = OffsetDateTime::now_utc() - Duration::days(BACKDATE_DAYS);
+    params.not_after = end;
+    params
+}
+
+/// What a certificate of an authority says of it.
+///
+/// # Errors
+/// It is none.
+pub fn about(certificate_pem: &str) -> Result<AuthorityInfo, CaError> {
+    let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes());
+    let der = der.map_err(|error| CaError::Read(error.to_string()))?;
+    let (_, x509) = x509_parser::parse_x509_certificate(&der).map_err(|error| CaError::Read(error.to_string()))?;
+    let name = x509.subject().iter_common_name().find_map(|name| name.as_str().ok()).unwrap_or_default();
+    Ok(AuthorityInfo {
+        fingerprint: Digest::sha256(&der),
+        name: name.to_owned(),
+        not_after_ms: x509.validity().not_after.timestamp() * 1000,
+    })
 }
 
 /// Writes a file that only its owner can read, whole or not at all.

@@ -9,9 +9,9 @@
 use crate::app::BootTemplate;
 use crate::apply::health::Said;
 use crate::apply::held::Held;
+use crate::authority::Authorities;
 use crate::bell::Bell;
 use crate::books::Books;
-use crate::ca::Ca;
 use crate::commands::Commands;
 use crate::error::{Error, chain};
 use crate::fleet::{Fleet, Offer};
@@ -43,8 +43,8 @@ pub struct Engine {
     pub store: Arc<dyn Store>,
     /// What the repositories say.
     pub books: Arc<dyn Books>,
-    /// The certificate authority.
-    pub ca: Arc<Ca>,
+    /// The certificate authorities.
+    pub authorities: Arc<Authorities>,
     /// The provider of hosts.
     pub hosts: Arc<dyn Hosts>,
     /// The owner that this service's hosts are marked with.

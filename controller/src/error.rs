@@ -16,6 +16,9 @@ pub enum Error {
     /// Certificates.
     #[error(transparent)]
     Ca(#[from] crate::ca::CaError),
+    /// TLS of the agent port.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
     /// A file of the controller's own.
     #[error("cannot keep a file that nodes are told to fetch")]
     Kept(#[source] std::io::Error),

@@ -36,16 +36,19 @@ pub enum Chore {
     Rollouts,
     /// Ending commands that are overdue.
     Commands,
+    /// Bringing the exchange of the certificate authority forward.
+    Authority,
 }
 
 impl Chore {
-    const ALL: [Self; 3] = [Self::Topologies, Self::Rollouts, Self::Commands];
+    const ALL: [Self; 4] = [Self::Topologies, Self::Rollouts, Self::Commands, Self::Authority];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Topologies => "chore/topologies",
             Self::Rollouts => "chore/rollouts",
             Self::Commands => "chore/commands",
+            Self::Authority => "chore/authority",
         }
     }
 }
@@ -82,6 +85,11 @@ impl Leases {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Chore, (Lease, Instant)>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether other controllers may be over the same database.
+    pub const fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Whether a chore is this controller's.

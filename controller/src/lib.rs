@@ -8,6 +8,7 @@ mod agents;
 mod app;
 mod apply;
 mod apt;
+mod authority;
 pub mod backup;
 mod bell;
 mod books;
@@ -71,6 +72,7 @@ pub mod parts {
     pub use crate::agents::report::{beaten, taken};
     pub use crate::agents::standing;
     pub use crate::apply::{carry_out, health::Said, held::Held};
+    pub use crate::authority::Authorities;
     pub use crate::bell::Bell;
     pub use crate::books::Books;
     pub use crate::ca::Ca;
@@ -198,12 +200,11 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     let (stopper, stopping) = stop::pair();
     let mut stop = std::pin::pin!(stop);
     let app = tokio::select! {
-        app = open(config, world.hosts, world.boot, stopping.clone()) => app?,
+        app = open(config, world.hosts, world.boot, world.agent_addresses, stopping.clone()) => app?,
         () = &mut stop => return Ok(()),
     };
     bell::enter(&app).await;
     app.load().await.context("read the database")?;
-    let tls = tls::config(&app.ca, &world.agent_addresses)?;
 
     let mut tasks = JoinSet::new();
     tasks.spawn(tasks::reconcile::run(app.clone()));
@@ -211,6 +212,7 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(tasks::beats::run(app.clone()));
     tasks.spawn(tasks::commands::run(app.clone()));
     tasks.spawn(tasks::rollouts::run(app.clone()));
+    tasks.spawn(tasks::authority::run(app.clone()));
     tasks.spawn(pool::desk::run(app.pool.clone(), app.store.clone(), stopping.clone()));
     tasks.spawn(bell::run(app.clone()));
     tasks.spawn(leases::run(app.clone()));
@@ -221,12 +223,12 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     tasks.spawn(storage::run(app.storage.clone(), app.store.clone(), stopping.clone()));
     let seconds = |s: u32| Duration::from_secs(s.max(1).into());
     let (idle, stall) = (port::AGENT_IDLE, seconds(app.config.agents.stall_s));
-    let door = port::Door { acceptor: Some(tls.into()), idle, stall, router: agents::router(app.clone()) };
+    let door = port::Door { tls: Some(app.authorities.clone()), idle, stall, router: agents::router(app.clone()) };
     for port in world.agent_ports {
         tasks.spawn(port::serve(port, door.clone(), stopping.clone()));
     }
     let (idle, stall) = (seconds(app.config.api.head_s), seconds(app.config.api.stall_s));
-    let door = port::Door { acceptor: None, idle, stall, router: http::router(app.clone()) };
+    let door = port::Door { tls: None, idle, stall, router: http::router(app.clone()) };
     tasks.spawn(port::serve(world.user_port, door, stopping.clone()));
     // to systemd, or to whoever started us and listens; nobody listening is fine
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
@@ -310,6 +312,7 @@ async fn open(
     config: Config,
     others: Option<Arc<dyn Hosts>>,
     boot: watch::Receiver<Option<BootTemplate>>,
+    addresses: Vec<IpAddr>,
     stopping: stop::Stop,
 ) -> Result<Arc<App>> {
     let dir = config.data_dir.clone();
@@ -322,7 +325,10 @@ async fn open(
         tokio::task::spawn_blocking(move || Ok::<_, anyhow::Error>((repos::scripts(&ours)?, repos::configs(&ours)?)));
     let (scripts, configs) = opened.await??;
     let vault = Vault::open(&dir.join(SECRETS_KEY)).context("open the key of the secrets")?;
-    let configs = configs.with_vault(vault.into()).with_own_settings(config.settings());
+    let vault = Arc::new(vault);
+    let home = authority::Home { dir: dir.join("ca"), vault: vault.clone(), addresses };
+    let authorities = authority::Authorities::open(home, &*store).await;
+    let configs = configs.with_vault(vault).with_own_settings(config.settings());
     let overlays = &config.seed.overlays;
     if !overlays.is_empty() {
         let laid = scripts.overlay(overlays).and_then(|_| configs.overlay(overlays));
@@ -344,7 +350,7 @@ async fn open(
         clock: Arc::new(clock::now_ms),
         store: store.clone(),
         books: Arc::new(GitBooks::new(configs.clone(), scripts.clone())),
-        ca: Arc::new(ca::Ca::open(&dir.join("ca")).context("open the certificate authority")?),
+        authorities: Arc::new(authorities.context("open the certificate authority")?),
         hosts,
         instance: config.local.instance.clone(),
         restored: dir.join(backup::RESTORED),

@@ -7,8 +7,9 @@
 
 mod stall;
 
+use crate::authority::Authorities;
 use crate::stop::Stop;
-use crate::tls::{self, Peer};
+use crate::tls::Peer;
 use axum::Router;
 use hyper::Request;
 use hyper::body::Incoming;
@@ -46,8 +47,8 @@ pub struct Source(pub SocketAddr);
 /// Who is let in, and to what.
 #[derive(Clone)]
 pub struct Door {
-    /// Over TLS, if there is one.
-    pub acceptor: Option<TlsAcceptor>,
+    /// Over TLS with certificates of these, if over any: those in force when a connection begins.
+    pub tls: Option<Arc<Authorities>>,
     /// A request's head has to be whole within this time, also of the next one on a connection.
     pub idle: Duration,
     /// While there is something to send, some of it has to be taken within this time.
@@ -110,20 +111,21 @@ async fn connection(
 ) {
     let _ = tcp.set_nodelay(true);
     let tcp = Stalling::new(tcp, desk.door.stall);
-    let Some(acceptor) = desk.door.acceptor.take() else {
+    let Some(authorities) = desk.door.tls.take() else {
         return requests(tcp, None, address, desk.door, watcher).await;
     };
+    let Some(tls) = authorities.now().tls.clone() else { return };
     let handshake = tokio::select! {
-        done = tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)) => done,
+        done = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.server.clone()).accept(tcp)) => done,
         () = desk.stopping.requested() => return,
     };
-    let tls = match handshake {
-        Ok(Ok(tls)) => tls,
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%address, %error, "handshake failed"),
         Err(_) => return tracing::debug!(%address, "handshake took too long"),
     };
-    let peer = Peer { who: tls::who(tls.get_ref().1) };
-    requests(tls, Some(peer), address, desk.door, watcher).await;
+    let peer = Peer { who: tls.who(stream.get_ref().1) };
+    requests(stream, Some(peer), address, desk.door, watcher).await;
 }
 
 async fn requests<S>(stream: S, peer: Option<Peer>, address: SocketAddr, door: Door, watcher: Watcher)

@@ -13,7 +13,7 @@ use crate::commands::live::{self, Live};
 use crate::config::Config;
 use crate::ledger::{self, Damaged, LedgerError, LedgerFile};
 use crate::scripts::Scripts;
-use crate::{beat, commands, enrol, executor, keys, metrics, poll, reporter, vitals, work};
+use crate::{beat, commands, enrol, executor, keys, metrics, poll, reporter, trust, vitals, work};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -97,6 +97,8 @@ pub struct Agent {
     pub linked: Notify,
     /// The certificate is to be renewed.
     pub renew: Notify,
+    /// Controllers refuse the certificate: another one is asked for without it.
+    pub rejected: Cell<bool>,
     /// When a tick is wanted, in `mono_ms`.
     pub wake: watch::Sender<Option<i64>>,
     converger: RefCell<Converger>,
@@ -162,7 +164,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         ledger_lost.get_or_insert_with(|| "it is empty, although this node enrolled before".to_owned());
     }
     let leftovers = executor::kill_leftovers(config.node.as_str());
-    let ca_pem = std::fs::read_to_string(&config.ca_file)
+    let ca_pem = trust::load(&config.state_dir.join("tls"), &config.ca_file)
         .map_err(io(format!("the CA file {} cannot be read", config.ca_file.display())))?;
     let (identity, client) = tokio::select! {
         found = enrol::identify(&config, ca_pem) => found?,
@@ -193,6 +195,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         beat: Notify::new(),
         linked: Notify::new(),
         renew: Notify::new(),
+        rejected: Cell::new(false),
         wake: watch::Sender::new(None),
         converger: RefCell::new(converger),
         ledger: RefCell::new(file),

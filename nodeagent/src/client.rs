@@ -88,6 +88,12 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// Whether the handshake was refused because of our certificate.
+    #[must_use]
+    pub const fn is_certificate(&self) -> bool {
+        matches!(self, Self::Transport { auth: true, .. })
+    }
+
     /// Whether the controller does not accept who we are.
     #[must_use]
     pub const fn is_auth(&self) -> bool {
@@ -118,7 +124,7 @@ pub struct Client {
     doubted: Cell<bool>,
     failed: Cell<u64>,
     tls: RefCell<rustls::ClientConfig>,
-    ca_pem: String,
+    ca_pem: RefCell<String>,
     http: RefCell<(Http, Instant)>,
 }
 
@@ -132,7 +138,38 @@ impl Client {
         let http = RefCell::new((connect(&tls)?, Instant::now()));
         let first = any(&urls);
         let (at, polls, doubted) = (Cell::new(first), Cell::new(first), Cell::new(false));
-        Ok(Self { urls, at, polls, doubted, failed: Cell::new(0), tls: RefCell::new(tls), ca_pem, http })
+        let (tls, ca_pem) = (RefCell::new(tls), RefCell::new(ca_pem));
+        Ok(Self { urls, at, polls, doubted, failed: Cell::new(0), tls, ca_pem, http })
+    }
+
+    /// The certificates that controllers are checked against, PEM.
+    #[must_use]
+    pub fn trusted_pem(&self) -> String {
+        self.ca_pem.borrow().clone()
+    }
+
+    /// Checks controllers against other certificates from the next request on, over new connections.
+    ///
+    /// # Errors
+    /// When they, or the credentials, cannot be used; then the old ones stay.
+    pub fn set_trusted(&self, ca_pem: String, own: Option<&Credentials>) -> Result<(), ClientError> {
+        let tls = tls_config(&ca_pem, own)?;
+        self.renew_connections(tls)?;
+        self.ca_pem.replace(ca_pem);
+        Ok(())
+    }
+
+    /// Gives up all connections: what was refused on one may not be on a new one.
+    pub fn reconnect(&self) {
+        let tls = self.tls.borrow().clone();
+        // as it could be made before
+        let _ = self.renew_connections(tls);
+    }
+
+    fn renew_connections(&self, tls: rustls::ClientConfig) -> Result<(), ClientError> {
+        *self.http.borrow_mut() = (connect(&tls)?, Instant::now());
+        *self.tls.borrow_mut() = tls;
+        Ok(())
     }
 
     /// Uses other credentials from the next request on, over new connections.
@@ -140,10 +177,8 @@ impl Client {
     /// # Errors
     /// When they cannot be used; then the old ones stay.
     pub fn set_credentials(&self, own: &Credentials) -> Result<(), ClientError> {
-        let tls = tls_config(&self.ca_pem, Some(own))?;
-        *self.http.borrow_mut() = (connect(&tls)?, Instant::now());
-        *self.tls.borrow_mut() = tls;
-        Ok(())
+        let tls = tls_config(&self.ca_pem.borrow(), Some(own))?;
+        self.renew_connections(tls)
     }
 
     /// Requests that failed since the start.

@@ -11,6 +11,7 @@ use crate::backoff::Backoff;
 use crate::client::{Client, ClientError, Credentials, REQUEST_TIME};
 use crate::config::Config;
 use crate::keys::{self, Identity};
+use crate::trust;
 use straas_schemas::enrol::{Certificate, ComeBackRequest, EnrolRequest, RenewRequest};
 
 /// Why there is no identity.
@@ -123,7 +124,7 @@ fn has_ended(identity: &Identity) -> bool {
 }
 
 async fn renew(agent: &Agent) -> Result<(), EnrolError> {
-    if has_ended(&agent.identity.borrow()) {
+    if has_ended(&agent.identity.borrow()) || agent.rejected.take() {
         // rare, and large
         return Box::pin(come_back(agent)).await;
     }
@@ -137,7 +138,8 @@ async fn renew(agent: &Agent) -> Result<(), EnrolError> {
     Ok(())
 }
 
-/// Asks for another certificate where the one of before has ended: with that one and its key, on a connection that shows none.
+/// Asks for another certificate where the one of before is good no more: with that one and its key, on a connection that
+/// shows none.
 async fn come_back(agent: &Agent) -> Result<(), EnrolError> {
     let tls = agent.config.state_dir.join("tls");
     let (_, own) = keys::load(&tls).ok_or_else(|| EnrolError::Setup(format!("{}: no certificate", tls.display())))?;
@@ -149,13 +151,13 @@ async fn come_back(agent: &Agent) -> Result<(), EnrolError> {
         return Err(EnrolError::Setup(format!("the new certificate is for another node, {}", answer.node)));
     }
     agent.identity.replace(store(&agent.config, &agent.client, &answer, &own.key_pem)?);
-    tracing::info!(not_after_ms = answer.not_after_ms, "came back: the certificate had ended, and there is another");
+    tracing::info!(not_after_ms = answer.not_after_ms, "came back: there is another certificate");
     Ok(())
 }
 
 /// A client that shows no certificate.
 fn unknown(config: &Config) -> Result<Client, EnrolError> {
-    let ca_pem = std::fs::read_to_string(&config.ca_file)
+    let ca_pem = trust::load(&config.state_dir.join("tls"), &config.ca_file)
         .map_err(|error| EnrolError::Setup(format!("{}: {error}", config.ca_file.display())))?;
     Ok(Client::new(config.controllers.clone(), ca_pem, None)?)
 }
@@ -164,9 +166,14 @@ fn unknown(config: &Config) -> Result<Client, EnrolError> {
 /// otherwise.
 pub async fn refused(agent: &Agent, error: &ClientError) {
     let file = &agent.config.join_token_file;
-    if !file.exists() && has_ended(&agent.identity.borrow()) {
-        return tracing::warn!(%error, "this node's certificate has ended; another one is asked for");
+    if !file.exists() && (has_ended(&agent.identity.borrow()) || error.is_certificate()) {
+        // it has ended by the controller's clock, or its authority is retired
+        agent.rejected.set(true);
+        agent.renew.notify_one();
+        return tracing::warn!(%error, "this node's certificate is good no more; another one is asked for");
     }
+    // a connection may outlive what it was opened with; a new one tells which it is
+    agent.client.reconnect();
     if !file.exists() {
         tracing::error!(%error, "the controller does not accept this node's certificate (expired, revoked, or the node \
             was removed). Everything keeps running. To enrol again, create a join token for this node and write it to {}",

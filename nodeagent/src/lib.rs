@@ -35,5 +35,6 @@ pub mod reporter;
 pub mod scripts;
 pub mod site_pp;
 pub mod stages;
+pub mod trust;
 pub mod vitals;
 pub mod work;

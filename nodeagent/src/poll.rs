@@ -6,7 +6,7 @@
 
 use crate::agent::Agent;
 use crate::backoff::Backoff;
-use crate::enrol;
+use crate::{enrol, trust};
 use std::time::Duration;
 use straas_converge::{CommandPhase, CommandRecord, Converger, Event};
 use straas_schemas::poll::{POLL_WAIT_MS_MAX, PollAnswer, PollRequest};
@@ -46,6 +46,7 @@ pub async fn run(agent: &Agent) {
     let wait_ms = agent.config.poll_wait_ms.min(POLL_WAIT_MS_MAX);
     let mut backoff = Backoff::default();
     let mut look = 0;
+    let tls = agent.config.state_dir.join("tls");
     loop {
         // whoever needs the word of a controller does not have it held back
         let unproven = agent.builds.awaits_answer();
@@ -58,6 +59,7 @@ pub async fn run(agent: &Agent) {
             digest: before.digest.clone(),
             commands: before.open.clone(),
             look,
+            trusts: trust::fingerprints(&agent.client.trusted_pem()).ok(),
             wait_ms,
         };
         let time = Duration::from_millis(wait_ms.into()) + SLACK;
@@ -75,6 +77,8 @@ pub async fn run(agent: &Agent) {
                 if answer.renew {
                     agent.renew.notify_one();
                 }
+                let trusts =
+                    answer.trust_pem.is_some_and(|pem| trust::take(&tls, &agent.config.ca_file, &agent.client, &pem));
                 let PollAnswer { assignment, commands: orders, cancel, .. } = answer;
                 let wished = answer.look > look;
                 if wished {
@@ -96,6 +100,7 @@ pub async fn run(agent: &Agent) {
                 }
                 if agent.look(|converger, _| Have::of(converger)) == before
                     && !wished
+                    && !trusts
                     && (news || (begin.elapsed() < EARLY && !unproven))
                 {
                     tokio::time::sleep(backoff.failed()).await;

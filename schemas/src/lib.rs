@@ -10,6 +10,7 @@
 
 pub mod assignment;
 pub mod audit;
+pub mod authority;
 pub mod build;
 pub mod change;
 pub mod cms;

@@ -30,6 +30,10 @@ pub struct PollRequest {
     /// The newest [`PollAnswer::look`] it was told; 0 for none since it started.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub look: u64,
+    /// The authorities it trusts: the SHA-256 of each certificate; at most [`TRUSTS_MAX`](crate::authority::TRUSTS_MAX).
+    /// Absent from agents that cannot be told of another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusts: Option<Vec<Digest>>,
     /// How long the answer may be held, in ms; capped at [`POLL_WAIT_MS_MAX`].
     pub wait_ms: u32,
 }
@@ -50,9 +54,13 @@ pub struct PollAnswer {
     /// regularly anyway.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub look: u64,
-    /// The certificate is past two thirds of its life: renew it.
+    /// The certificate is past two thirds of its life, or of an authority that issues no more: renew it.
     #[serde(default)]
     pub renew: bool,
+    /// The certificates of the authorities to trust from now on, and no others, PEM; absent if they are those of
+    /// [`PollRequest::trusts`]. To be on the disk before they are named there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_pem: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference

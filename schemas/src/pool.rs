@@ -10,7 +10,7 @@
 //!   not joined)
 //! ```
 
-use crate::{HostId, NodeId, TopologyId};
+use crate::{Digest, HostId, NodeId, TopologyId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -317,6 +317,9 @@ pub struct HostPollRequest {
     /// The node whose remains are still here, though nothing of it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleaning: Option<HostCleaning>,
+    /// The authorities it trusts, as a node's agent says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusts: Option<Vec<Digest>>,
     /// How long the answer may be held, in ms; capped as a node's.
     pub wait_ms: u32,
 }
@@ -353,9 +356,12 @@ pub struct HostPollAnswer {
     /// What it needs to take the node up; absent if it holds that node and needs nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allotment: Option<Allotment>,
-    /// The certificate is past two thirds of its life: renew it.
+    /// The certificate is past two thirds of its life, or of an authority that issues no more: renew it.
     #[serde(default)]
     pub renew: bool,
+    /// The certificates of the authorities to trust from now on, as a node's agent is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trust_pem: Option<String>,
 }
 
 /// A node for a host.

@@ -5,6 +5,7 @@
 
 mod again;
 mod audit;
+mod ca;
 mod client;
 mod cms;
 mod command;
@@ -116,6 +117,9 @@ enum Noun {
     /// Tokens with which hosts join the pool.
     #[command(subcommand)]
     JoinToken(pool::Token),
+    /// The certificate authority of controllers and agents, and its exchange for another one.
+    #[command(subcommand)]
+    Ca(ca::Verb),
     /// Guest commands: run one on a node or on many, with its output.
     #[command(subcommand)]
     Command(command::Verb),
@@ -191,6 +195,7 @@ fn main() -> ExitCode {
             Noun::Node(verb) => node::run(verb, &cli.global).await,
             Noun::Rollout(verb) => rollout::run(verb, &cli.global).await,
             Noun::Host(verb) => pool::host(verb, &cli.global).await,
+            Noun::Ca(verb) => ca::run(verb, &cli.global).await,
             Noun::JoinToken(verb) => pool::token(verb, &cli.global).await,
             Noun::Job(verb) => job::run(verb, &cli.global).await,
             Noun::Login(login) => people::login::run(login, &cli.global).await,

@@ -98,6 +98,10 @@ routes! {
     JOIN_TOKEN_CREATE = "POST" "/join-tokens";
     JOIN_TOKEN = "GET" "/join-tokens/{id}";
     JOIN_TOKEN_REVOKE = "DELETE" "/join-tokens/{id}";
+    AUTHORITY = "GET" "/authority";
+    AUTHORITY_ROTATE = "POST" "/authority/rotation";
+    AUTHORITY_ADVANCE = "POST" "/authority/rotation/advance";
+    AUTHORITY_BACK = "DELETE" "/authority/rotation";
     TOKENS = "GET" "/tokens";
     TOKEN_CREATE = "POST" "/tokens";
     TOKEN_REVOKE = "DELETE" "/tokens/{id}";

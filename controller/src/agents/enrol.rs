@@ -1,22 +1,19 @@
 //! Enrolment and renewal: from a join token, or from a certificate in standing, to a certificate.
 
-use super::{OwnNode, standing};
+use super::OwnNode;
 use crate::app::App;
-use crate::ca::NODE;
+use crate::authority::issue;
+use crate::ca::key_of;
 use crate::engine::Engine;
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
 use crate::secrets;
-use crate::tls::{Who, who_was};
 use axum::extract::State;
 use axum::http::StatusCode;
 use std::sync::Arc;
 use straas_schemas::NodeId;
-use straas_schemas::enrol::{CSR_BYTES_MAX, Certificate, ComeBackRequest, EnrolRequest, RenewRequest};
-use straas_store::{EnrolOutcome, NewEvent};
-
-/// A node comes back by itself so long after its certificate ended, in ms: a year. Older keys were long out of anybody's sight.
-const COME_BACK_MS: i64 = 365 * 24 * 3600 * 1000;
+use straas_schemas::enrol::{CSR_BYTES_MAX, Certificate, EnrolRequest, RenewRequest};
+use straas_store::{AgentId, EnrolOutcome, NewEvent};
 
 type Answer = (StatusCode, Json<Certificate>);
 
@@ -24,9 +21,9 @@ type Answer = (StatusCode, Json<Certificate>);
 pub async fn enrol(State(app): State<Arc<App>>, Json(request): Json<EnrolRequest>) -> Result<Answer, ApiError> {
     check_csr(&request.csr_pem)?;
     // The request is tried before the token is spent: a bad one must not cost the node its token.
-    let key = app.ca.key_of(&request.csr_pem)?;
+    let key = key_of(&request.csr_pem)?;
     let (node, incarnation) = admitted(&app, &request, key.as_str()).await?;
-    certificate(&app, &request.csr_pem, node, incarnation).map(|c| (StatusCode::CREATED, Json(c)))
+    certificate(&app, &request.csr_pem, node, incarnation).await.map(|c| (StatusCode::CREATED, Json(c)))
 }
 
 /// Spends a join token on a public key: the node, and the incarnation that is in standing from now on.
@@ -79,47 +76,22 @@ pub async fn renew(
     Json(request): Json<RenewRequest>,
 ) -> Result<Json<Certificate>, ApiError> {
     check_csr(&request.csr_pem)?;
-    certificate(&app, &request.csr_pem, identity.id, identity.incarnation).map(Json)
+    certificate(&app, &request.csr_pem, identity.id, identity.incarnation).await.map(Json)
 }
 
-/// `POST /agent/v1/come-back`
-pub async fn come_back(
-    State(app): State<Arc<App>>,
-    Json(request): Json<ComeBackRequest>,
-) -> Result<Json<Certificate>, ApiError> {
-    check_csr(&request.csr_pem)?;
-    if request.certificate_pem.len() > CSR_BYTES_MAX {
-        return Err(ApiError::invalid("/certificate_pem", &format!("longer than {CSR_BYTES_MAX} bytes")));
-    }
-    let refused = |why: &str| {
-        app.metrics.refused();
-        tracing::warn!(why, "a node may not come back");
-        ApiError::unauthorized(why)
-    };
-    let key = app.ca.key_of(&request.csr_pem)?;
-    let Some((Who::Node(identity), its_key)) = who_was(&app.ca, &request.certificate_pem) else {
-        return Err(refused("the certificate is not one that this fleet gave a node"));
-    };
-    if key != its_key {
-        return Err(refused("the request is of another key than the certificate"));
-    }
-    if identity.not_after_ms < app.now_ms() - COME_BACK_MS {
-        return Err(refused("the certificate ended too long ago; enrol again with a join token"));
-    }
-    let identity = standing(&app, identity).await?;
-    tracing::info!(node = %identity.id, "a node came back after its certificate had ended");
-    certificate(&app, &request.csr_pem, identity.id, identity.incarnation).map(Json)
-}
-
-fn certificate(app: &App, csr_pem: &str, node: NodeId, incarnation: u64) -> Result<Certificate, ApiError> {
-    let days = app.settings.common().agents.certificate_days;
-    let signed = app.ca.sign(csr_pem, (NODE, node.as_str()), incarnation, days)?;
+pub(super) async fn certificate(
+    app: &App,
+    csr_pem: &str,
+    node: NodeId,
+    incarnation: u64,
+) -> Result<Certificate, ApiError> {
+    let issued = issue(app, csr_pem, &AgentId::Node(node.clone()), incarnation).await?;
     Ok(Certificate {
         node,
         incarnation,
-        certificate_pem: signed.pem,
-        ca_pem: app.ca.certificate_pem().to_owned(),
-        not_after_ms: signed.not_after_ms,
+        certificate_pem: issued.certificate.pem,
+        ca_pem: issued.in_force.bundle_pem(),
+        not_after_ms: issued.certificate.not_after_ms,
     })
 }
 

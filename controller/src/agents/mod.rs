@@ -3,6 +3,7 @@
 //! A node reads and writes itself and nothing else: every route but enrolment names a node, and
 //! [`OwnNode`] lets only that node's newest incarnation through.
 
+mod come_back;
 mod commands;
 pub mod enrol;
 mod guesses;
@@ -12,6 +13,7 @@ mod pool;
 pub mod report;
 
 use crate::app::App;
+use crate::authority::InForce;
 use crate::clock::now_ms;
 use crate::engine::Engine;
 use crate::http::finish;
@@ -25,11 +27,13 @@ use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
 use std::collections::HashMap;
 use std::sync::Arc;
-use straas_schemas::NodeId;
+use straas_schemas::authority::TRUSTS_MAX;
 use straas_schemas::command::COMMAND_PIECE_BYTES_MAX;
 use straas_schemas::enrol::CSR_BYTES_MAX;
 use straas_schemas::heartbeat::HEARTBEAT_BYTES_MAX;
 use straas_schemas::report::{FACTS_BYTES_MAX, OUTPUT_TAIL_BYTES_MAX, REPORTS_MAX};
+use straas_schemas::{Digest, NodeId};
+use straas_store::{AgentId, CertificateShown};
 use tower_http::catch_panic::CatchPanicLayer;
 
 /// A poll or a renewal: a few short fields and at most one signing request.
@@ -45,7 +49,8 @@ pub fn router(app: Arc<App>) -> Router {
     let with_token = Router::new()
         .route("/agent/v1/enrol", post(enrol::enrol).layer(small))
         .route("/agent/v1/hosts", post(pool::join).layer(small))
-        .route("/agent/v1/come-back", post(enrol::come_back).layer(small))
+        .route("/agent/v1/come-back", post(come_back::node).layer(small))
+        .route("/agent/v1/hosts/come-back", post(come_back::host).layer(small))
         .route_layer(from_fn_with_state(app.clone(), guesses::bounded));
     let written = Router::new()
         .merge(with_token)
@@ -104,8 +109,13 @@ fn who(parts: &Parts) -> Option<Who> {
     parts.extensions.get::<Peer>().and_then(|peer| peer.who.clone())
 }
 
-/// The certificate that was shown, if it is for what the path names and has not ended.
-fn shown<Id: AsRef<str>>(named: &str, what: &str, identity: Option<Identity<Id>>) -> Result<Identity<Id>, ApiError> {
+/// The certificate that was shown, if it is for what the path names, has not ended, and is of an authority in force.
+fn shown<Id: AsRef<str>>(
+    app: &Engine,
+    named: &str,
+    what: &str,
+    identity: Option<Identity<Id>>,
+) -> Result<Identity<Id>, ApiError> {
     let identity = identity.ok_or_else(|| {
         let text = format!("this route needs the {what}'s client certificate; enrol with a join token first");
         ApiError::unauthorized(&text)
@@ -114,6 +124,10 @@ fn shown<Id: AsRef<str>>(named: &str, what: &str, identity: Option<Identity<Id>>
         let text = format!("a {what} reads and writes itself only; this certificate is another {what}'s");
         return Err(ApiError::forbidden(&text));
     }
+    if !app.authorities.now().is_trusted(&identity.authority) {
+        let text = "the authority of this certificate is retired; come back over a new connection, or enrol again";
+        return Err(ApiError::unauthorized(text));
+    }
     if identity.not_after_ms <= now_ms() {
         return Err(ApiError::unauthorized("this certificate has ended; enrol again with a join token"));
     }
@@ -121,7 +135,7 @@ fn shown<Id: AsRef<str>>(named: &str, what: &str, identity: Option<Identity<Id>>
 }
 
 async fn stands(app: &App, named: &str, identity: Option<Identity<NodeId>>) -> Result<Identity<NodeId>, ApiError> {
-    standing(app, shown(named, "node", identity)?).await
+    standing(app, shown(app, named, "node", identity)?).await
 }
 
 /// Whether it is the node's newest incarnation, as far as is known here or recorded.
@@ -143,4 +157,37 @@ pub async fn standing(app: &Engine, identity: Identity<NodeId>) -> Result<Identi
         ))),
         None => Err(ApiError::unauthorized("there is no such node any more")),
     }
+}
+
+/// Whether what an agent says of whom it trusts is within bounds.
+///
+/// # Errors
+/// It is not.
+fn check_trusts(trusts: Option<&[Digest]>) -> Result<(), ApiError> {
+    let Some(trusts) = trusts else { return Ok(()) };
+    if trusts.len() > TRUSTS_MAX {
+        return Err(ApiError::invalid("/trusts", &format!("at most {TRUSTS_MAX} authorities")));
+    }
+    match trusts.iter().position(|one| !one.is_well_formed()) {
+        Some(at) => Err(ApiError::invalid(&format!("/trusts/{at}"), "is not 64 lower-case hex digits")),
+        None => Ok(()),
+    }
+}
+
+/// Notes what an agent showed and said, where an authority was ever exchanged.
+fn note_shown<Id>(app: &Engine, agent: AgentId, identity: &Identity<Id>, trusts: Option<&[Digest]>) {
+    if app.authorities.now().record.is_some() {
+        app.authorities.sights.saw(CertificateShown {
+            agent,
+            incarnation: identity.incarnation,
+            key: identity.key.clone(),
+            by: identity.authority.clone(),
+            trusts: trusts.map(<[Digest]>::to_vec),
+        });
+    }
+}
+
+/// Whether a certificate is to be renewed.
+fn is_due<Id>(in_force: &InForce, identity: &Identity<Id>, now_ms: i64) -> bool {
+    identity.renew_at_ms <= now_ms || in_force.is_outdated(&identity.authority)
 }

@@ -10,7 +10,7 @@
 //! assignment none is offered: it has no scripts, and if its ledger was lost, the controller has to
 //! hear of that first.
 
-use super::OwnNode;
+use super::{OwnNode, check_trusts, is_due, note_shown};
 use crate::app::App;
 use crate::engine::{Engine, within};
 use crate::fleet::{Said, Slot};
@@ -26,6 +26,7 @@ use std::time::Duration;
 use straas_schemas::NodeId;
 use straas_schemas::command::COMMANDS_WAITING_MAX;
 use straas_schemas::poll::{POLL_WAIT_MS_MAX, PollRequest};
+use straas_store::AgentId;
 
 /// A poll that begins takes the node's commands anew from the store if that was last done so long
 /// ago: another controller may have queued some.
@@ -42,6 +43,9 @@ pub async fn poll(
     OwnNode(identity): OwnNode,
     Json(request): Json<PollRequest>,
 ) -> Result<Response, ApiError> {
+    let trusts = request.trusts.as_deref();
+    check_trusts(trusts)?;
+    note_shown(&app, AgentId::Node(identity.id.clone()), &identity, trusts);
     let body = answered(&app, &identity, &request).await?;
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
@@ -63,12 +67,16 @@ pub async fn answered(app: &Engine, identity: &Identity<NodeId>, request: &PollR
     let wait = Duration::from_millis(u64::from(request.wait_ms.min(POLL_WAIT_MS_MAX)));
     let mut over = std::pin::pin!(pause(wait));
     let mut last = false;
-    let (slot, said) = loop {
+    let (slot, said, trust) = loop {
         let slot = watch.borrow_and_update().clone();
         let said = say(&slot, request, app.now_ms());
         let look = request.generation > 0 && slot.look > request.look;
-        if last || look || slot.incarnation != identity.incarnation || newer(&slot) || !said.is_empty() {
-            break (slot, said);
+        // whom to trust is told at once to who begins to ask, and to others when their wait is over: all at once would be a
+        // new connection of every agent in one moment
+        let trust = app.authorities.now().tells(request.trusts.as_deref());
+        let news = look || newer(&slot) || !said.is_empty() || trust.is_some();
+        if last || news || slot.incarnation != identity.incarnation {
+            break (slot, said, trust);
         }
         let again = slot.orders.again_ms(&request.commands, app.now_ms()).filter(|_| request.generation > 0);
         tokio::select! {
@@ -77,7 +85,7 @@ pub async fn answered(app: &Engine, identity: &Identity<NodeId>, request: &PollR
             changed = watch.changed() => changed.map_err(|_| gone())?,
             () = &mut over => last = true,
             () = later(again.map(|at_ms| at_ms - app.now_ms())) => {}
-            () = stopping.requested() => return Ok(answer(None, &Said::default(), 0, false)),
+            () = stopping.requested() => return Ok(answer(None, &Said::default(), 0, (false, None))),
         }
     };
     if slot.incarnation != identity.incarnation {
@@ -86,10 +94,10 @@ pub async fn answered(app: &Engine, identity: &Identity<NodeId>, request: &PollR
     if !said.is_empty() {
         app.fleet.told(node, &said.ids(), app.now_ms());
     }
-    let renew = identity.renew_at_ms <= app.now_ms();
+    let renew = is_due(&app.authorities.now(), identity, app.now_ms());
     let look = if slot.look > request.look { slot.look } else { 0 };
     let offer = if has(request, &slot) { None } else { slot.offer.map(|offer| offer.document) };
-    Ok(answer(offer.as_deref(), &said, look, renew))
+    Ok(answer(offer.as_deref(), &said, look, (renew, trust.as_deref())))
 }
 
 fn say(slot: &Slot, request: &PollRequest, now_ms: i64) -> Said {
@@ -132,7 +140,7 @@ fn has(request: &PollRequest, slot: &Slot) -> bool {
 }
 
 /// A `PollAnswer`, put together from bytes that were made once per assignment.
-fn answer(document: Option<&[u8]>, said: &Said, look: u64, renew: bool) -> Bytes {
+fn answer(document: Option<&[u8]>, said: &Said, look: u64, (renew, trust): (bool, Option<&str>)) -> Bytes {
     let document = document.unwrap_or(b"null");
     let mut body = BytesMut::with_capacity(document.len() + 40);
     body.put_slice(b"{\"assignment\":");
@@ -146,6 +154,10 @@ fn answer(document: Option<&[u8]>, said: &Said, look: u64, renew: bool) -> Bytes
     }
     if look > 0 {
         body.put_slice(format!(",\"look\":{look}").as_bytes());
+    }
+    if let Some(pem) = trust {
+        body.put_slice(b",\"trust_pem\":");
+        body.put_slice(&serde_json::to_vec(pem).unwrap_or_default());
     }
     body.put_slice(if renew { b",\"renew\":true}" } else { b",\"renew\":false}" });
     body.freeze()

@@ -5,9 +5,10 @@
 //! with which the node's agent enrols is made when it is told, and kept nowhere.
 
 use super::enrol::{check_csr, printable};
-use super::{named, shown, who};
+use super::{check_trusts, is_due, named, note_shown, shown, who};
 use crate::app::App;
-use crate::ca::HOST;
+use crate::authority::{Issued, issue};
+use crate::ca::key_of;
 use crate::clock::now_ms;
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
@@ -28,7 +29,7 @@ use straas_schemas::poll::POLL_WAIT_MS_MAX;
 use straas_schemas::pool::{
     Allotment, HOST_NAME_MAX, HostCertificate, HostPollAnswer, HostPollRequest, HostWish, JoinRequest, REASON_MAX,
 };
-use straas_store::{JoinOutcome, Joining, PoolHost, StoreError};
+use straas_store::{AgentId, JoinOutcome, Joining, PoolHost, StoreError};
 use uuid::Uuid;
 
 /// The join token of a node lives so long: its agent is started at once.
@@ -63,13 +64,13 @@ async fn stands(
     named: &str,
     identity: Option<Identity<HostId>>,
 ) -> Result<(Identity<HostId>, PoolHost), ApiError> {
-    let identity = shown(named, "host", identity)?;
+    let identity = shown(app, named, "host", identity)?;
     let host = read(app, &identity).await?;
     Ok((identity, host))
 }
 
 /// The record of a host, if this is its newest identity.
-async fn read(app: &App, identity: &Identity<HostId>) -> Result<PoolHost, ApiError> {
+pub(super) async fn read(app: &App, identity: &Identity<HostId>) -> Result<PoolHost, ApiError> {
     let host = app.store.pool_host(&identity.id).await?;
     let host = host.ok_or_else(|| ApiError::unauthorized("there is no such host in the pool any more"))?;
     if host.incarnation != identity.incarnation {
@@ -89,7 +90,7 @@ pub async fn join(
 ) -> Result<(StatusCode, Json<HostCertificate>), ApiError> {
     check_csr(&request.csr_pem)?;
     // the request is tried before the token is spent: a bad one must not cost the host its token
-    let key = app.ca.key_of(&request.csr_pem)?;
+    let key = key_of(&request.csr_pem)?;
     let name = printable(&request.hostname, HOST_NAME_MAX);
     let joining = Joining {
         hash: secrets::hash(&request.token),
@@ -103,7 +104,9 @@ pub async fn join(
             tracing::info!(%host, name, incarnation, "host joined the pool");
             app.pool.wake(&host);
             app.metrics.enrolled();
-            return certificate(&app, &request.csr_pem, host, incarnation).map(|c| (StatusCode::CREATED, Json(c)));
+            return certificate(&app, &request.csr_pem, host, incarnation)
+                .await
+                .map(|c| (StatusCode::CREATED, Json(c)));
         }
         JoinOutcome::Unknown => "the join token is not one of this pool's",
         JoinOutcome::Used => "as many hosts joined with this token as may; make another one",
@@ -121,13 +124,17 @@ pub async fn renew(
     Json(request): Json<RenewRequest>,
 ) -> Result<Json<HostCertificate>, ApiError> {
     check_csr(&request.csr_pem)?;
-    certificate(&app, &request.csr_pem, identity.id, identity.incarnation).map(Json)
+    certificate(&app, &request.csr_pem, identity.id, identity.incarnation).await.map(Json)
 }
 
-fn certificate(app: &App, csr_pem: &str, host: HostId, incarnation: u64) -> Result<HostCertificate, ApiError> {
-    let days = app.settings.common().agents.certificate_days;
-    let signed = app.ca.sign(csr_pem, (HOST, host.as_str()), incarnation, days)?;
-    Ok(HostCertificate { host, incarnation, certificate_pem: signed.pem, not_after_ms: signed.not_after_ms })
+pub(super) async fn certificate(
+    app: &App,
+    csr_pem: &str,
+    host: HostId,
+    incarnation: u64,
+) -> Result<HostCertificate, ApiError> {
+    let Issued { certificate, .. } = issue(app, csr_pem, &AgentId::Host(host.clone()), incarnation).await?;
+    Ok(HostCertificate { host, incarnation, certificate_pem: certificate.pem, not_after_ms: certificate.not_after_ms })
 }
 
 /// `POST /agent/v1/hosts/{id}/poll`
@@ -137,6 +144,9 @@ pub async fn poll(
     Json(mut request): Json<HostPollRequest>,
 ) -> Result<Json<HostPollAnswer>, ApiError> {
     check(&request)?;
+    let trusts = request.trusts.as_deref();
+    check_trusts(trusts)?;
+    note_shown(&app, AgentId::Host(identity.id.clone()), &identity, trusts);
     shorten(&mut request);
     app.pool.seen(&identity.id);
     // before it is read: what changes from here on is seen
@@ -145,13 +155,14 @@ pub async fn poll(
     let wait = Duration::from_millis(u64::from(request.wait_ms.min(POLL_WAIT_MS_MAX)));
     let mut over = std::pin::pin!(tokio::time::sleep(wait));
     let mut stopping = app.stopping.clone();
-    let renew = identity.renew_at_ms <= now_ms();
     loop {
-        let wish = wish(&host);
-        if request.knows.as_ref() != Some(&wish) || request.wants_token {
+        let (wish, in_force) = (wish(&host), app.authorities.now());
+        let trust_pem = in_force.tells(request.trusts.as_deref());
+        if request.knows.as_ref() != Some(&wish) || request.wants_token || trust_pem.is_some() {
+            let renew = is_due(&in_force, &identity, now_ms());
             return tell(&app, &identity, &request, host, wish)
                 .await
-                .map(|answer| Json(HostPollAnswer { renew, ..answer }));
+                .map(|answer| Json(HostPollAnswer { renew, trust_pem, ..answer }));
         }
         tokio::select! {
             _ = watch.changed() => host = read(&app, &identity).await?,
@@ -160,7 +171,9 @@ pub async fn poll(
         }
     }
     app.pool.seen(&identity.id);
-    Ok(Json(HostPollAnswer { wish: request.knows.unwrap_or_default(), allotment: None, renew }))
+    let in_force = app.authorities.now();
+    let (renew, trust_pem) = (is_due(&in_force, &identity, now_ms()), in_force.tells(request.trusts.as_deref()));
+    Ok(Json(HostPollAnswer { wish: request.knows.unwrap_or_default(), allotment: None, renew, trust_pem }))
 }
 
 /// What a host says, in the limits of what is kept.
@@ -234,7 +247,9 @@ async fn tell(
         .allotment
         .as_ref()
         .filter(|allotted| allotted.told && (request.wants_token || request.holds.as_ref() != Some(&allotted.node)));
-    let Some(allotted) = to_have else { return Ok(HostPollAnswer { wish, allotment: None, renew: false }) };
+    let Some(allotted) = to_have else {
+        return Ok(HostPollAnswer { wish, allotment: None, renew: false, trust_pem: None });
+    };
     let join_token = secrets::new_token();
     let (node, name) = (allotted.node.clone(), allotted.name.clone());
     match app.store.add_join_token(&secrets::hash(&join_token), &node, now_ms() + TOKEN_LIFE_MS).await {
@@ -245,5 +260,5 @@ async fn tell(
     }
     let metrics_listen = format!("0.0.0.0:{METRICS_PORT}");
     let allotment = Some(Allotment { node, name, join_token, metrics_listen });
-    Ok(HostPollAnswer { wish, allotment, renew: false })
+    Ok(HostPollAnswer { wish, allotment, renew: false, trust_pem: None })
 }

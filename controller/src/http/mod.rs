@@ -6,6 +6,7 @@
 mod access;
 mod audit;
 mod auth;
+mod authority;
 mod body;
 mod change;
 mod cms;

@@ -28,7 +28,8 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
         Err(_) => Err(format!("no answer within {} s", PING.as_secs())),
     };
     let hosts = app.boot.borrow().is_some();
-    let ready = database.is_ok() && !app.stopping.is_requested();
+    let authority = app.authorities.trouble();
+    let ready = database.is_ok() && authority.is_none() && !app.stopping.is_requested();
     let settings = app.settings.view();
     let upstreams: Map<String, Value> =
         mirrors::all(&app).map(|(mirror, view)| (mirror.name().to_owned(), upstream(&view))).collect();
@@ -37,6 +38,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
         "ready": ready,
         "version": env!("CARGO_PKG_VERSION"),
         "database": database.err().unwrap_or_else(|| "ok".to_owned()),
+        "authority": if authority.is_some() { "the one that issues cannot be put in force here: see the log" } else { "ok" },
         "hosts": if hosts { "ok" } else { "image and packages are being made" },
         "isolation": app.hosts.kind(),
         // how many only: whoever may know more asks with a token

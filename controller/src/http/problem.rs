@@ -256,6 +256,7 @@ impl From<crate::ca::CaError> for ApiError {
     fn from(error: crate::ca::CaError) -> Self {
         match &error {
             crate::ca::CaError::Request(_) => Self::invalid("/csr_pem", &error.to_string()),
+            crate::ca::CaError::Locked { .. } => Self::unavailable(&error.to_string()),
             _ => Self::internal("a certificate could not be made", &error),
         }
     }
@@ -268,7 +269,7 @@ impl From<Error> for ApiError {
             Error::Repos(error) => error.into(),
             Error::Ca(error) => error.into(),
             Error::Stopping => Self::unavailable("the controller is stopping"),
-            Error::Hosts(_) | Error::Kept(_) | Error::Task(_) => {
+            Error::Hosts(_) | Error::Tls(_) | Error::Kept(_) | Error::Task(_) => {
                 Self::internal("a part of the controller failed", &error)
             }
         }

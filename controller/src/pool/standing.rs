@@ -104,6 +104,7 @@ mod tests {
             released: released.map(Into::into),
             wants_token: false,
             cleaning: None,
+            trusts: None,
             wait_ms: 0,
         }
     }

@@ -292,7 +292,7 @@ async fn make(lease: &Lease, app: &Engine, wish: &Wish, unwanted: &CancellationT
                 (spec.agent.controllers, spec.agent.apt) = (template.controllers, template.apt);
                 // the incarnation of now: the one before may have ended just now
                 let Some(now) = app.store.node(&wish.node).await? else { return Ok(()) };
-                let token = app.ca.join_token(&wish.node, now.incarnation);
+                let token = app.authorities.now().issuer.join_token(&wish.node, now.incarnation);
                 if found.is_none() {
                     // A host that exists keeps the token it was made with. A new one needs a new one,
                     // also where an earlier host had enrolled: its key went with it.
@@ -337,7 +337,7 @@ fn spec(app: &Engine, wish: &Wish) -> HostSpec {
         agent: AgentBoot {
             controllers: Vec::new(),
             node: Some(wish.node.0.clone()),
-            ca_pem: app.ca.certificate_pem().to_owned(),
+            ca_pem: app.authorities.now().bundle_pem(),
             join_token: Secret::new(String::new()),
             // numbers, no secrets: Prometheus scrapes them from another machine
             metrics_listen: format!("0.0.0.0:{METRICS_PORT}"),

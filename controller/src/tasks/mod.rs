@@ -1,5 +1,6 @@
 //! Background work: each file one task, each woken by what changed and by time.
 
+pub mod authority;
 pub mod beats;
 pub mod commands;
 pub mod hosts;

@@ -59,6 +59,14 @@ pub(crate) fn supersedes(new: &Heartbeat, new_ms: i64, old: &Heartbeat, old_ms: 
     }
 }
 
+/// Not more of something than may be.
+pub(crate) fn bounded(count: usize, most: usize, what: &str) -> Result<()> {
+    if count > most {
+        return Err(broken(format!("a batch of {count} of {what}; at most {most} are taken"), "too many"));
+    }
+    Ok(())
+}
+
 /// An error for what should not have been asked, or cannot be read.
 pub(crate) fn broken(
     what: impl Into<String>,

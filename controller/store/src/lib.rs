@@ -12,6 +12,7 @@
 //! planner decided and what agents reported, and refuses what would contradict a compare-and-swap.
 
 mod audit;
+mod authority;
 mod commands;
 mod health;
 mod history;
@@ -30,6 +31,7 @@ mod storage;
 pub mod conformance;
 
 pub use audit::*;
+pub use authority::*;
 pub use commands::*;
 pub use health::*;
 pub use history::*;
@@ -122,6 +124,7 @@ pub trait Store:
     + PoolStore
     + NewsStore
     + LeaseStore
+    + AuthorityStore
 {
     /// A cheap round trip to the tables, for `/readyz`.
     async fn ping(&self) -> Result<()>;

@@ -7,6 +7,7 @@
 
 mod agents;
 mod audit;
+mod authority;
 mod commands;
 mod health;
 mod history;
@@ -66,6 +67,7 @@ struct Tables {
     pool: pool::Pool,
     news: news::News,
     leases: leases::Leases,
+    authority: authority::Authority,
 }
 
 #[derive(Debug)]

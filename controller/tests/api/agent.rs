@@ -51,6 +51,8 @@ pub struct Agent {
     failed: (Option<Digest>, u32),
     /// What it enrolled with.
     pub token: String,
+    /// Whom it says that it trusts; none of an agent that knows nothing of that.
+    pub trusts: Option<Vec<Digest>>,
 }
 
 /// A key and a request to sign it, with whatever else `params` ask for.
@@ -63,7 +65,9 @@ pub fn csr(params: CertificateParams) -> (KeyPair, String) {
 /// TLS towards a controller whose authority this is, with a certificate and its key or without.
 pub fn tls(ca: &str, own: Option<(&str, &str)>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).expect("pem")).expect("a root");
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(certificate.expect("pem")).expect("a root");
+    }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
@@ -136,7 +140,21 @@ impl Agent {
             refuses: None,
             failed: (None, 0),
             token: token.to_owned(),
+            trusts: None,
         })
+    }
+
+    /// Checks controllers against these authorities from now on, and shows this certificate of its own.
+    pub fn uses(&mut self, ca: &str, certificate_pem: &str, key_pem: &str) {
+        certificate_pem.clone_into(&mut self.certificate_pem);
+        key_pem.clone_into(&mut self.key_pem);
+        self.tls = tls(ca, Some((certificate_pem, key_pem)));
+    }
+
+    /// Asks for something that the handshake is to refuse.
+    pub async fn is_refused(&self) -> bool {
+        let body = serde_json::to_vec(&self.poll_body(0)).expect("json");
+        ask(self.agents, &self.tls, Method::POST, &self.path("poll"), body).await.is_err()
     }
 
     /// The controller was started again at other ports.
@@ -174,6 +192,7 @@ impl Agent {
             digest: self.assignment.as_ref().map(Assignment::content_digest),
             commands: Vec::new(),
             look: 0,
+            trusts: self.trusts.clone(),
             wait_ms,
         }
     }

@@ -87,12 +87,16 @@ async fn a_certificate_that_ended_or_is_not_begun_is_none() {
 
 /// A node's certificate of an authority, for a key, that ended so many days ago.
 fn ended(issuer: &Issuer<'_, KeyPair>, (node, incarnation): (&str, u64), key: &KeyPair, days: i64) -> String {
+    certificate(issuer, &format!("straas://node/{node}/{incarnation}"), key, days)
+}
+
+/// A certificate of an authority for a name, that ended so many days ago, or will end if that is negative.
+pub fn certificate(issuer: &Issuer<'_, KeyPair>, name: &str, key: &KeyPair, days: i64) -> String {
     let mut params = CertificateParams::default();
-    let name = format!("straas://node/{node}/{incarnation}");
-    params.subject_alt_names = vec![SanType::URI(name.try_into().expect("a name"))];
+    params.subject_alt_names = vec![SanType::URI(name.to_owned().try_into().expect("a name"))];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     let end = OffsetDateTime::now_utc() - time::Duration::days(days);
-    (params.not_before, params.not_after) = (end - time::Duration::days(1), end);
+    (params.not_before, params.not_after) = (end - time::Duration::days(2), end);
     params.signed_by(key, issuer).expect("signed").pem()
 }
 

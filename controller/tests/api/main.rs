@@ -45,6 +45,7 @@ mod providers;
 mod reports;
 mod rig;
 mod rollouts;
+mod rotated;
 mod secrets;
 #[path = "../../repos/tests/suite/server.rs"]
 mod server;

@@ -15,11 +15,12 @@ const HOSTS: &str = "/straas/v1.0/hosts";
 const TOKENS: &str = "/straas/v1.0/join-tokens";
 
 /// A host as the controller meets it.
-struct PaperHost {
-    id: String,
-    agents: SocketAddr,
-    tls: Arc<ClientConfig>,
-    said: HostPollRequest,
+pub struct PaperHost {
+    pub id: String,
+    pub agents: SocketAddr,
+    pub tls: Arc<ClientConfig>,
+    pub key_pem: String,
+    pub said: HostPollRequest,
     /// With which the agent of the node that it was given enrols.
     token: String,
 }
@@ -29,7 +30,7 @@ fn joining(token: &str, csr: &str) -> Vec<u8> {
 }
 
 impl PaperHost {
-    async fn join(rig: &Rig, token: &str) -> Result<Self, Answer> {
+    pub async fn join(rig: &Rig, token: &str) -> Result<Self, Answer> {
         let (key, csr) = csr(CertificateParams::default());
         let stranger = tls(&rig.ca(), None);
         let mut answers = Vec::new();
@@ -59,6 +60,7 @@ impl PaperHost {
             id: text("host"),
             agents: rig.agents,
             tls: tls(&rig.ca(), Some((&text("certificate_pem"), &key.serialize_pem()))),
+            key_pem: key.serialize_pem(),
             said: HostPollRequest {
                 protocol: 1,
                 hostname: "metal".into(),
@@ -68,19 +70,20 @@ impl PaperHost {
                 released: None,
                 wants_token: false,
                 cleaning: None,
+                trusts: None,
                 wait_ms: 60_000,
             },
             token: String::new(),
         })
     }
 
-    async fn at(mut self, address: &str) -> Self {
+    pub async fn at(mut self, address: &str) -> Self {
         self.said.facts.address = address.into();
         self.hear(0).await;
         self
     }
 
-    async fn ask(&self, said: &HostPollRequest) -> Answer {
+    pub async fn ask(&self, said: &HostPollRequest) -> Answer {
         let path = format!("/agent/v1/hosts/{}/poll", self.id);
         let asked = ask(self.agents, &self.tls, Method::POST, &path, serde_json::to_vec(said).expect("json"));
         tokio::time::timeout(PATIENCE, asked).await.expect("in time").expect("an answer")
@@ -100,7 +103,7 @@ impl PaperHost {
     }
 
     /// Waits for a node and takes it up: its agent.
-    async fn take(&mut self, rig: &Rig) -> Agent {
+    pub async fn take(&mut self, rig: &Rig) -> Agent {
         while self.hear(60_000).await.node.is_none() {}
         self.said.holds = self.said.knows.as_ref().and_then(|wish| wish.node.clone());
         let agent = Agent::enrol(rig, &self.token).await.unwrap_or_else(|answer| panic!("{}", answer.text()));
@@ -121,7 +124,7 @@ impl PaperHost {
     }
 }
 
-async fn pool(zones: &str) -> Rig {
+pub async fn pool(zones: &str) -> Rig {
     Rig::start_with(&format!(
         "[pool]\nzones = {zones}\n[timing]\nheartbeat_ms = 500\nsuspect_after_ms = 20000\nunreachable_after_ms = 60000\nretry_ms = 200\nretry_max_ms = 200\n"
     ))
@@ -129,7 +132,7 @@ async fn pool(zones: &str) -> Rig {
 }
 
 /// A token with which so many hosts join the pool of `z1`.
-async fn token(rig: &Rig, hosts: u32, fault_domain: &str) -> String {
+pub async fn token(rig: &Rig, hosts: u32, fault_domain: &str) -> String {
     let body = json!({ "zone": "z1", "hosts": hosts, "fault_domain": fault_domain, "label": "racks" });
     let answer = rig.post(TOKENS, &body).await;
     assert_eq!(answer.status, 201, "{}", answer.text());

@@ -10,11 +10,13 @@ use crate::client::{Client, ClientError, Credentials, REQUEST_TIME};
 use crate::config::PoolConfig;
 use crate::enrol::EnrolError;
 use crate::keys::{self, Identity};
+use crate::trust;
 use std::path::PathBuf;
-use straas_schemas::enrol::RenewRequest;
+use straas_schemas::enrol::{ComeBackRequest, RenewRequest};
 use straas_schemas::pool::{HostCertificate, JoinRequest};
 
-fn tls(config: &PoolConfig) -> PathBuf {
+/// Where its keys are.
+pub fn tls(config: &PoolConfig) -> PathBuf {
     config.state_dir.join("tls")
 }
 
@@ -109,7 +111,16 @@ pub async fn keep_renewed(pool: &Pool) {
     }
 }
 
+/// Whether the certificate has ended, by this host's clock.
+fn has_ended(identity: &Identity) -> bool {
+    identity.not_after_ms < unix_ms()
+}
+
 async fn renew(pool: &Pool) -> Result<(), EnrolError> {
+    if has_ended(&pool.identity.borrow()) || pool.rejected.take() {
+        // rare, and large
+        return Box::pin(come_back(pool)).await;
+    }
     let (key_pem, csr_pem) = keys::request(&tls(&pool.config)).map_err(EnrolError::Setup)?;
     let path = format!("/agent/v1/hosts/{}/renew", pool.identity.borrow().id);
     let answer: HostCertificate = pool.client.post(&path, &RenewRequest { csr_pem }, REQUEST_TIME).await?;
@@ -119,9 +130,42 @@ async fn renew(pool: &Pool) -> Result<(), EnrolError> {
     Ok(())
 }
 
+/// Asks for another certificate where the one of before is good no more: with that one and its key, on a connection that
+/// shows none.
+async fn come_back(pool: &Pool) -> Result<(), EnrolError> {
+    let dir = tls(&pool.config);
+    let (identity, own) =
+        keys::load(&dir).ok_or_else(|| EnrolError::Setup(format!("{}: no certificate", dir.display())))?;
+    let csr_pem = keys::request_of(&own.key_pem).map_err(EnrolError::Setup)?;
+    let request = ComeBackRequest { certificate_pem: own.certificate_pem, csr_pem };
+    let answer: HostCertificate = stranger(pool)?.post("/agent/v1/hosts/come-back", &request, REQUEST_TIME).await?;
+    if answer.host.as_str() != identity.id {
+        return Err(EnrolError::Setup(format!("the new certificate is for another host, {}", answer.host)));
+    }
+    let identity = store(&pool.config, &pool.client, &answer, own.key_pem)?;
+    pool.identity.replace(identity);
+    tracing::info!(not_after_ms = answer.not_after_ms, "came back: there is another certificate");
+    Ok(())
+}
+
+/// A client that shows no certificate.
+fn stranger(pool: &Pool) -> Result<Client, EnrolError> {
+    let ca_pem = trust::load(&tls(&pool.config), &pool.config.ca_file)
+        .map_err(|error| EnrolError::Setup(format!("{}: {error}", pool.config.ca_file.display())))?;
+    Ok(Client::new(pool.config.controllers.clone(), ca_pem, None)?)
+}
+
 /// After the controller refused us: joins again if an operator left a new token; says what to do otherwise.
 pub async fn refused(pool: &Pool, error: &ClientError) {
     let file = &pool.config.join_token_file;
+    if !file.exists() && (has_ended(&pool.identity.borrow()) || error.is_certificate()) {
+        // it has ended by the controller's clock, or its authority is retired
+        pool.rejected.set(true);
+        pool.renew.notify_one();
+        return tracing::warn!(%error, "this host's certificate is good no more; another one is asked for");
+    }
+    // a connection may outlive what it was opened with; a new one tells which it is
+    pool.client.reconnect();
     if !file.exists() {
         tracing::error!(%error, "the controller does not accept this host's certificate (expired, or the host was taken \
             out of the pool). What runs goes on. To join again, make a join token for this host and write it to {}",
@@ -129,10 +173,7 @@ pub async fn refused(pool: &Pool, error: &ClientError) {
         return;
     }
     let again = async {
-        let ca_pem = std::fs::read_to_string(&pool.config.ca_file)
-            .map_err(|error| EnrolError::Setup(format!("{}: {error}", pool.config.ca_file.display())))?;
-        let stranger = Client::new(pool.config.controllers.clone(), ca_pem, None)?;
-        let identity = join_once(&pool.config, &stranger).await?;
+        let identity = join_once(&pool.config, &stranger(pool)?).await?;
         if let Some((_, own)) = keys::load(&tls(&pool.config)) {
             pool.client.set_credentials(&own)?;
         }

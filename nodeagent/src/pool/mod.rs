@@ -22,9 +22,9 @@ use crate::agent::{AgentError, stop_signal};
 use crate::client::Client;
 use crate::config::PoolConfig;
 use crate::keys::Identity;
-use crate::ledger;
+use crate::{ledger, trust};
 use record::{Record, RecordFile};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use straas_schemas::pool::{Allotment, HostWish};
 use tokio::sync::{Notify, watch};
@@ -43,6 +43,8 @@ struct Pool {
     changed: Notify,
     /// The certificate is to be renewed.
     renew: Notify,
+    /// Controllers refuse the certificate: another one is asked for without it.
+    rejected: Cell<bool>,
 }
 
 /// What a controller said.
@@ -94,7 +96,7 @@ pub async fn run_until(config: PoolConfig, mut stop: watch::Receiver<bool>) -> R
     ledger::make_dir(&config.state_dir).map_err(io(format!("{} cannot be made", config.state_dir.display())))?;
     let _lock = ledger::lock(&config.state_dir)?;
     let record = RecordFile::open(&config.state_dir).map_err(|(what, source)| AgentError::Io { what, source })?;
-    let ca_pem = std::fs::read_to_string(&config.ca_file)
+    let ca_pem = trust::load(&identity::tls(&config), &config.ca_file)
         .map_err(io(format!("the CA file {} cannot be read", config.ca_file.display())))?;
     // a node that it has goes on while it is not even known who this is
     let (client, identity) = match identity::known(&config, &ca_pem)? {
@@ -120,6 +122,7 @@ pub async fn run_until(config: PoolConfig, mut stop: watch::Receiver<bool>) -> R
         dirty: RefCell::new(None),
         changed: Notify::new(),
         renew: Notify::new(),
+        rejected: Cell::new(false),
     };
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let result = tokio::select! {

@@ -7,7 +7,7 @@ use super::record::Phase;
 use super::{Pool, Told, facts, identity};
 use crate::agent::unix_ms;
 use crate::backoff::Backoff;
-use crate::keys;
+use crate::{keys, trust};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use straas_schemas::poll::POLL_WAIT_MS_MAX;
@@ -25,6 +25,7 @@ pub async fn run(pool: &Pool) {
     let wait_ms = pool.config.poll_wait_ms.min(POLL_WAIT_MS_MAX);
     let time = Duration::from_millis(wait_ms.into()) + SLACK;
     let mut backoff = Backoff::default();
+    let tls = identity::tls(&pool.config);
     loop {
         let request = said(pool, wait_ms).await;
         let path = format!("/agent/v1/hosts/{}/poll", pool.identity.borrow().id);
@@ -38,8 +39,11 @@ pub async fn run(pool: &Pool) {
                 if answer.renew {
                     pool.renew.notify_one();
                 }
-                let news = answer.allotment.is_some() || request.knows.as_ref() != Some(&answer.wish);
-                if news {
+                let trusts =
+                    answer.trust_pem.is_some_and(|pem| trust::take(&tls, &pool.config.ca_file, &pool.client, &pem));
+                let told = answer.allotment.is_some() || request.knows.as_ref() != Some(&answer.wish);
+                let news = told || trusts;
+                if told {
                     tracing::debug!(wish = ?answer.wish, "told");
                     pool.told.send_replace(Some(Told { wish: answer.wish, allotment: answer.allotment }));
                 }
@@ -81,6 +85,7 @@ async fn said(pool: &Pool, wait_ms: u32) -> HostPollRequest {
         wants_token: serving.is_some_and(|tenancy| is_locked_out(&pool.node_dir(&tenancy.node))),
         cleaning: cleaning.map(|tenancy| HostCleaning { node: tenancy.node.clone(), reason }),
         released: record.released,
+        trusts: trust::fingerprints(&pool.client.trusted_pem()).ok(),
         wait_ms,
     }
 }

@@ -94,10 +94,13 @@ fn take_up(pool: &Pool, node: &NodeId, metrics_listen: &str, join_token: &str) -
     ledger::make_dir(&dir)
         .map_err(|source| AgentError::Io { what: format!("{} cannot be made", dir.display()), source })?;
     write_private(&dir.join("join-token"), join_token.as_bytes()).map_err(failed)?;
+    // whom this host trusts now: the file it was set up with may be of an authority that is retired
+    let ca_file = dir.join("ca.pem");
+    write_private(&ca_file, pool.client.trusted_pem().as_bytes()).map_err(failed)?;
     let config = Config {
         node: node.clone(),
         controllers: pool.config.controllers.clone(),
-        ca_file: pool.config.ca_file.clone(),
+        ca_file,
         join_token_file: dir.join("join-token"),
         prefix: String::new(),
         metrics_listen: metrics_listen.to_owned(),

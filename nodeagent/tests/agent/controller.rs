@@ -282,7 +282,7 @@ impl Shared {
         let (commands, cancel) = held.unwrap_or_default();
         let assignment = self.assignment.borrow().clone().filter(|a| fresh(&Some(a.clone())));
         let (look, renew) = (self.faults.borrow().look, self.faults.borrow().renew);
-        json(StatusCode::OK, &PollAnswer { assignment, commands, cancel, look, renew })
+        json(StatusCode::OK, &PollAnswer { assignment, commands, cancel, look, renew, trust_pem: None })
     }
 
     fn commands_for(&self, request: &PollRequest) -> (Vec<CommandOrder>, Vec<CommandId>) {

@@ -27,10 +27,14 @@ const WORKFLOWS: [&str; 5] = ["assignment", "poll_request", "poll_answer", "hear
 /// Documents with the optional fields that came with builds of the agent.
 const BUILDS: [&str; 2] = ["assignment", "heartbeat"];
 
+/// Documents with the optional fields that came with the exchange of the certificate authority.
+const AUTHORITY: [&str; 4] = ["poll_request", "poll_answer", "host_poll_request", "host_poll_answer"];
+
 #[test]
 fn the_bytes_of_later_fields_decode_and_lose_nothing() {
     let workflows = WORKFLOWS.iter().map(|name| (*name, "workflows"));
-    for (name, of) in workflows.chain(BUILDS.iter().map(|name| (*name, "builds"))) {
+    let builds = BUILDS.iter().map(|name| (*name, "builds"));
+    for (name, of) in workflows.chain(builds).chain(AUTHORITY.iter().map(|name| (*name, "authority"))) {
         let wire = WIRE.iter().find(|wire| wire.name == name).expect("a wire type");
         let text = read(&format!("{name}.{of}"));
         let before: Value = serde_json::from_str(&text).expect("json");

@@ -162,6 +162,7 @@ impl Agent {
             digest: self.assignment.as_ref().map(Assignment::content_digest),
             commands: Vec::new(),
             look: u64::MAX,
+            trusts: None,
             wait_ms: if again { 0 } else { HELD_MS },
         }
     }

@@ -195,6 +195,7 @@ impl Agent {
             digest: converger.content_digest().cloned(),
             commands: converger.open_commands(),
             look: self.look,
+            trusts: None,
             wait_ms: 0,
         })
     }

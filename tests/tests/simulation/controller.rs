@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use straas_controller::BootTemplate;
-use straas_controller::parts::{self, Bell, Ca, Due, Engine, Settings, Stopper, Wake};
+use straas_controller::parts::{self, Authorities, Bell, Ca, Due, Engine, Settings, Stopper, Wake};
 use straas_planner::{Plan, PlanInput, plan};
 use straas_repos::{CommitId, ServiceView};
 use straas_schemas::{JobId, TopologyId};
@@ -75,13 +75,9 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn authority() -> Arc<Ca> {
-    static CA: OnceLock<Arc<Ca>> = OnceLock::new();
-    let make = || {
-        let dir = tempfile::tempdir().expect("a directory");
-        Arc::new(Ca::open(dir.path()).expect("an authority"))
-    };
-    Arc::clone(CA.get_or_init(make))
+fn authorities() -> Arc<Authorities> {
+    static ALL: OnceLock<Arc<Authorities>> = OnceLock::new();
+    Arc::clone(ALL.get_or_init(|| Arc::new(Authorities::of(Ca::make(1).expect("an authority")))))
 }
 
 impl Controller {
@@ -102,7 +98,7 @@ impl Controller {
             clock: Arc::new(move || now.load(Ordering::Relaxed) + own.load(Ordering::Relaxed)),
             store: site.database.clone(),
             books: site.shelf.clone(),
-            ca: authority(),
+            authorities: authorities(),
             hosts: Arc::new(site.ground.clone()),
             instance: "simulated".into(),
             restored: PathBuf::from("/nowhere"),

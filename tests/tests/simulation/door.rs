@@ -15,7 +15,7 @@ use straas_schemas::job::JobStanding;
 use straas_schemas::report::Report;
 use straas_schemas::rollout::FleetRolloutKind;
 use straas_schemas::view::Event;
-use straas_schemas::{Assignment, CommandId, ComponentId, HostId, JobId, NodeId, TopologyId};
+use straas_schemas::{Assignment, CommandId, ComponentId, Digest, HostId, JobId, NodeId, TopologyId};
 use straas_store::*;
 
 macro_rules! through {
@@ -232,6 +232,15 @@ through!(LeaseStore {}
     keep_lease(lease: &Lease, until_ms: i64) -> bool;
     end_lease(lease: &Lease) -> ();
     end_leases(holder: &str) -> ();
+);
+
+through!(AuthorityStore {}
+    authorities() -> Option<AuthorityRecord>;
+    change_authorities(record: &AuthorityRecord) -> ();
+    note_issued(agent: &AgentId, incarnation: u64, key: &Digest, issuer: &Digest) -> ();
+    note_shown(shown: &[CertificateShown]) -> ();
+    agent_certificates() -> Vec<AgentCertificate>;
+    agent_certificate(agent: &AgentId) -> Option<AgentCertificate>;
 );
 
 through!(NewsStore {

@@ -10,11 +10,11 @@ use crate::history::History;
 use crate::mutants::Mutant;
 use straas_controller::parts::{self, Identity};
 use straas_converge::Event;
-use straas_schemas::NodeId;
 use straas_schemas::enrol::EnrolRequest;
 use straas_schemas::heartbeat::Heartbeat;
 use straas_schemas::poll::{PollAnswer, PollRequest};
 use straas_schemas::report::ReportRequest;
+use straas_schemas::{Digest, NodeId};
 
 /// An agent waits so long for an answer: the longest hold of a poll and its slack, in ms.
 const PATIENCE_MS: i64 = 75_000;
@@ -128,7 +128,9 @@ impl History {
                     Err(_) => Done::Nothing,
                 };
             };
-            let identity = Identity { id: node, incarnation, renew_at_ms: i64::MAX, not_after_ms: i64::MAX };
+            let nothing = || Digest::sha256(&[]);
+            let (renew_at_ms, not_after_ms, authority, key) = (i64::MAX, i64::MAX, nothing(), nothing());
+            let identity = Identity { id: node, incarnation, renew_at_ms, not_after_ms, authority, key };
             let Ok(identity) = parts::standing(&engine, identity).await else { return Done::Nothing };
             match ask {
                 Ask::Enrol(_) => Done::Nothing,

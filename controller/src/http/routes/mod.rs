@@ -1,5 +1,6 @@
 //! Every route of the users' API, by what it is about.
 
+mod authority;
 mod configurations;
 mod identity;
 mod old;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<(&'static str, Vec<Route>)> {
         ("storage", below(V1, storage::routes())),
         ("platform", below(V1, platform::routes())),
         ("pool", below(V1, pool::routes())),
+        ("authority", below(V1, authority::routes())),
         ("identity", below(V1, identity::routes())),
         ("old", old::routes()),
     ]

@@ -8,6 +8,7 @@
 
 mod agents;
 mod audit;
+mod authority;
 mod batches;
 mod commands;
 mod concurrency;
@@ -139,6 +140,9 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         leases::one_has_it_until_it_ends,
         leases::one_of_many_takes_it,
         leases::what_is_written_under_a_lost_one_is_refused,
+        authority::the_record_is_changed_as_it_was_seen,
+        authority::certificates_are_noted_of_the_newest_incarnation,
+        authority::hosts_have_certificates_too,
         pool::hosts_join_with_tokens,
         pool::a_lost_answer_is_given_again,
         pool::hosts_change_as_they_were_seen,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use straas_schemas::HostId;
 use straas_schemas::pool::{HostCleaning, HostFacts};
 
-fn token(id: &str, host: Option<&str>, most: u32) -> PoolToken {
+pub(super) fn token(id: &str, host: Option<&str>, most: u32) -> PoolToken {
     PoolToken {
         id: id.into(),
         hash: format!("hash of {id}"),
@@ -29,7 +29,7 @@ fn host(id: &str, zone: &str) -> PoolHost {
     PoolHost::announced(id.into(), id.into(), zone.into(), None, 5)
 }
 
-fn at_the_door(token: &str, key: &str, id: &str) -> Joining {
+pub(super) fn at_the_door(token: &str, key: &str, id: &str) -> Joining {
     let (hash, name) = (format!("hash of {token}"), format!("name of {key}"));
     Joining { hash, key: key.into(), id: id.into(), name, now_ms: 900 }
 }

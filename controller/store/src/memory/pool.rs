@@ -28,6 +28,16 @@ impl Pool {
         if host.revision == revision { Ok(host) } else { Err(conflict("host", id)) }
     }
 
+    /// A host as it is.
+    pub(super) fn host_of(&self, id: &HostId) -> Option<&PoolHost> {
+        self.hosts.get(id).map(|(host, _)| host)
+    }
+
+    /// All of them.
+    pub(super) fn host_ids(&self) -> impl Iterator<Item = &HostId> {
+        self.hosts.keys()
+    }
+
     fn check(&self, token: &PoolToken) -> Result<()> {
         if self.tokens.values().any(|other| other.id == token.id || other.hash == token.hash) {
             return Err(duplicate("join token", &token.id));

@@ -25,6 +25,7 @@ mod agents;
 #[macro_use]
 mod leases;
 mod audit;
+mod authority;
 mod connect;
 mod copy;
 mod error;
@@ -168,6 +169,7 @@ fn statements() -> impl Iterator<Item = &'static Statement> {
         news::ALL,
         leases::ALL,
         levels::ALL,
+        authority::ALL,
         store::ALL,
     ];
     nouns.into_iter().chain(commands::ALL).flatten()

@@ -25,6 +25,8 @@ const READ_ALL: &[&str] = &[
     "OPEN_MEMBERS",
     "TARGETS",
     "TARGETS_OF",
+    "AGENTS_OF_NODES",
+    "AGENTS_OF_HOSTS",
 ];
 
 #[tokio::test]
