@@ -9,10 +9,10 @@ use straas_schemas::view::Accepted;
 use straas_tests::cluster::{ACTIVE_MAX, STEP_MAX};
 use straas_tests::conductor::Conductor;
 use straas_tests::several::load::Load;
-use straas_tests::several::{Known, Layout, Several, ready};
+use straas_tests::several::{Known, Layout, Several, Zoned, ready};
 use straas_tests::{Cluster, say, scene, wait};
 
-const LAYOUT: Layout = Layout { controllers: 2, members: 3, zoned: false };
+const LAYOUT: Layout = Layout { controllers: 2, members: 3, zoned: Zoned::Nothing };
 /// A fail-over takes some seconds, in which nobody is to be called silent.
 const TIMING: &str = "heartbeat_ms = 1000\nsuspect_after_ms = 20000\nunreachable_after_ms = 60000\nretry_ms = 1000";
 

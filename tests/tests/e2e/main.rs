@@ -27,6 +27,7 @@ mod neighbours;
 mod packages;
 mod pool;
 mod restored;
+mod secrets;
 mod several;
 mod several_rig;
 mod steered;

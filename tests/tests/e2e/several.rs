@@ -10,10 +10,10 @@ use straas_tests::artifacts::Artifacts;
 use straas_tests::cluster::{ACTIVE_MAX, STEP_MAX};
 use straas_tests::conductor::Conductor;
 use straas_tests::several::load::Load;
-use straas_tests::several::{Known, Layout, Several};
+use straas_tests::several::{Known, Layout, Several, Zoned};
 use straas_tests::{Cluster, say, scene, wait};
 
-const LAYOUT: Layout = Layout { controllers: 2, members: 1, zoned: false };
+const LAYOUT: Layout = Layout { controllers: 2, members: 1, zoned: Zoned::Nothing };
 
 /// Names an older `straas-controller`: all begin as that one, and are exchanged for this build in the end.
 const OLDER: &str = "STRAAS_OLDER_CONTROLLER";
@@ -68,7 +68,7 @@ fn a_controller_is_killed_and_the_other_goes_on() {
                 ));
                 several.revive(round % 2).await?;
             }
-            exchanged(cluster, &conductor, several, &component, &load).await?;
+            exchanged(cluster, &conductor, several, component.as_str(), &load).await?;
             load.stop();
             Ok::<_, anyhow::Error>(())
         };

@@ -247,8 +247,11 @@ through!(NewsStore {
     fn is_shared(&self) -> bool {
         self.inner.is_shared()
     }
+    fn level(&self) -> i64 {
+        self.inner.level()
+    }
 }
-    present(id: &str, now_ms: i64) -> u32;
+    present(id: &str, version: &str, now_ms: i64) -> Vec<Beside>;
     leave(id: &str) -> ();
     say(id: &str, words: &[Word], now_ms: i64) -> ();
     last_news() -> u64;
