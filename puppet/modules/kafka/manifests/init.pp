@@ -80,7 +80,10 @@ class kafka (
       mode   => '0644',
       notify => Service['kafka'],
       ;
+    # what a configuration sets may be secret; the service reads it
     "${conf_dir}/server.properties":
+      group   => 'kafka',
+      mode    => '0640',
       content => epp('kafka/server.properties.epp', { 'settings' => $settings + $own }),
       ;
     "${conf_dir}/log4j.properties":

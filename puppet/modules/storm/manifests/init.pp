@@ -46,7 +46,10 @@ class storm (
       mode   => '0644',
       notify => Service["storm-${role}"],
       ;
+    # what a configuration sets may be secret; the service reads it
     "${conf_dir}/storm.yaml":
+      group   => 'storm',
+      mode    => '0640',
       content => epp('storm/storm.yaml.epp', {
           'settings' => $settings + {
             'storm.local.hostname'  => $address,

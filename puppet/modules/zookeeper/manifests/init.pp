@@ -55,7 +55,10 @@ class zookeeper (
     "${paths['data_dir']}/myid":
       content => "${myid}\n",
       ;
+    # what a configuration sets may be secret; the service reads it
     "${conf_dir}/zoo.cfg":
+      group   => 'zookeeper',
+      mode    => '0640',
       content => epp('zookeeper/zoo.cfg.epp', {
           'data_dir'      => $paths['data_dir'],
           'address'       => $address,
