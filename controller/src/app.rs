@@ -2,6 +2,7 @@
 
 use crate::agents::Guesses;
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::engine::Engine;
 pub use crate::engine::blocking;
 use crate::http::limits::Limits;
@@ -29,6 +30,8 @@ pub struct App {
     pub guesses: Guesses,
     /// Hosts of the pool that wait for news.
     pub pool: Arc<Desk>,
+    /// The disk of the data directory.
+    pub disk: Disk,
     /// Files that tenants keep.
     pub storage: Arc<Storages>,
     /// Where users and their tokens are known.

@@ -17,6 +17,7 @@ mod ca;
 mod clock;
 mod commands;
 pub mod config;
+mod disk;
 mod engine;
 mod error;
 mod files;
@@ -376,6 +377,7 @@ async fn open(
         packs,
         scripts,
         pool: desk,
+        disk: disk::Disk::of(&dir),
         storage: Arc::new(storage::Storages::open(&dir)),
         admin_token: secrets::hash(&secrets::admin_token(&dir).context("the administrator's token")?),
         limits: http::limits::Limits::default(),

@@ -1,5 +1,8 @@
 //! The log of the controller: lines on standard error, from the level upwards that the settings say.
 //!
+//! What cannot be written there, because the disk is full for one, is lost without a complaint: that would be a panic,
+//! which ends the task that had something to say.
+//!
 //! `RUST_LOG`, where it is set, says more than a level and counts instead. Whoever runs the controller as a library has
 //! a log of his own; then nothing here does anything.
 
@@ -16,11 +19,12 @@ static LEVEL: OnceLock<reload::Handle<LevelFilter, Registry>> = OnceLock::new();
 /// Begins to log.
 pub fn begin() {
     if let Ok(filter) = EnvFilter::try_from_default_env() {
-        fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false).init();
         return;
     }
     let (level, handle) = reload::Layer::new(LevelFilter::INFO);
-    tracing_subscriber::registry().with(level).with(fmt::layer().with_writer(std::io::stderr)).init();
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    tracing_subscriber::registry().with(level).with(lines).init();
     let _ = LEVEL.set(handle);
 }
 

@@ -47,6 +47,7 @@ pub struct Metrics {
     chores: Gauge,
     store_writes: Counter,
     settings_faults: Gauge,
+    disk: Gauge,
     mirrors: Mirrors,
 }
 
@@ -81,6 +82,8 @@ impl Default for Metrics {
         let settings_faults = Gauge::default();
         let help = "Faults for which the newest settings of the service are not in force";
         registry.register("settings_faults", help, settings_faults.clone());
+        let disk = Gauge::default();
+        registry.register("disk_writable", "1 if the disk of the data directory takes writes", disk.clone());
         let mirrors = Mirrors::default();
         let help = "Time since the mirror was known to be as upstream is";
         registry.register_with_unit("git_mirror_age", help, Unit::Seconds, mirrors.age.clone());
@@ -101,6 +104,7 @@ impl Default for Metrics {
             chores,
             store_writes,
             settings_faults,
+            disk,
             mirrors,
         }
     }
@@ -150,6 +154,11 @@ impl Metrics {
         }
         self.mirrors.up.get_or_create(&of).set(i64::from(up));
         self.mirrors.refused.get_or_create(&of).set(i64::try_from(refused).unwrap_or(i64::MAX));
+    }
+
+    /// Whether the disk of the data directory takes writes.
+    pub fn disk(&self, writable: bool) {
+        self.disk.set(i64::from(writable));
     }
 
     /// So many other controllers are there.

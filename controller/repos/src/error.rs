@@ -101,7 +101,37 @@ fn list(faults: &[FileFault]) -> String {
     lines.join("\n")
 }
 
+/// What a disk says when it takes no write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// No room left.
+    Full,
+    /// The file system is mounted read-only, as a failing disk makes it.
+    ReadOnly,
+}
+
 impl Error {
+    /// Whether it was the disk that took no write.
+    #[must_use]
+    pub fn disk(&self) -> Option<Disk> {
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Some(Disk::Full),
+                std::io::ErrorKind::ReadOnlyFilesystem => Some(Disk::ReadOnly),
+                _ => None,
+            },
+            // libgit2 keeps the system's words and not its number
+            Self::Git { source, .. } => {
+                let says = |words: &str| source.message().contains(words);
+                if says("No space left on device") || says("Disk quota exceeded") {
+                    return Some(Disk::Full);
+                }
+                says("Read-only file system").then_some(Disk::ReadOnly)
+            }
+            _ => None,
+        }
+    }
+
     /// A single fault.
     pub(crate) fn invalid(file: impl Into<String>, message: impl Into<String>) -> Self {
         let fault = FileFault { file: file.into(), line: None, pointer: String::new(), message: message.into() };
@@ -129,5 +159,27 @@ impl<T> Doing<T> for std::result::Result<T, git2::Error> {
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing<S: Into<String>>(self, doing: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|source| Error::Io { doing: doing().into(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_no_write_is_told_from_a_broken_repository() {
+        let git = |words: &str| {
+            let source = git2::Error::new(git2::ErrorCode::GenericError, git2::ErrorClass::Os, words);
+            Error::Git { doing: "writing".into(), source }
+        };
+        let io = |errno| Error::Io { doing: "writing".into(), source: std::io::Error::from_raw_os_error(errno) };
+        let check = |error: Error, expect| assert_eq!(error.disk(), expect, "{error:?}");
+        check(git("failed to write chunk: No space left on device"), Some(Disk::Full));
+        check(git("failed to create temporary file '/x/pack_1': Read-only file system"), Some(Disk::ReadOnly));
+        check(git("object not found"), None);
+        check(io(28), Some(Disk::Full));
+        check(io(30), Some(Disk::ReadOnly));
+        check(io(2), None);
+        check(Error::not_found("a", "b"), None);
     }
 }

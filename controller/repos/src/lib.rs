@@ -51,7 +51,7 @@ pub use bare::{Change, Entry, FILE_BYTES_MAX};
 pub use catalog::CatalogView;
 pub use config::ConfigRepo;
 pub use copy::copy_repository;
-pub use error::{Error, FileFault, Result};
+pub use error::{Disk, Error, FileFault, Result};
 pub use packs::{Pack, PackLimits, Packs};
 pub use refs::CommitId;
 pub use reseal::Resealed;

@@ -268,8 +268,8 @@ fn answers(route: &Route, generator: &mut SchemaGenerator) -> Value {
             answer["links"] = links;
         }
     }
-    // only what comes as a file can find the disk full
-    let full = route.traits.streamed.then_some("507");
+    // only what writes can find the disk full
+    let full = (route.traits.streamed || route.method != Method::GET).then_some("507");
     for status in ["4XX", "503"].into_iter().chain(full) {
         out.insert(status.to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
     }

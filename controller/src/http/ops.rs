@@ -28,8 +28,8 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
         Err(_) => Err(format!("no answer within {} s", PING.as_secs())),
     };
     let hosts = app.boot.borrow().is_some();
-    let authority = app.authorities.trouble();
-    let ready = database.is_ok() && authority.is_none() && !app.stopping.is_requested();
+    let (authority, disk) = (app.authorities.trouble(), app.disk.fault().await);
+    let ready = database.is_ok() && authority.is_none() && disk.is_none() && !app.stopping.is_requested();
     let settings = app.settings.view();
     let upstreams: Map<String, Value> =
         mirrors::all(&app).map(|(mirror, view)| (mirror.name().to_owned(), upstream(&view))).collect();
@@ -39,6 +39,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Response {
         "version": env!("CARGO_PKG_VERSION"),
         "database": database.err().unwrap_or_else(|| "ok".to_owned()),
         "authority": if authority.is_some() { "the one that issues cannot be put in force here: see the log" } else { "ok" },
+        "disk": disk.unwrap_or_else(|| "ok".to_owned()),
         "hosts": if hosts { "ok" } else { "image and packages are being made" },
         "isolation": app.hosts.kind(),
         // how many only: whoever may know more asks with a token
@@ -73,6 +74,7 @@ fn upstream(view: &UpstreamView) -> Value {
 /// `GET /metrics`
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    app.metrics.disk(app.disk.fault().await.is_none());
     for (mirror, view) in mirrors::all(&app) {
         app.metrics.mirror(mirror.name(), view.age, view.away.is_none(), view.refused.len());
     }

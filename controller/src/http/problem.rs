@@ -8,12 +8,15 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use std::time::Duration;
+use straas_repos::Disk;
 use straas_schemas::Fault;
 use straas_schemas::problem::{PROBLEM_JSON, Problem};
 use straas_store::StoreError;
 
 /// Seconds after which a refused write may be tried again.
 const RETRY_AFTER_S: &str = "2";
+/// The same where somebody has to make room first.
+const RETRY_AFTER_ROOM_S: &str = "30";
 
 /// A refusal.
 #[derive(Debug)]
@@ -104,6 +107,7 @@ impl ApiError {
     /// 507: the disk.
     pub fn full(detail: &str) -> Self {
         Self::new(StatusCode::INSUFFICIENT_STORAGE, "full", "No room left", detail)
+            .with(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_ROOM_S))
     }
 
     /// 408.
@@ -232,6 +236,10 @@ impl From<StoreError> for ApiError {
                      it took this: with the same Idempotency-Key, or after a look, it can be asked again",
                 )
             }
+            StoreError::Full(_) => {
+                tracing::error!(error = chain(&error), "a request failed");
+                Self::full("the disk of the database is full; nothing was changed. Ask again when there is room")
+            }
             StoreError::Broken { .. } => Self::internal("the database refused", &error),
         }
     }
@@ -247,6 +255,17 @@ impl From<straas_repos::Error> for ApiError {
             ),
             E::Conflict { .. } | E::Apart { .. } => Self::conflict(&error.to_string()),
             E::Away { .. } => Self::unavailable(&error.to_string()),
+            _ if let Some(disk) = error.disk() => {
+                tracing::error!(error = chain(&error), "the disk takes no write");
+                match disk {
+                    Disk::Full => Self::full(
+                        "the disk of the controller's repositories is full; this was not done. Ask again when there is room",
+                    ),
+                    Disk::ReadOnly => Self::unavailable(
+                        "the disk of the controller's repositories is read-only; this was not done. Ask again when it is repaired",
+                    ),
+                }
+            }
             _ => Self::internal("a repository cannot be read", &error),
         }
     }

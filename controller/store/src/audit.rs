@@ -6,7 +6,7 @@ use serde_json::Value;
 use straas_schemas::TopologyId;
 
 /// A request that may change something, before anything is done for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AuditBegin {
     /// Unix ms.
     pub at_ms: i64,

@@ -95,6 +95,9 @@ pub enum StoreError {
     /// The database cannot be reached or answers too late; trying again later may help.
     #[error("the database is not available")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The disk of the database has no room left; once there is some, the same can be tried again.
+    #[error("the disk of the database is full")]
+    Full(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The database holds something this version cannot read, or refused a statement.
     #[error("the database refused: {what}")]
     Broken {

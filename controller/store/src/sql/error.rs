@@ -1,8 +1,8 @@
 //! What can go wrong in a body of statements, and what the caller is told of it.
 //!
-//! `Unavailable` is for what may pass by itself (no connection, a full disk, a server that shuts
-//! down or is a read-only replica); `Broken` for what a person has to look at. Constraints are told
-//! apart by the statement that failed and by `kind()`: SQLite does not say which one it was.
+//! `Unavailable` is for what may pass by itself (no connection, a server that shuts down or is a
+//! read-only replica) and `Full` for a disk without room; `Broken` for what a person has to look at.
+//! Constraints are told apart by the statement that failed and by `kind()`: SQLite does not say which one it was.
 
 use crate::StoreError;
 use sqlx::error::{DatabaseError, ErrorKind};
@@ -64,11 +64,26 @@ impl Fail {
         matches!(self, Self::Sql(sqlx::Error::Database(cause)) if matches!(cause.code().as_deref(), Some("40001" | "40P01")))
     }
 
+    /// Whether the connection on which it happened cannot be relied on: SQLite ends a transaction by itself where the
+    /// disk or the memory fails, or the connection was found in the middle of one.
+    pub(super) fn spoils(&self) -> bool {
+        let Self::Sql(cause) = self else { return false };
+        if matches!(cause, sqlx::Error::InvalidSavePointStatement | sqlx::Error::BeginFailed) {
+            return true;
+        }
+        let Some(cause) = cause.as_database_error() else { return false };
+        // the low byte is the primary code: out of memory, read-only, interrupted, I/O error, full
+        let failed = |code: u32| matches!(code & 0xff, 7 | 8 | 9 | 10 | 13);
+        cause.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some()
+            && cause.code().is_some_and(|code| code.parse().is_ok_and(failed))
+    }
+
     /// What the caller is told; `what` says what was being done.
     pub(super) fn into_error(self, what: &str) -> StoreError {
         match self {
             Self::Answer(answer) => answer,
             Self::Value(which, source) => StoreError::Broken { what: format!("{what}: {which}"), source },
+            Self::Sql(cause) if is_full(&cause) => StoreError::Full(Box::new(cause)),
             Self::Sql(cause) if may_pass(&cause) => StoreError::Unavailable(Box::new(cause)),
             Self::Sql(cause) => StoreError::Broken { what: what.to_owned(), source: Box::new(cause) },
         }
@@ -77,6 +92,16 @@ impl Fail {
 
 fn has_kind(cause: &sqlx::Error, kind: &ErrorKind) -> bool {
     cause.as_database_error().is_some_and(|cause| std::mem::discriminant(&cause.kind()) == std::mem::discriminant(kind))
+}
+
+fn is_full(cause: &sqlx::Error) -> bool {
+    let Some(cause) = cause.as_database_error() else { return false };
+    let Some(code) = cause.code() else { return false };
+    match cause.try_downcast_ref::<sqlx::sqlite::SqliteError>() {
+        // the low byte is the primary code: SQLITE_FULL
+        Some(_) => code.parse::<u32>().is_ok_and(|code| code & 0xff == 13),
+        None => code == "53100",
+    }
 }
 
 fn may_pass(cause: &sqlx::Error) -> bool {
@@ -96,8 +121,8 @@ fn may_pass(cause: &sqlx::Error) -> bool {
 fn database_may_pass(cause: &dyn DatabaseError) -> bool {
     let Some(code) = cause.code() else { return false };
     if cause.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
-        // The low byte is the primary code: perm, busy, locked, read-only, I/O error, full, cannot open.
-        return code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 3 | 5 | 6 | 8 | 10 | 13 | 14));
+        // The low byte is the primary code: perm, busy, locked, read-only, I/O error, cannot open.
+        return code.parse::<u32>().is_ok_and(|code| matches!(code & 0xff, 3 | 5 | 6 | 8 | 10 | 14));
     }
     // Classes: connection, resources, operator intervention, rollback; 25006 is a read-only
     // replica, 55P03 a lock that was not had in time.

@@ -6,6 +6,9 @@
 //! - `reading!` runs it in a transaction that sees one moment.
 //! - `asking!` runs a single reading statement without a transaction.
 //!
+//! On a full or failing disk SQLite may end a transaction by itself. A connection that does not know of it would
+//! refuse every other one, so it is closed, and the pool makes a new one.
+//!
 //! A body gets a connection and the function that picks an engine's text of a [`Statement`]; an
 //! error leaves it with `?`, and the transaction is rolled back. A body may run more than once, so
 //! it changes nothing outside of itself.
@@ -78,13 +81,21 @@ macro_rules! statements {
 macro_rules! in_transaction {
     ($pool:expr, $begin:literal, $pick:expr, $tx:ident, $on:ident, $body:block, $last:block $(, $bound:path)?) => {
         $($bound)?(async {
-            let mut transaction = $pool.begin_with($begin).await?;
-            let $on = $pick;
-            let $tx = &mut *transaction;
-            let value = $body;
-            $last
-            transaction.commit().await?;
-            Ok::<_, $crate::sql::error::Fail>(value)
+            let mut connection = $pool.acquire().await?;
+            let outcome = async {
+                let mut transaction = sqlx::Connection::begin_with(&mut *connection, $begin).await?;
+                let $on = $pick;
+                let $tx = &mut *transaction;
+                let value = $body;
+                $last
+                transaction.commit().await?;
+                Ok::<_, $crate::sql::error::Fail>(value)
+            }
+            .await;
+            if outcome.as_ref().is_err_and($crate::sql::error::Fail::spoils) {
+                connection.close_on_drop();
+            }
+            outcome
         })
         .await
     };

@@ -1,5 +1,6 @@
 //! Every statement finds its rows by an index: a query plan that scans a table is a fault, unless
-//! the statement is meant to read everything. And which versions work on a database side by side.
+//! the statement is meant to read everything. Which versions work on a database side by side. And a disk without room is
+//! overcome.
 
 #![allow(clippy::unwrap_used)]
 
@@ -7,7 +8,7 @@
 mod temp_pg;
 
 use super::{Pools, Source, SqlStore, copy_store, levels, statements};
-use crate::NewsStore as _;
+use crate::{AuditBegin, AuditStore as _, NewsStore as _, StoreError};
 use sqlx::{AssertSqlSafe, Row as _};
 use temp_pg::TempPg;
 
@@ -93,4 +94,24 @@ async fn tables_are_not_changed_under_older_controllers_that_could_not_go_on() {
         text.contains("1 older controllers work on this database") && text.contains("there of version 0.2.0"),
         "{text}"
     );
+}
+
+#[tokio::test]
+async fn a_disk_without_room_is_told_and_spoils_no_later_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = SqlStore::connect(&format!("sqlite:{}/full.db", dir.path().display())).await.unwrap();
+    let Pools::Sqlite { writer, .. } = &store.pools else { panic!("not SQLite") };
+    // the database may not grow; SQLite ends the transaction as on a full disk
+    sqlx::query("pragma max_page_count = 1").fetch_one(writer).await.unwrap();
+    let line = AuditBegin { path: "x".repeat(2_000), ..AuditBegin::default() };
+    let refused = loop {
+        if let Err(error) = store.audit_begin(&line).await {
+            break error;
+        }
+    };
+    assert!(matches!(refused, StoreError::Full(_)), "{refused:?}");
+    // another connection, on which no such limit was set
+    for _ in 0..3 {
+        store.audit_begin(&line).await.unwrap();
+    }
 }
