@@ -9,7 +9,8 @@
 //! end, and the new one does not meet it. Who does not work, or cannot be asked any more, is not asked.
 //!
 //! A node that asks and says itself that its service does not work has nothing to lose. It does
-//! not wait for the budget, or a component that is down as a whole could never be mended.
+//! not wait for the budget, or a component that is down as a whole could never be mended. One that does
+//! not know, because its agent forgot, is taken at its last word.
 
 use crate::desired::{self, Wanted};
 use crate::digests;
@@ -227,7 +228,8 @@ impl<'a> Permits<'a> {
     }
 
     fn judge(&mut self, budget: &mut Budget<'_, 'a>, mut asking: Vec<&'a Node>, barred: bool, drafted: &Drafted<'a>) {
-        let down = |node: &Node| !says(node, ServiceStatus::Active);
+        let forgot = |node: &Node| says(node, ServiceStatus::Unknown) && seen(node) && !held(node);
+        let down = |node: &Node| !says(node, ServiceStatus::Active) && !forgot(node);
         asking.sort_by_key(|node| {
             let again = held(node).then(|| seen(node));
             (!down(node), again.is_none(), again, goes_last(node, budget.disruption), node.ordinal)

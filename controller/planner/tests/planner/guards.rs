@@ -260,6 +260,14 @@ fn what_failed_on_a_canary_is_turned_back_at_the_third_time_and_not_given_out_ag
 }
 
 #[test]
+fn who_lost_its_ledger_waits_for_the_budget() {
+    let forgot = format!("{THREE}\nkill zk-2\nbeat zk-2\nforget zk-1\ntake zk-1\nrun zk-1\nbeat zk-1\nreport zk-1");
+    check(&forgot, "plan\nwhy", &["t-zk-1: AwaitingPermit"], &["PERMITTED"]);
+    let alone = format!("{THREE}\nforget zk-1\ntake zk-1\nrun zk-1\nbeat zk-1\nreport zk-1");
+    check(&alone, "plan\nwhy", &["PERMITTED"], &[]);
+}
+
+#[test]
 fn a_rollout_is_over_when_its_job_knows_it() {
     check(THREE, "configure zk c2=9\ngo", &["c-zk is rolled out\n    job-2 Succeeded"], &[]);
 }

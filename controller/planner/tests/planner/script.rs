@@ -10,6 +10,7 @@
 //! take NODE... | run NODE... | step NODE...        the agent polls, runs all it may, runs one stage
 //! beat NODE... | report NODE...                    the agent says how it is, what happened
 //! leader NODE | kill NODE                          the truth about a service
+//! forget NODE                                      the agent lost its ledger; the service is as it was
 //! wait SECONDS                                     time
 //! settle                                           everything works until nothing changes
 //! why | job | view | unread COMPONENT TEXT         print; make the metadata unreadable
@@ -209,6 +210,12 @@ impl Teller {
                 self.look(id);
             }
             "look" => self.look(id),
+            "forget" => {
+                let agent = self.world.agents.get_mut(id).expect("an agent");
+                agent.records.clear();
+                (agent.assignment, agent.running, agent.seen) = (None, None, None);
+                agent.starts += 1;
+            }
             "cure" => self.world.agents.get_mut(id).expect("an agent").insane = false,
             "mute" => self.world.agents.get_mut(id).expect("an agent").insane = true,
             other => panic!("no command {other:?}"),
