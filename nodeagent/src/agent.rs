@@ -2,8 +2,9 @@
 //!
 //! Everything runs on one thread, so a step and its actions are never interleaved with another's.
 //! An action that cannot be done because the disk does not take it stops the queue: nothing that
-//! relies on it happens before it is durable. If that lasts, the agent ends, and its supervisor
-//! starts it from what the disk does hold.
+//! relies on it happens before it is durable, nobody is told of it, and nothing new is asked for.
+//! It is tried again until the disk takes it. Only if what was durable is gone does the agent end;
+//! its supervisor starts it from what the disk does hold.
 //!
 //! Never here: decisions (`converge`), requests (`poll.rs`, `reporter.rs`, `beat.rs`).
 
@@ -13,19 +14,16 @@ use crate::commands::live::{self, Live};
 use crate::config::Config;
 use crate::ledger::{self, Damaged, LedgerError, LedgerFile};
 use crate::scripts::Scripts;
-use crate::{beat, commands, enrol, executor, keys, metrics, poll, reporter, trust, vitals, work};
+use crate::{beat, commands, enrol, executor, keys, metrics, poll, reporter, strays, trust, vitals, work};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use straas_converge::{Action, Boot, CommandRun, Converger, Event, Now, RunId, RunOrder};
+use straas_converge::{Action, Boot, CommandRun, Converger, Event, Ledger, Now, RunId, RunOrder};
 use straas_schemas::FileRef;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
-
-/// How long the ledger may refuse writes before the agent ends.
-const STALLED_MAX: Duration = Duration::from_secs(60);
 
 /// Why the agent ends.
 #[derive(Debug, thiserror::Error)]
@@ -44,9 +42,6 @@ pub enum AgentError {
         /// Why it failed.
         source: std::io::Error,
     },
-    /// The ledger refused writes for too long.
-    #[error("the ledger has taken no write for {} s; ending, to start again from what it holds", STALLED_MAX.as_secs())]
-    Stalled,
 }
 
 /// Work that takes time; done by `work.rs`.
@@ -104,7 +99,12 @@ pub struct Agent {
     converger: RefCell<Converger>,
     ledger: RefCell<LedgerFile>,
     pending: RefCell<VecDeque<Action>>,
-    stalled: Cell<Option<Instant>>,
+    /// Whether the ledger refuses writes, with something waiting for it.
+    pub stalled: watch::Sender<bool>,
+    /// Why it took none last, and what to do.
+    fault: RefCell<Option<String>>,
+    /// What was durable is gone.
+    gone: RefCell<Option<LedgerError>>,
     orders: mpsc::UnboundedSender<Order>,
     start: Instant,
 }
@@ -158,12 +158,16 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
     let builds = Builds::open(&config.state_dir, Duration::from_secs(config.build_trial_s.into()));
     // a build on trial that cannot read what the one before wrote is at fault, not the ledger
     let judge = if builds.on_trial() { Damaged::Refuse } else { Damaged::SetAside };
-    let (file, ledger, mut ledger_lost) = LedgerFile::open(&config.state_dir.join("ledger"), judge)?;
+    let (file, ledger, mut ledger_lost) = tokio::select! {
+        opened = Box::pin(opened(&config, judge)) => opened?,
+        // the host starts the agent anew, which then sees what there is
+        () = builds.overdue(start) => return Ok(()),
+    };
     if ledger.head.epoch == 0 && enrol::is_enrolled(&config) {
         // a crash between setting a ledger aside and the first write to the new one
         ledger_lost.get_or_insert_with(|| "it is empty, although this node enrolled before".to_owned());
     }
-    let leftovers = executor::kill_leftovers(config.node.as_str());
+    let leftovers = strays::leftovers(config.node.as_str());
     let ca_pem = trust::load(&config.state_dir.join("tls"), &config.ca_file)
         .map_err(io(format!("the CA file {} cannot be read", config.ca_file.display())))?;
     let (identity, client) = tokio::select! {
@@ -177,6 +181,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         boot_id: vitals::boot_id(),
         scripts: scripts.current().is_some(),
         ledger_lost,
+        up_ms: vitals::up_ms(),
     };
     tracing::info!(node = %config.node, incarnation = identity.incarnation, generation = ledger.generation(), leftovers,
         boot = boot.boot_id, build = straas_schemas::build::name(builds.me().as_ref()), trial = builds.on_trial(), version = env!("CARGO_PKG_VERSION"), "starts");
@@ -200,7 +205,9 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         converger: RefCell::new(converger),
         ledger: RefCell::new(file),
         pending: RefCell::new(first.into()),
-        stalled: Cell::new(None),
+        stalled: watch::Sender::new(false),
+        fault: RefCell::new(None),
+        gone: RefCell::new(None),
         orders,
         start,
         config,
@@ -211,7 +218,7 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let result = tokio::select! {
-        result = work::run(&agent, inbox, stop) => result,
+        result = Box::pin(work::run(&agent, inbox, stop)) => result,
         () = poll::run(&agent) => Ok(()),
         () = reporter::run(&agent) => Ok(()),
         () = beat::run(&agent) => Ok(()),
@@ -222,6 +229,24 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
     };
     tracing::info!("ends");
     result
+}
+
+/// The ledger, as soon as the disk lets it be opened.
+async fn opened(config: &Config, judge: Damaged) -> Result<(LedgerFile, Ledger, Option<String>), LedgerError> {
+    let mut said = String::new();
+    loop {
+        match LedgerFile::open(&config.state_dir.join("ledger"), judge) {
+            Err(error) if !error.is_damage() => {
+                let advice = error.advice(&config.state_dir);
+                if advice != said {
+                    tracing::error!(error = error.whole(), "the ledger cannot be opened; waiting: {advice}");
+                    said = advice;
+                }
+                tokio::time::sleep(work::STALL_RETRY).await;
+            }
+            opened => return opened,
+        }
+    }
 }
 
 impl Agent {
@@ -252,25 +277,25 @@ impl Agent {
         while let Some(action) = self.pop() {
             match action {
                 Action::Persist(changes) => {
-                    if let Err(error) = self.ledger.borrow_mut().persist(&changes) {
-                        let first = self.stalled.get().is_none();
-                        if first {
-                            let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                            tracing::error!(%error, source, "the ledger takes no write; nothing goes on before it does");
-                            self.stalled.set(Some(Instant::now()));
-                        }
+                    let written = self.ledger.borrow_mut().persist(&changes);
+                    if !self.noted(written) {
                         self.pending.borrow_mut().push_front(Action::Persist(changes));
+                        self.stalled.send_if_modified(|stalled| !std::mem::replace(stalled, true));
                         return;
                     }
-                    if self.stalled.take().is_some() {
-                        tracing::info!("the ledger takes writes again");
-                    }
+                    self.stalled.send_if_modified(|stalled| std::mem::replace(stalled, false));
                 }
                 Action::Fetch { fetch, scripts, files, hosts } => {
                     self.order(Order::Fetch { fetch, scripts, files, hosts });
                 }
                 Action::Run(order) => self.order(Order::Run(order)),
-                Action::Begin(run) => self.order(Order::Begin(run)),
+                Action::Begin(run) if self.converger.borrow().may_begin(self.now(), &run) => {
+                    self.order(Order::Begin(run));
+                }
+                Action::Begin(run) => {
+                    let result = Box::new(commands::late());
+                    self.handle(Event::Ended { run: run.id, command: run.order.id.clone(), result });
+                }
                 Action::Kill { run } => self.order(Order::Kill(run)),
                 Action::Send => self.send.notify_one(),
                 Action::Beat => self.beat.notify_one(),
@@ -295,22 +320,63 @@ impl Agent {
         look(&mut self.converger.borrow_mut(), self.now())
     }
 
-    /// Whether the ledger refuses writes.
+    /// Whether the ledger refuses writes, with something waiting for it.
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        self.stalled.get().is_some()
+        *self.stalled.borrow()
     }
 
-    /// Whether it has refused them for too long.
+    /// Whether the ledger took its last write.
     #[must_use]
-    pub fn is_lost(&self) -> bool {
-        self.stalled.get().is_some_and(|since| since.elapsed() > STALLED_MAX)
+    pub fn is_writable(&self) -> bool {
+        self.fault.borrow().is_none()
     }
 
-    /// Whether the ledger takes a write and a sync now.
+    /// Returns when nothing waits for the ledger.
+    pub async fn unstalled(&self) {
+        // the sender lives as long as the agent
+        let _ = self.stalled.subscribe().wait_for(|stalled| !stalled).await;
+    }
+
+    /// What the disk had durable and has no more, if that was seen.
+    pub fn gone(&self) -> Option<LedgerError> {
+        self.gone.take()
+    }
+
+    /// Why the ledger does not take a write and a sync now.
     #[must_use]
-    pub fn probe(&self) -> bool {
-        !self.is_stalled() && self.ledger.borrow_mut().probe().is_ok()
+    pub fn probe(&self) -> Option<String> {
+        if !self.is_stalled() {
+            let written = self.ledger.borrow_mut().probe();
+            self.noted(written);
+        }
+        self.fault.borrow().clone()
+    }
+
+    /// Keeps what came of a write, and says it where it is another than before; whether it was taken.
+    fn noted(&self, written: Result<(), LedgerError>) -> bool {
+        let mut fault = self.fault.borrow_mut();
+        match written {
+            Ok(()) => {
+                if fault.take().is_some() {
+                    tracing::info!("the ledger takes writes again");
+                }
+                true
+            }
+            Err(error) => {
+                let advice = error.advice(&self.config.state_dir);
+                if fault.as_ref() != Some(&advice) {
+                    tracing::error!(error = error.whole(), "nothing goes on before it is written down: {advice}");
+                    *fault = Some(advice);
+                    self.beat.notify_one();
+                }
+                if error.is_damage() {
+                    self.gone.replace(Some(error));
+                    self.stalled.send_replace(true);
+                }
+                false
+            }
+        }
     }
 
     /// When the agent started; the zero of `mono_ms`.

@@ -19,7 +19,8 @@ use straas_schemas::enrol::{Certificate, ComeBackRequest, EnrolRequest, RenewReq
 pub enum EnrolError {
     /// Nothing to enrol with.
     #[error(
-        "this node has no certificate and no join token in {0}: create a token on the controller and write it there"
+        "this node has no certificate and no join token in {0}: what it had is lost; have its host made anew \
+         (straas node replace), or let it join the pool again if it is a host of it"
     )]
     NoToken(String),
     /// Keys or files.

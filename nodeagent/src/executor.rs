@@ -3,23 +3,24 @@
 //! * A clean environment, no input, its own process group; the session stays the agent's.
 //! * Both pipes are read as they fill; nothing is kept but what `output.rs` and `messages.rs` bound.
 //! * Over a limit, or on a kill, the whole group gets SIGTERM, then SIGKILL.
-//! * When the leader has ended, what is left of its group is killed, and the pipes are read only as
-//!   far as they are full: a daemon that was started properly (`setsid`) lives on, even if it
-//!   inherited a pipe, and nobody waits for it.
-//! * After a crash of the agent, [`kill_leftovers`] ends what its predecessor was running.
+//! * When the leader has ended, what it left behind is killed (`strays.rs`), and the pipes are read
+//!   only as far as they are full: a daemon that was started properly (`setsid`) lives on, even if
+//!   it inherited a pipe, and nobody waits for it.
+//! * After a crash of the agent, [`strays::leftovers`] ends what its predecessor was running.
 //!
 //! Never here: retries, and what an exit code means.
 
 use crate::messages::{Parser, Said};
 use crate::output::Output;
 use crate::redact::{Secrets, Stream};
+use crate::strays::{self, Leaves};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, getpgid, getsid};
+use nix::unistd::{Pid, getsid};
 use std::ffi::OsString;
 use std::io::Read as _;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -33,10 +34,11 @@ use tokio::time::{Instant, sleep_until};
 pub const KILL_GRACE: Duration = Duration::from_secs(5);
 /// Most bytes read from each pipe after the leader has ended: what a pipe can hold, at its largest.
 const DRAIN_BYTES_MAX: usize = 1 << 20;
-/// Marks the processes of a run: `<node>/<run id>`.
-const RUN_ENV: &str = "STRAAS_RUN";
+/// Marks the processes of a run: `<node>/<run id>-<random>`. Run ids begin anew when a ledger was lost, and a service
+/// keeps the mark of the run that started it.
+pub(crate) const RUN_ENV: &str = "STRAAS_RUN";
 /// The session the agent had; a process that left it has made itself a daemon.
-const SESSION_ENV: &str = "STRAAS_RUN_SESSION";
+pub(crate) const SESSION_ENV: &str = "STRAAS_RUN_SESSION";
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ pub struct Script {
     pub spool: PathBuf,
     /// What is hidden in whatever it says.
     pub secrets: Secrets,
+    /// What may live on when it has ended.
+    pub leaves: Leaves,
 }
 
 /// How it ended.
@@ -144,7 +148,8 @@ pub async fn run(script: Script, kill: watch::Receiver<bool>, progress: &dyn Fn(
 /// The same, with whoever listens; gives how it ended and how long it took.
 pub async fn supervise(script: &Script, mut kill: watch::Receiver<bool>, ears: &mut dyn Ears) -> (End, Duration) {
     let begin = Instant::now();
-    let mut child = match spawn(script) {
+    let mark = format!("{}-{:08x}", script.mark, rand::random::<u32>());
+    let mut child = match spawn(script, &mark) {
         Ok(child) => child,
         Err(error) => {
             let why = format!("{} cannot be started: {error}", script.program.display());
@@ -153,6 +158,8 @@ pub async fn supervise(script: &Script, mut kill: watch::Receiver<bool>, ears: &
     };
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
     let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+    let pipes = [out.as_ref().map(AsRawFd::as_raw_fd), err.as_ref().map(AsRawFd::as_raw_fd)];
+    let pipes: Vec<PathBuf> = pipes.into_iter().flatten().filter_map(strays::pipe).collect();
     let total = begin + Duration::from_secs(script.limits.total_s.into());
     let silence = Duration::from_secs(script.limits.no_progress_s.into());
     let mut quiet_until = Instant::now() + silence;
@@ -189,6 +196,11 @@ pub async fn supervise(script: &Script, mut kill: watch::Receiver<bool>, ears: &
     // The leader is reaped, but its number stays taken while its group has members; if it has
     // none, only a process made within these microseconds could have got it.
     signal(group, Signal::SIGKILL);
+    let held = if killed.is_some() { pipes.as_slice() } else { &[] };
+    let strays = strays::kill(&mark, script.leaves, held);
+    if strays > 0 {
+        tracing::warn!(mark, strays, "ended what a script had left behind");
+    }
     if let Some(pipe) = out.and_then(|pipe| pipe.into_owned_fd().ok()) {
         drain(pipe, |bytes| ears.out(bytes));
     }
@@ -203,13 +215,13 @@ pub async fn supervise(script: &Script, mut kill: watch::Receiver<bool>, ears: &
     (end, begin.elapsed())
 }
 
-fn spawn(script: &Script) -> std::io::Result<Child> {
+fn spawn(script: &Script, mark: &str) -> std::io::Result<Child> {
     let session = getsid(None).map_or(0, Pid::as_raw);
     Command::new(&script.program)
         .args(&script.arguments)
         .env_clear()
         .envs(script.environment.iter().map(|(key, value)| (key, value)))
-        .env(RUN_ENV, &script.mark)
+        .env(RUN_ENV, mark)
         .env(SESSION_ENV, session.to_string())
         .current_dir(&script.directory)
         .stdin(Stdio::null())
@@ -260,41 +272,10 @@ fn drain(pipe: OwnedFd, mut take: impl FnMut(&[u8])) {
     }
 }
 
-fn signal(group: Option<Pid>, signal: Signal) {
+pub(crate) fn signal(group: Option<Pid>, signal: Signal) {
     let Some(group) = group else { return };
     match killpg(group, signal) {
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => tracing::warn!(%group, %signal, %error, "a process group cannot be signalled"),
     }
-}
-
-/// Kills what an agent of this node that died was running; gives the number of groups.
-/// Daemons that a script started are spared: they left its session.
-#[must_use]
-pub fn kill_leftovers(node: &str) -> usize {
-    let mark = format!("{RUN_ENV}={node}/");
-    let mut groups = std::collections::BTreeSet::new();
-    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        let Ok(environment) = std::fs::read(entry.path().join("environ")) else { continue };
-        let mut of_run = false;
-        let mut session = None;
-        for variable in environment.split(|byte| *byte == 0) {
-            of_run |= variable.starts_with(mark.as_bytes());
-            if let Some(value) = variable.strip_prefix(SESSION_ENV.as_bytes()).and_then(|v| v.strip_prefix(b"=")) {
-                session = std::str::from_utf8(value).ok().and_then(|value| value.parse::<i32>().ok());
-            }
-        }
-        let pid = Pid::from_raw(pid);
-        if of_run && getsid(Some(pid)).is_ok_and(|of| Some(of.as_raw()) == session) {
-            groups.extend(getpgid(Some(pid)).ok());
-        }
-    }
-    let own = getpgid(None).ok();
-    groups.retain(|group| Some(*group) != own);
-    for group in &groups {
-        tracing::warn!(%group, "ends a script that a dead agent left running");
-        signal(Some(*group), Signal::SIGKILL);
-    }
-    groups.len()
 }

@@ -9,6 +9,12 @@
 //! * sled takes a damaged page anywhere in its log for the torn end of an unclean stop and silently
 //!   keeps only what is before it. So every batch is numbered, and the newest number that became
 //!   durable stands in a witness file beside the database: a ledger that went back is damaged.
+//! * After a write that failed sled takes no other. So the database is closed then, and opened again
+//!   with the next write: what the disk takes again goes on without another start of the agent.
+//! * What is written down is to be done, which needs room as well. So nothing is written where little is
+//!   left, though sled's file may still have some inside.
+//! * sled takes a snapshot of itself whose writing broke off, which has another name, for its newest one
+//!   and finds it damaged. It is a copy of what the log says, so it is removed before sled sees it.
 //! * A kernel lock on the state directory keeps a second agent out; it ends with the process.
 //!
 //! Never here: script output (plain files) and anything unbounded; sled keeps it all in memory.
@@ -27,6 +33,8 @@ use straas_schemas::{CommandId, Stage};
 const CACHE_BYTES: u64 = 4 << 20;
 /// Distance of the witness's two slots: a sector, which a disk writes whole.
 const SLOT_BYTES: u64 = 4096;
+/// Room that has to be left for a write: a context, arguments, the first output of a run, a segment of sled.
+const ROOM_BYTES_MIN: u64 = 1 << 20;
 /// Damaged ledgers kept for a person to look at.
 const QUARANTINED_MAX: usize = 2;
 
@@ -47,6 +55,9 @@ pub enum LedgerError {
     /// The database itself.
     #[error("the ledger database")]
     Database(#[from] sled::Error),
+    /// So little room is left that nothing could be done.
+    #[error("only {0} bytes are left on the disk")]
+    Full(u64),
     /// The newest writes are missing.
     #[error("the ledger went back: it ends at write {found}, but write {witnessed} was durable")]
     WentBack {
@@ -63,6 +74,16 @@ pub enum LedgerError {
 /// The ledger on the disk.
 #[derive(Debug)]
 pub struct LedgerFile {
+    dir: PathBuf,
+    /// Closed after a write that failed.
+    open: Option<Open>,
+    /// Batches that are durable, the newest one's number.
+    durable: u64,
+}
+
+/// Its files.
+#[derive(Debug)]
+struct Open {
     db: sled::Db,
     tree: sled::Tree,
     file: File,
@@ -116,10 +137,7 @@ impl LedgerFile {
     pub fn open(dir: &Path, damaged: Damaged) -> Result<(Self, Ledger, Option<String>), LedgerError> {
         let reason = match Self::open_once(dir) {
             Ok((this, ledger)) => return Ok((this, ledger, None)),
-            Err(error) if damaged == Damaged::SetAside && is_damage(&error) => {
-                let cause = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
-                format!("{error}{cause}")
-            }
+            Err(error) if damaged == Damaged::SetAside && error.is_damage() => error.whole(),
             Err(error) => return Err(error),
         };
         let aside = quarantine(dir).map_err(|source| LedgerError::Io { path: dir.into(), source })?;
@@ -129,6 +147,68 @@ impl LedgerFile {
     }
 
     fn open_once(dir: &Path) -> Result<(Self, Ledger), LedgerError> {
+        let (open, ledger) = Open::at(dir)?;
+        Ok((Self { dir: dir.to_owned(), durable: open.count, open: Some(open) }, ledger))
+    }
+
+    /// Makes changes durable, all of them or none.
+    ///
+    /// # Errors
+    /// When the disk does not take them; then none may be relied on, and the same may be tried again. When what was
+    /// durable is not there any more: see [`LedgerError::is_damage`].
+    pub fn persist(&mut self, changes: &[LedgerChange]) -> Result<(), LedgerError> {
+        let mut batch = sled::Batch::default();
+        for change in changes {
+            match change {
+                LedgerChange::Head(head) => batch.insert("head", encode(head)),
+                LedgerChange::Assignment(assignment) => batch.insert("assignment", encode(assignment)),
+                LedgerChange::Stage(stage, record) => {
+                    batch.insert(format!("stage/{}", stage.name()).as_str(), encode(record));
+                }
+                LedgerChange::Append(report) => batch.insert(outbox_key(report.seq).as_str(), encode(report)),
+                LedgerChange::Forget(seq) => batch.remove(outbox_key(*seq).as_str()),
+                LedgerChange::Command(record) => batch.insert(command_key(&record.id).as_str(), encode(record)),
+                LedgerChange::ForgetCommand(id) => batch.remove(command_key(id).as_str()),
+                LedgerChange::Drift(record) => batch.insert("drift", encode(record)),
+            }
+        }
+        self.apply(batch)
+    }
+
+    /// Writes and syncs a little, to know that the disk still takes it.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn probe(&mut self) -> Result<(), LedgerError> {
+        self.apply(sled::Batch::default())
+    }
+
+    fn apply(&mut self, batch: sled::Batch) -> Result<(), LedgerError> {
+        if let Some(left) = room(&self.dir).filter(|left| *left < ROOM_BYTES_MIN) {
+            return Err(LedgerError::Full(left));
+        }
+        let mut open = match self.open.take() {
+            Some(open) => open,
+            None => self.reopen()?,
+        };
+        open.apply(batch)?;
+        self.durable = open.count;
+        self.open = Some(open);
+        Ok(())
+    }
+
+    fn reopen(&self) -> Result<Open, LedgerError> {
+        let (open, _) = Open::at(&self.dir)?;
+        if open.count < self.durable {
+            return Err(LedgerError::WentBack { found: open.count, witnessed: self.durable });
+        }
+        Ok(open)
+    }
+}
+
+impl Open {
+    fn at(dir: &Path) -> Result<(Self, Ledger), LedgerError> {
+        remove_unfinished(dir).map_err(|source| LedgerError::Io { path: dir.into(), source })?;
         let db = sled::Config::new()
             .path(dir)
             .cache_capacity(CACHE_BYTES)
@@ -178,37 +258,6 @@ impl LedgerFile {
         Ok(ledger)
     }
 
-    /// Makes changes durable, all of them or none.
-    ///
-    /// # Errors
-    /// When the disk does not take them; then none may be relied on, and the same may be tried again.
-    pub fn persist(&mut self, changes: &[LedgerChange]) -> Result<(), LedgerError> {
-        let mut batch = sled::Batch::default();
-        for change in changes {
-            match change {
-                LedgerChange::Head(head) => batch.insert("head", encode(head)),
-                LedgerChange::Assignment(assignment) => batch.insert("assignment", encode(assignment)),
-                LedgerChange::Stage(stage, record) => {
-                    batch.insert(format!("stage/{}", stage.name()).as_str(), encode(record));
-                }
-                LedgerChange::Append(report) => batch.insert(outbox_key(report.seq).as_str(), encode(report)),
-                LedgerChange::Forget(seq) => batch.remove(outbox_key(*seq).as_str()),
-                LedgerChange::Command(record) => batch.insert(command_key(&record.id).as_str(), encode(record)),
-                LedgerChange::ForgetCommand(id) => batch.remove(command_key(id).as_str()),
-                LedgerChange::Drift(record) => batch.insert("drift", encode(record)),
-            }
-        }
-        self.apply(batch)
-    }
-
-    /// Writes and syncs a little, to know that the disk still takes it.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub fn probe(&mut self) -> Result<(), LedgerError> {
-        self.apply(sled::Batch::default())
-    }
-
     fn apply(&mut self, mut batch: sled::Batch) -> Result<(), LedgerError> {
         let io = |source| LedgerError::Io { path: "ledger".into(), source };
         self.count += 1;
@@ -230,6 +279,27 @@ impl LedgerFile {
         let count: [u8; 8] = record[..8].try_into().ok()?;
         (crc32fast::hash(&count).to_le_bytes() == record[8..]).then(|| u64::from_le_bytes(count))
     }
+}
+
+/// Removes snapshots that sled did not come to finish.
+fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|end| end == "generating") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that are left for root, where that can be told.
+fn room(dir: &Path) -> Option<u64> {
+    let told = nix::sys::statvfs::statvfs(dir).ok()?;
+    Some(told.blocks_free().saturating_mul(told.fragment_size()))
 }
 
 fn witness_path(dir: &Path) -> PathBuf {
@@ -261,22 +331,56 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(body).ok()
 }
 
-/// Whether an error speaks of the content, so that a new ledger would not meet it again.
-fn is_damage(error: &LedgerError) -> bool {
-    match error {
-        LedgerError::Damaged(_) | LedgerError::WentBack { .. } => true,
-        LedgerError::Database(sled::Error::Io(error)) => !matches!(
-            error.kind(),
-            ErrorKind::PermissionDenied
-                | ErrorKind::StorageFull
-                | ErrorKind::QuotaExceeded
-                | ErrorKind::ReadOnlyFilesystem
-                | ErrorKind::WouldBlock
-                | ErrorKind::OutOfMemory
-        ),
-        LedgerError::Database(_) => true,
-        LedgerError::Io { source, .. } => source.kind() == ErrorKind::NotFound,
-        LedgerError::Locked(_) => false,
+impl LedgerError {
+    /// Whether it speaks of the content, so that a new ledger would not meet it again.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Damaged(_) | Self::WentBack { .. } => true,
+            Self::Database(sled::Error::Io(error)) => !matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::StorageFull
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::FileTooLarge
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::WouldBlock
+                    | ErrorKind::OutOfMemory
+            ),
+            Self::Database(_) => true,
+            Self::Io { source, .. } => source.kind() == ErrorKind::NotFound,
+            Self::Locked(_) | Self::Full(_) => false,
+        }
+    }
+
+    /// With its cause, in one line.
+    #[must_use]
+    pub fn whole(&self) -> String {
+        let cause = std::error::Error::source(self).map(|source| format!(": {source}")).unwrap_or_default();
+        format!("{self}{cause}")
+    }
+
+    /// For whoever has to do something about it: what the matter is, and what to do.
+    #[must_use]
+    pub fn advice(&self, state_dir: &Path) -> String {
+        let dir = state_dir.display();
+        let kind = match self {
+            Self::Database(sled::Error::Io(error)) | Self::Io { source: error, .. } => Some(error.kind()),
+            Self::Full(_) => Some(ErrorKind::StorageFull),
+            _ => None,
+        };
+        match kind {
+            Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+                format!("the disk of {dir} is full; make room there, and it goes on by itself")
+            }
+            Some(ErrorKind::ReadOnlyFilesystem) => {
+                format!(
+                    "the disk of {dir} is read-only, which a failing disk becomes; look at the host's kernel log, repair the \
+                         file system and mount it writable, then it goes on by itself"
+                )
+            }
+            _ => format!("the ledger in {dir} takes no write ({}); look at the disk", self.whole()),
+        }
     }
 }
 

@@ -35,6 +35,7 @@ pub mod reporter;
 pub mod scripts;
 pub mod site_pp;
 pub mod stages;
+pub mod strays;
 pub mod trust;
 pub mod vitals;
 pub mod work;

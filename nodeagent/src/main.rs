@@ -71,6 +71,8 @@ fn arguments() -> anyhow::Result<Option<Arguments>> {
 fn logs((filter, format): (&str, LogFormat)) {
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // what cannot be logged, on a full disk for one, cannot be complained of either: that would be a panic
+    let builder = builder.log_internal_errors(false);
     match format {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => builder.with_ansi(false).init(),

@@ -102,7 +102,7 @@ fn registry(agent: &Agent) -> Registry {
     gauge("agent_outbox_reports", "Reports not yet acknowledged", f64::from(status.outbox));
     let open = agent.look(|converger, _| converger.open_commands().len());
     gauge("agent_open_commands", "Guest commands that have not ended", number(open as u64));
-    gauge("agent_ledger_writable", "Whether the ledger takes writes", flag(!agent.is_stalled()));
+    gauge("agent_ledger_writable", "Whether the ledger takes writes", flag(agent.is_writable()));
     gauge("agent_resident_bytes", "Resident memory of the agent", number(vitals.agent.resident));
     gauge("agent_cpu_milliseconds", "Processor time of the agent since its start", number(vitals.agent.cpu_ms));
     gauge("agent_failed_requests", "Requests to controllers that failed", number(vitals.agent.failed_requests));

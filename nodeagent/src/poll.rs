@@ -3,6 +3,8 @@
 //! An answer that changes nothing (an assignment that was refused, an older one from a controller
 //! that is behind, a command that is being ended already) is answered at once again by the
 //! controller, so it counts as a failure for the pace. Any other success resets it.
+//!
+//! While the ledger takes no write nothing is asked for: what a poll names counts as taken.
 
 use crate::agent::Agent;
 use crate::backoff::Backoff;
@@ -48,6 +50,7 @@ pub async fn run(agent: &Agent) {
     let mut look = 0;
     let tls = agent.config.state_dir.join("tls");
     loop {
+        agent.unstalled().await;
         // whoever needs the word of a controller does not have it held back
         let unproven = agent.builds.awaits_answer();
         let wait_ms = if unproven { 0 } else { wait_ms };

@@ -93,6 +93,13 @@ pub fn boot_id() -> String {
     format!("{}-{init}", kernel.trim())
 }
 
+/// How long the host has been up, in ms, by the clock that [`std::time::Instant`] has.
+#[must_use]
+pub fn up_ms() -> i64 {
+    let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC);
+    up.map_or(0, |up| Duration::from(up).as_millis().try_into().unwrap_or(i64::MAX))
+}
+
 /// A field of a `stat` line, counted from 1 as proc(5) does; the name may contain anything.
 fn field(stat: &str, number: usize) -> Option<String> {
     let (_, rest) = stat.rsplit_once(')')?;

@@ -18,8 +18,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-/// Between two tries to write to a ledger that refused.
-const STALL_RETRY: Duration = Duration::from_secs(5);
+/// Between two tries of a disk that took nothing.
+pub(crate) const STALL_RETRY: Duration = Duration::from_secs(5);
 
 type Running<'a> = Pin<Box<dyn Future<Output = RunResult> + 'a>>;
 type Fetching<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
@@ -27,20 +27,21 @@ type Fetching<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 /// Works until `stop` turns true, then ends the running script.
 ///
 /// # Errors
-/// [`AgentError::Stalled`].
+/// What was durable in the ledger is gone.
 pub async fn run(
     agent: &Rc<Agent>,
     mut orders: mpsc::UnboundedReceiver<Order>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), AgentError> {
     let mut wake = agent.wake.subscribe();
+    let mut stalls = agent.stalled.subscribe();
     let mut running: Option<(RunId, watch::Sender<bool>, Running<'_>)> = None;
     let mut fetching: Option<(u64, Fetching<'_>)> = None;
     let mut commands = JoinSet::new();
     let mut kills: BTreeMap<RunId, watch::Sender<bool>> = BTreeMap::new();
     loop {
         let at = *wake.borrow_and_update();
-        let stalled = agent.is_stalled();
+        let stalled = *stalls.borrow_and_update();
         tokio::select! {
             Some(order) = orders.recv() => match order {
                 Order::Run(order) => {
@@ -98,11 +99,12 @@ pub async fn run(
                 agent.handle(Event::Tick);
             }
             _ = wake.changed() => {}
+            _ = stalls.changed() => {}
             () = tokio::time::sleep(STALL_RETRY), if stalled => {
-                agent.work_off();
-                if agent.is_lost() {
-                    return Err(AgentError::Stalled);
+                if let Some(error) = agent.gone() {
+                    return Err(error.into());
                 }
+                agent.work_off();
             }
             _ = stop.wait_for(|stop| *stop) => break,
         }

@@ -10,6 +10,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Longest `ledger_fault`, in bytes: a path and two sentences.
+pub const LEDGER_FAULT_BYTES_MAX: usize = 2 * 1024;
 /// Most bytes of a heartbeat as JSON: facts (16 KiB), 64 disks and 64 interfaces fit.
 pub const HEARTBEAT_BYTES_MAX: usize = 64 * 1024;
 
@@ -52,6 +54,9 @@ pub struct Heartbeat {
     pub drift: Option<DriftFound>,
     /// The ledger took a write and an fsync since the last heartbeat.
     pub ledger_writable: bool,
+    /// Why it did not, and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger_fault: Option<String>,
     /// Reports waiting to be acknowledged.
     pub outbox: u32,
     /// Metrics of the host and the agent.

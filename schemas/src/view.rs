@@ -321,6 +321,8 @@ pub enum Cause {
     Retrying,
     /// It has been silent for long.
     Unreachable,
+    /// Its agent cannot write down what it does, so it begins nothing new.
+    CannotWrite,
     /// It refused its assignment.
     Refused,
     /// It is being removed.

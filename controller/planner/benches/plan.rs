@@ -138,6 +138,7 @@ fn heartbeat(generation: u64) -> Heartbeat {
         drift: None,
         looked_ago_ms: None,
         ledger_writable: true,
+        ledger_fault: None,
         outbox: 0,
         vitals: Vitals::default(),
     }

@@ -205,6 +205,7 @@ fn waits(cause: Cause) -> bool {
             | Cause::Paused
             | Cause::Held
             | Cause::Unreachable
+            | Cause::CannotWrite
             | Cause::Refused
     )
 }

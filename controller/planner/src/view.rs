@@ -51,7 +51,8 @@ fn component(picture: &Picture<'_>, component: &Component, creating: bool) -> Co
         nodes.push(observed(picture, gone, component, why::deleting(picture, gone)));
     }
     let bad = |n: &NodeView| {
-        matches!(n.why.cause, Cause::Retrying | Cause::Unreachable | Cause::Refused | Cause::SpawnFailed)
+        let causes = [Cause::Retrying, Cause::Unreachable, Cause::CannotWrite, Cause::Refused, Cause::SpawnFailed];
+        causes.contains(&n.why.cause)
             || (n.converged_generation > 0 && n.service == ServiceStatus::Inactive && n.lifecycle == Lifecycle::Running)
     };
     let status = if deleting || component.removed {

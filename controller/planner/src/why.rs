@@ -52,6 +52,7 @@ pub fn wanted<'a>(picture: &Picture<'a>, wanted: &Wanted<'a>) -> Why {
     }
     host(observed)
         .or_else(|| silent(picture, observed))
+        .or_else(|| unwritable(observed))
         .or_else(|| unreadable(picture, node, component))
         .or_else(|| refused(picture, observed))
         .or_else(|| another_host(picture, observed))
@@ -106,6 +107,14 @@ fn silent(picture: &Picture<'_>, node: &Node) -> Option<Why> {
         let text = format!("no heartbeat for {} s; it goes on by itself and reports when it is back", quiet / 1000);
         why(Cause::Unreachable, text, &[("last_heartbeat_ms", at.to_string())])
     })
+}
+
+/// Its agent is heard and can do nothing that has to outlast a crash.
+fn unwritable(node: &Node) -> Option<Why> {
+    let (beat, _) = node.heartbeat.as_ref().filter(|(beat, _)| !beat.ledger_writable)?;
+    let fault = beat.ledger_fault.as_deref().unwrap_or("its ledger takes no write");
+    let text = format!("it begins nothing new, and goes on with what it does: {fault}");
+    Some(why(Cause::CannotWrite, text, &[("error", fault.to_owned())]))
 }
 
 fn refused(picture: &Picture<'_>, node: &Node) -> Option<Why> {

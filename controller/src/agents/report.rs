@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use std::sync::Arc;
 use straas_schemas::build::BUILD_TEXT_BYTES_MAX;
 use straas_schemas::command::{COMMAND_RESULT_BYTES_MAX, CommandStanding};
-use straas_schemas::heartbeat::Heartbeat;
+use straas_schemas::heartbeat::{Heartbeat, LEDGER_FAULT_BYTES_MAX};
 use straas_schemas::report::{
     FACTS_BYTES_MAX, OUTPUT_TAIL_BYTES_MAX, REPORTS_MAX, Report, ReportAnswer, ReportBody, ReportRequest, StageResult,
 };
@@ -191,7 +191,12 @@ fn event(topology: &TopologyId, node: &NodeId, name: &str, report: &Report, now:
         }
         ReportBody::Drift(found) => ("drift", format!("{name}: {} resources are not as configured", found.total)),
         ReportBody::LedgerLost { reason } => {
-            ("ledger", format!("{name}: its ledger was damaged and set aside: {reason}"))
+            let text = format!(
+                "{name}: its ledger was damaged and set aside, and it begins anew: {reason}. What it was running is unknown and \
+                 is not run again; stages run again, where they disturb with a permit; nothing has to be done. If this happens \
+                 again, look at the disk of its host"
+            );
+            ("ledger", text)
         }
     };
     NewEvent { at_ms: now, topology: topology.clone(), node: Some(node.clone()), kind, text }
@@ -229,6 +234,9 @@ pub fn beaten(app: &Engine, (id, incarnation): (NodeId, u64), mut beat: Heartbea
         }
         let reason = agent.refused.as_mut().map(|refused| &mut refused.reason);
         agent.coming.iter_mut().chain(reason).for_each(|text| cut(text, BUILD_TEXT_BYTES_MAX));
+    }
+    if let Some(fault) = &mut beat.ledger_fault {
+        cut(fault, LEDGER_FAULT_BYTES_MAX);
     }
     if app.beats.add(id, app.now_ms(), beat) {
         return Ok(());

@@ -32,6 +32,7 @@ pub struct Essence {
     doing: (u8, Option<Stage>, u32, Option<String>, Option<u8>),
     facts: Facts,
     agent: Option<BuildStatus>,
+    ledger: (bool, Option<String>),
     /// The newest wish for a look that it has fulfilled, Unix ms.
     looked: u64,
 }
@@ -59,6 +60,7 @@ fn essence(beat: &Heartbeat, at_ms: i64, look: u64, read: Option<&BTreeSet<Strin
         doing,
         facts: facts.map(|(name, value)| (name.clone(), value.clone())).collect(),
         agent: beat.agent.clone(),
+        ledger: (beat.ledger_writable, beat.ledger_fault.clone()),
         looked: looked.filter(|looked| *looked >= look).map_or(0, |_| look),
     }
 }
@@ -149,7 +151,7 @@ pub async fn write_waiting(app: &Engine, last: &mut Last) {
 
 async fn write(app: &Engine, batch: &[(NodeId, i64, Heartbeat)], last: &mut Last) {
     let written = app.store.record_heartbeats(batch).await;
-    let away = matches!(written, Err(StoreError::Unavailable(_)));
+    let away = matches!(written, Err(StoreError::Unavailable(_) | StoreError::Full(_)));
     app.beats.away.store(away, Ordering::Relaxed);
     if let Err(error) = written {
         if away {

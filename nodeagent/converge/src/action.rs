@@ -150,6 +150,8 @@ pub enum CommandFate {
     Killed,
     /// Nothing was started: the active release has no such command.
     Missing,
+    /// Nothing was started: that it begins became durable only after its deadline.
+    Late,
 }
 
 /// Something that happened.

@@ -3,8 +3,8 @@
 //!
 //! * What begins is in the journal before, what ended is there together with its report.
 //! * A command that was offered before is known by its id, however late it comes again.
-//! * Its deadline counts from its receipt, on the clock that never goes back; after a restart, what
-//!   the other clock says is left of it, and never more than all of it.
+//! * Its deadline counts from its receipt, on the clock that never goes back, also over a restart of
+//!   the agent. After a reboot, what the other clock says is left of it, and never more than all of it.
 //! * After a crash in the middle it is `unknown`, or is run again if it is idempotent.
 //! * It runs with the scripts of the newest assignment, or with older ones while those cannot be
 //!   had. If these lack its script, it waits for the right ones.
@@ -32,6 +32,8 @@ pub(crate) struct Commands {
     times: BTreeMap<CommandId, Times>,
     /// The scripts that were active when they began lack these.
     missing: BTreeSet<CommandId>,
+    /// How long the host was up at the zero of [`Now::mono_ms`], in ms.
+    up_ms: i64,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,17 @@ struct Times {
     forget_at: i64,
 }
 
+impl Commands {
+    pub(crate) fn since(up_ms: i64) -> Self {
+        Self { up_ms, ..Self::default() }
+    }
+
+    /// Time since the host came up, in ms.
+    const fn up(&self, now: Now) -> i64 {
+        self.up_ms.saturating_add(now.mono_ms)
+    }
+}
+
 impl Converger {
     /// Whether nothing runs: no stage, no start or stop, no fetch, no guest command.
     #[must_use]
@@ -62,10 +75,26 @@ impl Converger {
         open.map(|record| record.id.clone()).collect()
     }
 
+    /// Whether this run of a command may still begin: the ledger may have let it wait for long. One that began in time
+    /// may be repeated later.
+    #[must_use]
+    pub fn may_begin(&self, now: Now, run: &CommandRun) -> bool {
+        run.attempt > 1 || self.commands.times.get(&run.order.id).is_some_and(|times| now.mono_ms < times.begin_by)
+    }
+
     /// Takes up the journal after a start of the agent.
-    pub(crate) fn resume_commands(&mut self, now: Now, changes: &mut Vec<LedgerChange>) {
-        for record in self.ledger.commands.clone().into_values() {
-            let left = record.begin_by_ms.saturating_sub(now.unix_ms).clamp(0, record.within_ms);
+    pub(crate) fn resume_commands(&mut self, now: Now, rebooted: bool, changes: &mut Vec<LedgerChange>) {
+        let up = self.commands.up(now);
+        for mut record in self.ledger.commands.clone().into_values() {
+            let by_up = record.begin_by_up_ms.filter(|_| !rebooted).map(|by| by.saturating_sub(up));
+            let left =
+                by_up.unwrap_or_else(|| record.begin_by_ms.saturating_sub(now.unix_ms)).clamp(0, record.within_ms);
+            if by_up.is_none() {
+                record.begin_by_up_ms = Some(up.saturating_add(left));
+                if record.is_open() {
+                    self.record(record.clone(), changes);
+                }
+            }
             self.commands.times.insert(record.id.clone(), times(now, left));
             let CommandPhase::Begun { order, cancelled } = &record.phase else { continue };
             let again = order.idempotent && record.runs < COMMAND_RUNS_MAX;
@@ -117,6 +146,7 @@ impl Converger {
                 number,
                 within_ms,
                 begin_by_ms: now.unix_ms.saturating_add(within_ms),
+                begin_by_up_ms: Some(self.commands.up(now).saturating_add(within_ms)),
                 runs: 0,
                 phase: CommandPhase::Queued(Box::new(order)),
             };
@@ -166,7 +196,8 @@ impl Converger {
                 self.record(CommandRecord { phase, runs, ..record }, &mut changes);
                 return self.begin_commands(now, changes, out);
             }
-            CommandFate::Killed | CommandFate::Missing if *cancelled => CommandOutcome::Cancelled,
+            CommandFate::Killed | CommandFate::Missing | CommandFate::Late if *cancelled => CommandOutcome::Cancelled,
+            CommandFate::Late => CommandOutcome::Expired,
             CommandFate::Succeeded => CommandOutcome::Succeeded,
             CommandFate::Failed | CommandFate::Killed | CommandFate::Missing => CommandOutcome::Failed,
         };

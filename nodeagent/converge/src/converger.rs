@@ -39,6 +39,8 @@ pub struct Boot {
     pub scripts: bool,
     /// The ledger was damaged and set aside; why.
     pub ledger_lost: Option<String>,
+    /// How long the host has been up, in ms, by a clock that goes as [`Now::mono_ms`] does.
+    pub up_ms: i64,
 }
 
 /// Decides what a node does. See the module's picture.
@@ -162,7 +164,7 @@ impl Converger {
             settling: rebooted,
             drift_at: None,
             drift_looked_ms: None,
-            commands: Commands::default(),
+            commands: Commands::since(boot.up_ms.saturating_sub(now.mono_ms)),
             refused: None,
             runs: 0,
             told: None,
@@ -193,7 +195,7 @@ impl Converger {
             let generation = this.ledger.generation();
             this.report(now, generation, ReportBody::LedgerLost { reason }, &mut changes);
         }
-        this.resume_commands(now, &mut changes);
+        this.resume_commands(now, rebooted, &mut changes);
         out.push(Action::Persist(changes));
         // A failed stage is not run at once again: an agent in a crash loop must not become a load.
         if let Some(assignment) = &this.ledger.assignment {

@@ -36,8 +36,11 @@ pub struct CommandRecord {
     pub number: u64,
     /// How long after it was received it may begin, in ms.
     pub within_ms: i64,
-    /// The same as Unix ms of this node's clock, for after a restart.
+    /// The same as Unix ms of this node's clock, for after a reboot.
     pub begin_by_ms: i64,
+    /// The same as ms since the host came up, for after a restart of the agent: no clock that is set is in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begin_by_up_ms: Option<i64>,
     /// Runs that were begun.
     pub runs: u32,
     /// How it stands.

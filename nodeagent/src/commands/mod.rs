@@ -19,6 +19,7 @@ use crate::executor::{End, Script, Why, supervise};
 use crate::files;
 use crate::redact::Secrets;
 use crate::stages::{Frame, private_dir, write_private};
+use crate::strays::Leaves;
 use find::Found;
 use spool::Listener;
 use std::path::{Path, PathBuf};
@@ -141,6 +142,8 @@ fn prepare(
         limits: Limits { total_s, no_progress_s: total_s },
         spool: own.join("output"),
         secrets: Secrets::of(&assignment.context),
+        // it may restart the service
+        leaves: Leaves::Services,
     };
     Ok((script, order.command.clone()))
 }
@@ -169,6 +172,12 @@ fn judge(name: &str, end: &End, took: Duration, said: crate::messages::Said, byt
         result: said.result,
         output_bytes: bytes,
     }
+}
+
+/// The end of one whose deadline passed before it was durable that it begins.
+#[must_use]
+pub fn late() -> CommandResult {
+    refused(CommandFate::Late, "the disk of the node took no write before its deadline; it was not begun".to_owned())
 }
 
 fn refused(fate: CommandFate, reason: String) -> CommandResult {

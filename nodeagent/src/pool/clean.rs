@@ -5,11 +5,10 @@
 //! node's agent. A node that never got an assignment has left nothing but that directory.
 
 use crate::client::Client;
-use crate::executor;
 use crate::ledger::{Damaged, LedgerFile, lock};
 use crate::scripts::Scripts;
 use crate::stages::{self, Place};
-use crate::{delivered, hosts};
+use crate::{delivered, hosts, strays};
 use std::path::Path;
 use straas_schemas::{Assignment, NodeId, Outcome};
 use tokio::sync::watch;
@@ -68,7 +67,7 @@ async fn operate(
     assignment: Option<&Assignment>,
 ) -> Result<(), String> {
     // of the node's agent, or of a try of this that was broken off
-    let _ = executor::kill_leftovers(node.as_str());
+    let _ = strays::leftovers(node.as_str());
     let Some(assignment) = assignment else { return Ok(()) };
     // without scripts nothing was ever run
     let Some(scripts) = Scripts::at(dir.join("scripts")).current() else { return Ok(()) };

@@ -20,6 +20,7 @@ pub(crate) use frame::{Frame, private_dir, write_private};
 use crate::executor::{self, End, Ended, Script, Why};
 use crate::messages::Said;
 use crate::redact::Secrets;
+use crate::strays::Leaves;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,6 +128,7 @@ pub async fn operate(
         limits: OPERATION_LIMITS,
         spool: spool(&place.state_dir.join("run"), operation, attempt),
         secrets: Secrets::of(&assignment.context),
+        leaves: Leaves::Nothing,
     };
     judge(&name, &executor::run(script, kill, progress).await)
 }
@@ -156,6 +158,10 @@ impl Job<'_> {
             limits: self.order.limits,
             spool: spool(&place.state_dir.join("run"), task, self.order.attempt),
             secrets: Secrets::of(&self.frame.assignment.context),
+            leaves: match self.order.task {
+                Task::Stage(Stage::Install | Stage::Config) | Task::Start => Leaves::Services,
+                Task::Stage(Stage::PreConfig | Stage::Validate) | Task::Stop | Task::Drift => Leaves::Nothing,
+            },
         }
     }
 }

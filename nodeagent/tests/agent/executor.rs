@@ -4,7 +4,8 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use straas_agent::executor::{End, Ended, Script, Why, kill_leftovers, run};
+use straas_agent::executor::{End, Ended, Script, Why, run};
+use straas_agent::strays::{Leaves, leftovers};
 use straas_schemas::assignment::Limits;
 use tokio::sync::watch;
 
@@ -18,6 +19,7 @@ fn script(dir: &Path, text: &str, total_s: u32, no_progress_s: u32) -> Script {
         mark: format!("{}/1", dir.file_name().unwrap().to_str().unwrap()),
         limits: Limits { total_s, no_progress_s },
         spool: dir.join("spool.log"),
+        leaves: Leaves::Services,
     }
 }
 
@@ -83,9 +85,51 @@ async fn a_daemon_that_left_the_session_lives_on_even_with_the_pipe_open() {
     assert_eq!(ended.end, End::Exited(0));
     let daemon = pid(dir.path(), "daemon");
     assert!(!is_gone(daemon));
-    assert_eq!(kill_leftovers(dir.path().file_name().unwrap().to_str().unwrap()), 0);
+    assert_eq!(leftovers(dir.path().file_name().unwrap().to_str().unwrap()), 0);
     assert!(!is_gone(daemon));
     kill(daemon, nix::sys::signal::Signal::SIGKILL).unwrap();
+}
+
+/// A process that made a session of its own, with or without the script's output; the script then waits for ever, or ends.
+async fn stray(start: &str, leaves: Leaves, hangs: bool) -> bool {
+    let dir = tempfile::tempdir().unwrap();
+    let end = if hangs { "sleep 1000" } else { "exit 0" };
+    let text = format!("{start}\nwhile ! [ -s stray ]; do sleep 0.01; done; {end}");
+    let mut script = script(dir.path(), &text, if hangs { 2 } else { 60 }, 60);
+    script.leaves = leaves;
+    let (_keep, kill_it) = watch::channel(false);
+    let ended = run(script, kill_it, &|_| ()).await;
+    assert_eq!(ended.end, if hangs { End::Killed(Why::TotalTime(2)) } else { End::Exited(0) });
+    let stray = pid(dir.path(), "stray");
+    // whoever was killed goes soon; whoever was spared is seen to go nowhere by the look that killed the others
+    let lives = !is_gone(stray) && std::fs::read_to_string(format!("/proc/{stray}/status")).is_ok_and(|s| !dies(&s));
+    let _ = kill(stray, nix::sys::signal::Signal::SIGKILL);
+    lives
+}
+
+/// SIGKILL is on its way: in the masks of pending signals, or it has no memory any more.
+fn dies(status: &str) -> bool {
+    let pending = status.lines().filter(|line| line.starts_with("SigPnd") || line.starts_with("ShdPnd"));
+    let mask = |line: &str| u64::from_str_radix(line.split_whitespace().last().unwrap_or("0"), 16).unwrap_or(0);
+    !status.contains("VmRSS") || pending.map(mask).any(|mask| mask & (1 << 8) != 0)
+}
+
+#[tokio::test]
+async fn what_leaves_the_group_is_killed_unless_it_is_a_service() {
+    let service = "setsid bash -c 'echo $$ > stray; exec sleep 1000' </dev/null >/dev/null 2>&1 &";
+    let twice = "(setsid bash -c '(trap \"\" TERM; echo $BASHPID > stray; while :; do sleep 1; done) &' &)";
+    let nameless = "setsid env -i /bin/bash -c 'echo $$ > stray; exec /bin/sleep 1000' &";
+    let job = "set -m; bash -c 'echo $$ > stray; exec sleep 1000' & set +m";
+    for (what, start, leaves, hangs, expect) in [
+        ("a service", service, Leaves::Services, false, true),
+        ("a service, though the script was killed", service, Leaves::Services, true, true),
+        ("a service where none is to be started", service, Leaves::Nothing, false, false),
+        ("forked twice, with the output of a script that was killed", twice, Leaves::Services, true, false),
+        ("the same, without its environment", nameless, Leaves::Services, true, false),
+        ("a job of the shell's", job, Leaves::Services, false, false),
+    ] {
+        assert_eq!(stray(start, leaves, hangs).await, expect, "{what}");
+    }
 }
 
 #[tokio::test]
@@ -142,8 +186,8 @@ async fn leftovers_of_a_dead_agent_are_found_by_their_mark() {
         .current_dir(dir.path())
         .spawn()
         .unwrap();
-    assert_eq!(kill_leftovers("another"), 0);
-    assert_eq!(kill_leftovers(&node), 1);
+    assert_eq!(leftovers("another"), 0);
+    assert_eq!(leftovers(&node), 1);
     assert!(!left.wait().unwrap().success());
 }
 

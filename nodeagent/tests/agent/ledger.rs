@@ -55,6 +55,50 @@ fn killed_between_writes_nothing_acknowledged_is_lost_and_nothing_is_half() {
     }
 }
 
+/// Child process of the test below: writes until files may grow no more, and goes on once they may.
+#[test]
+fn hampered() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok(dir) = std::env::var("STRAAS_TEST_HAMPERED") else { return };
+    // the signal that would end the process is ignored by who starts it
+    let (mut file, ..) = LedgerFile::open(dir.as_ref(), Damaged::SetAside).unwrap();
+    let (_, hard) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    let size = std::fs::metadata(std::path::Path::new(&dir).join("db")).unwrap().len();
+    setrlimit(Resource::RLIMIT_FSIZE, size + 4096, hard).unwrap();
+    let mut seq = 0;
+    let refused = loop {
+        seq += 1;
+        if let Err(error) = file.persist(&[head(seq), report(seq)]) {
+            break error;
+        }
+        assert!(seq < 1_000_000, "nothing stops it");
+    };
+    assert!(!refused.is_damage(), "{refused:?}");
+    for _ in 0..3 {
+        assert!(file.persist(&[head(seq), report(seq)]).is_err() && file.probe().is_err());
+    }
+    setrlimit(Resource::RLIMIT_FSIZE, hard, hard).unwrap();
+    file.persist(&[head(seq), report(seq)]).unwrap();
+    file.probe().unwrap();
+    drop(file);
+    let (_, ledger, lost) = LedgerFile::open(dir.as_ref(), Damaged::SetAside).unwrap();
+    assert_eq!((lost, ledger.head.last_seq), (None, seq));
+    assert_eq!(ledger.outbox.keys().copied().collect::<Vec<_>>(), (1..=seq).collect::<Vec<_>>());
+    std::fs::write(format!("{dir}.seen"), refused.whole()).unwrap();
+}
+
+#[test]
+fn a_disk_that_took_no_write_is_gone_on_with_by_the_same_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    let exe = std::env::current_exe().unwrap();
+    let script = format!("trap '' XFSZ; exec {} --exact ledger::hampered --nocapture", exe.display());
+    let output =
+        std::process::Command::new("sh").args(["-c", &script]).env("STRAAS_TEST_HAMPERED", &path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(std::fs::read_to_string(format!("{}.seen", path.display())).is_ok_and(|text| !text.is_empty()));
+}
+
 /// Every page of the database in turn is zeroed. Damage is seen and named, or it hit nothing that is
 /// in use; a ledger that silently went back would give old numbers to new reports.
 #[test]
@@ -106,6 +150,21 @@ fn a_damaged_ledger_is_set_aside_and_named() {
     let name = |entry: std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
     let aside = std::fs::read_dir(dir.path()).unwrap().flatten().map(name).filter(|name| name.contains("bad-"));
     assert!((1..=2).contains(&aside.count()), "damaged ledgers are kept, but not for ever");
+}
+
+#[test]
+fn a_snapshot_that_was_not_finished_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ledger");
+    for bytes in [&b""[..], &[7; 1000]] {
+        let (mut file, before, _) = LedgerFile::open(&path, Damaged::SetAside).unwrap();
+        file.persist(&[head(before.head.last_seq + 1)]).unwrap();
+        drop(file);
+        // as a full disk, a power cut or a kill leaves it
+        std::fs::write(path.join("snap.FFFFFFFFFFFFFF00.generating"), bytes).unwrap();
+        let (_, after, lost) = LedgerFile::open(&path, Damaged::SetAside).unwrap();
+        assert_eq!((lost, after.head.last_seq), (None, before.head.last_seq + 1));
+    }
 }
 
 #[test]

@@ -333,6 +333,7 @@ pub fn heartbeat(incarnation: u64, beat: u64, generation: u64, converged: bool) 
         drift: None,
         looked_ago_ms: None,
         ledger_writable: true,
+        ledger_fault: None,
         outbox: 0,
         vitals,
     }

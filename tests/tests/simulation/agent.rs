@@ -114,6 +114,7 @@ impl Agent {
             boot_id: format!("boot-{}", self.boots),
             scripts: self.scripts.is_some(),
             ledger_lost: None,
+            up_ms: now,
         };
         let (converger, first) = Converger::resume(self.disk.clone(), boot, self.at(now));
         (self.converger, self.queue) = (Some(converger), first.into());
@@ -239,6 +240,7 @@ impl Agent {
             looked_ago_ms: status.looked_ago_ms,
             drift: status.drift,
             ledger_writable: true,
+            ledger_fault: None,
             outbox: status.outbox,
             vitals: Vitals::default(),
         })

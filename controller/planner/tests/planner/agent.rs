@@ -425,6 +425,7 @@ impl Agent {
             drift: None,
             looked_ago_ms: None,
             ledger_writable: true,
+            ledger_fault: None,
             outbox: 0,
             vitals: Vitals::default(),
         }

@@ -116,6 +116,7 @@ fn heartbeat() -> impl Strategy<Value = (Heartbeat, i64)> {
                 drift: None,
                 looked_ago_ms: None,
                 ledger_writable: false,
+                ledger_fault: None,
                 outbox: 0,
                 vitals: Vitals::default(),
             };

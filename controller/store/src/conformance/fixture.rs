@@ -158,6 +158,7 @@ pub fn heartbeat(incarnation: u64, run: &str, beat: u64) -> Heartbeat {
         drift: None,
         looked_ago_ms: None,
         ledger_writable: true,
+        ledger_fault: None,
         outbox: 0,
         vitals: Vitals { boot_id: "b".to_owned(), cpu_percent: 12.5, load: [0.5, 0.25, 0.125], ..Vitals::default() },
     }

@@ -43,6 +43,14 @@ fn four_at_once_in_their_order_beside_the_stages() {
     );
     assert_eq!(agent.converger.open_commands(), ["b".into(), "d".into(), "e".into()]);
     check(
+        "that it begins became durable too late",
+        after(vec![
+            (orders(&["a"]), "persist begin:a wake+5000"),
+            (After(1_000), "wake+4000"),
+            (Done("a", CommandFate::Late), "command:a:Expired persist wake+4000"),
+        ]),
+    );
+    check(
         "a command begins while a stage runs, with the scripts that are there",
         vec![
             (Offer(wanted(1, |_| ())), "persist fetch:commit-0"),
@@ -150,16 +158,23 @@ fn deadlines_over_restarts_and_wrong_clocks() {
             (After(400), "wake+600"),
         ])
     };
-    let ended = "command:a:Unknown command:b:Unknown command:c:Unknown command:d:Unknown persist fetch:commit-0";
+    let lost = "command:a:Unknown command:b:Unknown command:c:Unknown command:d:Unknown";
+    let ended = format!("{lost} persist fetch:commit-0");
     let mut agent = check("what is left of it", waiting());
     assert_eq!(agent.take(Crash(false)), format!("{ended} wake+600"));
     assert_eq!(agent.take(After(600)), "command:e:Expired persist");
-    let mut agent = check("a clock that was set back leaves no more than all of it", waiting());
+    for off in [-3_600_000, 3_600_000] {
+        let mut agent = check("a clock that was set matters to no agent that is started again", waiting());
+        agent.take(Clock(off));
+        assert_eq!(agent.take(Crash(false)), format!("{ended} wake+600"));
+        assert_eq!(agent.take(Crash(false)), "persist fetch:commit-0 wake+600");
+    }
+    let mut agent = check("after a reboot, one that was set back leaves all of it", waiting());
     agent.take(Clock(-3_600_000));
-    assert_eq!(agent.take(Crash(false)), format!("{ended} wake+1000"));
-    let mut agent = check("a clock that was set forward", waiting());
+    assert_eq!(agent.take(Crash(true)), format!("{lost} persist run:start persist begin:e"));
+    let mut agent = check("after a reboot, one that was set forward leaves nothing", waiting());
     agent.take(Clock(3_600_000));
-    assert_eq!(agent.take(Crash(false)), format!("{ended} command:e:Expired persist"));
+    assert_eq!(agent.take(Crash(true)), format!("{lost} persist run:start command:e:Expired persist"));
     let mut agent = check("while the agent runs, clocks do not matter", waiting());
     agent.take(Clock(3_600_000));
     assert_eq!(agent.take(After(100)), "wake+500");

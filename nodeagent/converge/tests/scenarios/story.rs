@@ -50,8 +50,8 @@ pub struct Agent {
     fetch: u64,
 }
 
-fn boot(id: &str, scripts: bool) -> Boot {
-    Boot { node: plan::node(), boot_id: id.into(), scripts, ledger_lost: None }
+fn boot(id: &str, scripts: bool, up_ms: i64) -> Boot {
+    Boot { node: plan::node(), boot_id: id.into(), scripts, ledger_lost: None, up_ms }
 }
 
 impl Agent {
@@ -104,7 +104,7 @@ impl Agent {
             Ack(seq) => Event::Acknowledged { seq },
             Crash(reboot) => {
                 let id = if reboot { "boot-2" } else { "boot-1" };
-                let (converger, first) = Converger::resume(self.disk.clone(), boot(id, true), self.at());
+                let (converger, first) = Converger::resume(self.disk.clone(), boot(id, true, self.now), self.at());
                 self.converger = converger;
                 return self.done(first);
             }
@@ -162,7 +162,7 @@ impl Agent {
 
 pub fn check(name: &str, script: Vec<(In, &str)>) -> Agent {
     let (converger, first) =
-        Converger::resume(Ledger::default(), boot("boot-1", false), Now { mono_ms: 0, unix_ms: 0 });
+        Converger::resume(Ledger::default(), boot("boot-1", false, 0), Now { mono_ms: 0, unix_ms: 0 });
     let mut agent = Agent {
         converger,
         disk: Ledger::default(),

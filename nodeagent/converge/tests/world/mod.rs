@@ -74,7 +74,7 @@ impl World {
         let mut dice = Dice::new(seed);
         let newest = plan::assignment(&mut dice, 1, None);
         let (agent, first) =
-            Converger::resume(Ledger::default(), boot(1, false), Now { mono_ms: 0, unix_ms: 1_000_000 });
+            Converger::resume(Ledger::default(), boot(1, false, 0), Now { mono_ms: 0, unix_ms: 1_000_000 });
         Self {
             steps: 0,
             talk: false,
@@ -572,7 +572,8 @@ impl World {
         self.confirmed.retain(|stage, digest| on_disk(stage, digest));
         self.done.retain(|stage, (digest, _)| *stage == Stage::Validate || on_disk(stage, digest));
         self.now += 10;
-        let (agent, first) = Converger::resume(self.disk.clone(), boot(self.boots, self.active.is_some()), self.at());
+        let (agent, first) =
+            Converger::resume(self.disk.clone(), boot(self.boots, self.active.is_some(), self.now), self.at());
         self.agent = agent;
         self.queue = first.into();
     }
@@ -606,6 +607,6 @@ impl World {
     }
 }
 
-fn boot(boots: u32, scripts: bool) -> Boot {
-    Boot { node: plan::node(), boot_id: format!("boot-{boots}"), scripts, ledger_lost: None }
+fn boot(boots: u32, scripts: bool, up_ms: i64) -> Boot {
+    Boot { node: plan::node(), boot_id: format!("boot-{boots}"), scripts, ledger_lost: None, up_ms }
 }
