@@ -11,7 +11,7 @@ demo=("${build[@]}" maven mmdebstrap debian-archive-keyring apt-utils gnupg ipro
 # without namespaces nodes are processes of this machine, which then needs what a host image has
 unshare --mount --net --pid --fork true 2>/dev/null || demo+=(puppet-agent python3 default-jre)
 # g++: the fuzzing engine
-tests=("${demo[@]}" g++ git openssh-client openssh-server openssl postgresql puppet-agent python3 python3-venv shellcheck haproxy patroni python3-etcd etcd-server curl ethtool kcat python3-kazoo python3-confluent-kafka)
+tests=("${demo[@]}" g++ git openssh-client openssh-server openssl postgresql puppet-agent python3 python3-venv shellcheck haproxy patroni python3-etcd etcd-server curl ethtool kcat python3-kazoo python3-confluent-kafka e2fsprogs nftables libfaketime)
 case ${1:-} in
   demo) wanted=("${demo[@]}") ;;
   test) wanted=("${tests[@]}") ;;

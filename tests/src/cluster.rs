@@ -7,7 +7,8 @@
 use crate::api::Api;
 use crate::artifacts::Artifacts;
 use crate::controller::{Controller, open_hosts};
-use crate::left::left;
+use crate::disk::{self, Disk};
+use crate::left::{hosts, left};
 use crate::several::net::remove_servers;
 use crate::{pictures, say, wait};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -50,6 +51,7 @@ pub struct Cluster {
     controller: Option<Controller>,
     dir: Option<TempDir>,
     data: PathBuf,
+    pub(crate) disk: Option<Disk>,
 }
 
 /// What a command inside a host did.
@@ -78,7 +80,18 @@ impl Cluster {
         let data = dir.path().to_owned();
         let api = Api::new(port, data.join("admin.token"));
         let (artifacts, settings, timing) = (artifacts.clone(), String::new(), TIMING.to_owned());
-        Ok(Self { api, settings, timing, instance, port, artifacts, controller: None, dir: Some(dir), data })
+        Ok(Self {
+            api,
+            settings,
+            timing,
+            instance,
+            port,
+            artifacts,
+            controller: None,
+            dir: Some(dir),
+            data,
+            disk: None,
+        })
     }
 
     /// The data directory.
@@ -327,7 +340,11 @@ impl Cluster {
             None => Ok(()),
         };
         let torn = teardown(&self.artifacts, &self.config());
-        let left = left(&self.instance, &self.data);
+        // seen before their directory goes with its disk
+        let hosts = hosts(&self.data).into_iter().map(|host| format!("host directory {host}"));
+        let hosts: Vec<String> = hosts.filter(|_| self.disk.is_some()).collect();
+        drop(self.disk.take());
+        let left = [hosts, left(&self.instance, &self.data)].concat();
         ensure!(left.is_empty(), "left behind: {}; teardown: {torn:?}", left.join(", "));
         stopped.and(torn)
     }
@@ -359,6 +376,14 @@ fn teardown(artifacts: &Artifacts, config: &Path) -> Result<()> {
 fn remove_orphans(artifacts: &Artifacts) -> Result<()> {
     for entry in std::fs::read_dir(BASE)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
+        // a disk beside a directory goes with it
+        if let Some(beside) = name.strip_suffix(".disk").or_else(|| name.strip_suffix(".hosts")) {
+            if !Path::new(BASE).join(beside).exists() {
+                let _ = std::fs::remove_file(entry.path());
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+            continue;
+        }
         let owner = name.strip_prefix("e2e-").and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         let alive = owner.is_some_and(|pid| pid == std::process::id() || Path::new(&format!("/proc/{pid}")).exists());
         if owner.is_none() || alive {
@@ -367,7 +392,10 @@ fn remove_orphans(artifacts: &Artifacts) -> Result<()> {
         remove_servers(&format!("straas-{}", name.split('-').take(3).collect::<Vec<_>>().join("-")));
         // one whose controller outlived its test has its hosts still: that is not this test's fault
         match teardown(artifacts, &entry.path().join("controller.toml")) {
-            Ok(()) => std::fs::remove_dir_all(entry.path())?,
+            Ok(()) => {
+                disk::remove_left(&entry.path());
+                std::fs::remove_dir_all(entry.path())?;
+            }
             Err(error) => say(&format!("  {name} of a test that was killed is still there: {error:#}")),
         }
     }

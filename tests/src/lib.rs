@@ -12,6 +12,7 @@
 //!     │          ├──► stages     scripts that count their runs and wait where a test wants
 //!     │          ├──► repository an apt repository that no mirror has
 //!     │          ├──► conductor  scripts that fail, or begin and end, as a test wants to know
+//!     │          ├──► disk       disks that are full, or fail
 //!     │          ├──► several    controllers over one replicated database, behind a load balancer, in zones
 //!     │          └──► faults     a machine that makes and removes no hosts, or carries nothing
 //!     └──► left   whatever happened, nothing stays on the machine
@@ -31,6 +32,7 @@ pub mod cluster;
 pub mod conductor;
 pub mod controller;
 pub mod covered;
+pub mod disk;
 pub mod faults;
 pub mod left;
 pub mod pictures;
