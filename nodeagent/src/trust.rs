@@ -122,7 +122,8 @@ mod tests {
         keep(&tls, &file, &both).expect("kept");
         assert_eq!(load(&tls, &file).expect("read"), both);
         assert_eq!(fingerprints(&both).expect("two").len(), 2);
-        for bad in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &one.repeat(100)] {
+        for bad in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", &one.repeat(100)]
+        {
             keep(&tls, &file, bad).expect_err("no good");
             assert_eq!(load(&tls, &file).expect("read"), both, "what was known stays");
         }

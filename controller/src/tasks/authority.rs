@@ -15,10 +15,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use straas_schemas::authority::RotationPhase;
 use straas_store::{AuthorityRecord, StoreError};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 /// Between two looks: each is one small read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Between two looks at all agents, where none of them said anything new here: they may have done so elsewhere.
+const ALL_EVERY: Duration = Duration::from_secs(5);
 /// A phase lasts so long at least where there are several controllers: each has looked many times meanwhile, or has no
 /// database, and says so to whoever asks whether it is ready.
 const SETTLE_MS: i64 = 15_000;
@@ -28,13 +30,13 @@ pub async fn run(app: Arc<App>) {
     let mut stopping = app.stopping.clone();
     let mut every = interval(LOOK_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut failed = None;
+    let (mut failed, mut all) = (None, None);
     loop {
         tokio::select! {
             _ = every.tick() => {}
             () = stopping.requested() => return,
         }
-        let ended = match look(&app).await {
+        let ended = match look(&app, &mut all).await {
             Ok(()) => None,
             Err(error) => Some(error.chain()),
         };
@@ -48,11 +50,12 @@ pub async fn run(app: Arc<App>) {
     }
 }
 
-async fn look(app: &App) -> Result<(), Error> {
+/// `all`: when all agents were looked at last.
+async fn look(app: &App, all: &mut Option<Instant>) -> Result<(), Error> {
     app.authorities.refresh(&*app.store).await?;
     let Some(record) = app.authorities.now().record.clone() else { return Ok(()) };
     app.authorities.settle().await?;
-    app.authorities.sights.write(&*app.store).await?;
+    let heard = app.authorities.sights.write(&*app.store).await?;
     if !app.leases.has(Chore::Authority) {
         return Ok(());
     }
@@ -62,10 +65,17 @@ async fn look(app: &App) -> Result<(), Error> {
     if record.phase == RotationPhase::Settled {
         return Ok(());
     }
+    if !heard && all.is_some_and(|all| all.elapsed() < ALL_EVERY) {
+        return Ok(());
+    }
+    *all = Some(Instant::now());
     let agents = app.store.agent_certificates().await?;
     let settle_ms = if app.leases.is_shared() { SETTLE_MS } else { 0 };
     match rotation::next(&record, &Looked { agents: &agents, now_ms: now_ms(), settle_ms }) {
-        Some(next) => change(app, &next).await,
+        Some(next) => {
+            *all = None;
+            change(app, &next).await
+        }
         None => Ok(()),
     }
 }

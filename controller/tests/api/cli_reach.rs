@@ -160,6 +160,13 @@ async fn every_parameter_of_the_document_is_sent_by_some_command() {
         let ran = cli.run(&format!("{line} --if-match {seen}")).await;
         assert!(!ran.text().contains("(412)"), "{line}: {ran:?}");
     }
+    // what cannot be in a phase is said by the controller, which shows that it was asked
+    cli.run("ca rotate --dry-run").await.says(0, &["spreading"]);
+    cli.run("ca take-back --dry-run").await.says(4, &["no exchange is under way"]);
+    cli.run("ca advance settled --dry-run").await.says(4, &["no exchange is under way"]);
+    cli.run("ca advance spreading --dry-run").await.says(4, &["settled"]);
+    cli.run("ca show").await.says(0, &["settled", "StraaS fleet CA"]);
+    cli.run("ca certificates").await.says(0, &["BEGIN CERTIFICATE"]);
     cli.run("tenant add red").await.says(0, &[]);
     cli.run("cms create town").await.says(0, &[]);
     assert_eq!(

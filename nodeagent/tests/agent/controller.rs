@@ -18,6 +18,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use straas_agent::trust::fingerprints;
 use straas_schemas::command::{COMMAND_PIECE_BYTES_MAX, CommandEnd, CommandOrder, CommandOutputAnswer};
 use straas_schemas::enrol::{Certificate, ComeBackRequest, EnrolRequest, RenewRequest};
 use straas_schemas::heartbeat::Heartbeat;
@@ -60,6 +61,8 @@ pub struct Shared {
     pub commanded: watch::Sender<u32>,
     pub faults: RefCell<Faults>,
     pub changed: tokio::sync::Notify,
+    /// Whom polls said that they trust, newest last, without repetitions.
+    pub trusted: RefCell<Vec<Vec<Digest>>>,
     /// Certificates that polls came with, in the order of their first.
     pub certificates: RefCell<Vec<Vec<u8>>>,
     /// Requests by the last part of their path, `401`s by name.
@@ -81,6 +84,8 @@ pub struct Faults {
     pub offers_again: bool,
     /// Pieces of output that are lost with their answer.
     pub lost_pieces: u32,
+    /// Whom every agent is told to trust that does not say that it does, PEM.
+    pub trust: Option<String>,
 }
 
 impl Controller {
@@ -122,6 +127,7 @@ impl Controller {
             commanded: watch::Sender::new(0),
             faults: RefCell::default(),
             changed: tokio::sync::Notify::new(),
+            trusted: RefCell::default(),
             certificates: RefCell::default(),
             seen: RefCell::default(),
         });
@@ -262,6 +268,12 @@ impl Shared {
 
     async fn poll(&self, body: &[u8]) -> Response<Full<Bytes>> {
         let request: PollRequest = serde_json::from_slice(body).unwrap();
+        let said = request.trusts.clone().unwrap_or_default();
+        if self.trusted.borrow().last() != Some(&said) {
+            self.trusted.borrow_mut().push(said.clone());
+        }
+        let other = |pem: &String| fingerprints(pem).map_or(true, |wanted| wanted != said);
+        let trust_pem = self.faults.borrow().trust.clone().filter(other);
         let mut news = self.assignment.subscribe();
         let mut commanded = self.commanded.subscribe();
         let fresh = |a: &Option<Assignment>| {
@@ -272,7 +284,12 @@ impl Shared {
                 let _ = commanded.borrow_and_update();
                 let (commands, cancel) = self.commands_for(&request);
                 let look = self.faults.borrow().look > request.look;
-                if look || fresh(&news.borrow_and_update()) || !commands.is_empty() || !cancel.is_empty() {
+                if look
+                    || trust_pem.is_some()
+                    || fresh(&news.borrow_and_update())
+                    || !commands.is_empty()
+                    || !cancel.is_empty()
+                {
                     return (commands, cancel);
                 }
                 tokio::select! { _ = news.changed() => {} _ = commanded.changed() => {} }
@@ -282,7 +299,7 @@ impl Shared {
         let (commands, cancel) = held.unwrap_or_default();
         let assignment = self.assignment.borrow().clone().filter(|a| fresh(&Some(a.clone())));
         let (look, renew) = (self.faults.borrow().look, self.faults.borrow().renew);
-        json(StatusCode::OK, &PollAnswer { assignment, commands, cancel, look, renew, trust_pem: None })
+        json(StatusCode::OK, &PollAnswer { assignment, commands, cancel, look, renew, trust_pem })
     }
 
     fn commands_for(&self, request: &PollRequest) -> (Vec<CommandOrder>, Vec<CommandId>) {

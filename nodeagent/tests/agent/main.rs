@@ -11,5 +11,6 @@ mod install;
 mod ledger;
 mod packs;
 mod repo;
+mod trusted;
 mod waiting;
 mod weight;

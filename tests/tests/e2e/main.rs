@@ -34,6 +34,7 @@ mod neighbours;
 mod packages;
 mod pool;
 mod restored;
+mod rotated;
 mod secrets;
 mod several;
 mod several_rig;
