@@ -15,6 +15,7 @@ use straas_drivers::Faults as _;
 use straas_schemas::command::{CommandStanding, CommandView};
 use straas_schemas::job::JobStanding;
 use straas_schemas::view::Accepted;
+use straas_store::COMMANDS_PER_NODE_MAX;
 use straas_tests::clients::Writer;
 use straas_tests::cluster::STEP_MAX;
 use straas_tests::conductor::Conductor;
@@ -71,7 +72,7 @@ fn killed_at_random_moments() {
             for story in &mut stories {
                 story.go_on(cluster, &conductor).await?;
             }
-            if let Some(command) = count(cluster, &mut random, commands.len()).await? {
+            if let Some(command) = count(cluster, &mut random, &commands).await? {
                 commands.push(command);
             }
             kills.one(cluster, &conductor, &mut random).await?;
@@ -158,9 +159,15 @@ impl Kills {
     }
 }
 
-/// Asks for a command that must not run twice; its id and its word.
-async fn count(cluster: &Cluster, random: &mut Random, number: usize) -> Result<Option<(String, String)>> {
+/// Asks for a command that must not run twice; its id and its word. No more of a node than are remembered when they have
+/// ended: how each ended is looked at when all is over.
+async fn count(cluster: &Cluster, random: &mut Random, asked: &[(String, String)]) -> Result<Option<(String, String)>> {
     let name = COUNTING[random.below(COUNTING.len())];
+    let of_node = asked.iter().filter(|(_, key)| key.starts_with(name)).count();
+    if of_node >= COMMANDS_PER_NODE_MAX as usize {
+        return Ok(None);
+    }
+    let number = asked.len();
     let node = cluster.api.node(name).await?;
     let key = format!("{name}-{number}");
     let body = json!({ "command": "moody-cmd/count", "args": { "key": key } });
