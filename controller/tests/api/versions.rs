@@ -48,7 +48,7 @@ async fn a_newer_version_plans_and_an_older_one_serves() {
     let topology = rig.create("demo", 1).await;
     let mut agents = rig.enrolled(&topology, 1).await;
     live(&rig, &mut agents, &topology, "ACTIVE").await;
-    chores(&rig, 3).await;
+    chores(&rig, 4).await;
     agents[0].poll(0).await;
     let before = agents[0].assignment().generation;
 
@@ -83,7 +83,7 @@ async fn a_newer_version_plans_and_an_older_one_serves() {
 
     // the newer one did not do, and is stopped
     database.run("delete from controller where id = 'newer'").await;
-    chores(&rig, 3).await;
+    chores(&rig, 4).await;
     live(&rig, &mut agents, &topology, "ACTIVE").await;
     let begun = std::time::Instant::now();
     while agents[0].assignment().generation == before {

@@ -6,7 +6,7 @@
 //!     network.rs ─────┘      └──► ground.rs: hosts ──► agent.rs (the real converger) ─► work.rs: what scripts come to
 //!   faults.rs: crashes at every call, cuts, clocks, fail-over      checks.rs, rest.rs, end.rs: what must hold of what happens
 //! ```
-//! `cargo test -p straas-tests --test simulation` tells 3,000 histories and then takes one protection after another
+//! `cargo test -p straas-tests --test simulation` tells 10,000 histories and then takes one protection after another
 //! away (`mutants.rs`): each has to be missed by the invariant that is named for it.
 //!
 //! Further words go behind `--`: `--seeds 1000000` tells more, `--from N` begins elsewhere, `--seed 7,20-29` tells
@@ -53,7 +53,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Histories of one run of the test.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 10_000;
 /// Histories in which each mutant has to be caught.
 const MUTANT_SEEDS: u64 = 1_500;
 
