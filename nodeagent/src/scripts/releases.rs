@@ -8,6 +8,7 @@ use super::{ScriptsError, packs};
 use git2::{Oid, Repository, build::CheckoutBuilder};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Releases kept: the active one, the one before (a run may still use it), one more to go back to.
 const RELEASES_MAX: usize = 3;
@@ -24,6 +25,12 @@ fn io(path: &Path) -> impl FnOnce(std::io::Error) -> ScriptsError {
 pub fn check_out(base: &Path, commit: &str) -> Result<(), ScriptsError> {
     let releases = base.join("releases");
     let (tmp, release) = (releases.join(format!(".tmp-{commit}")), releases.join(commit));
+    // the thread of a fetch that was superseded goes on beside the one that took its place
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if release.is_dir() {
+        return Ok(());
+    }
     let repo = Repository::open_bare(base.join("repo.git"))?;
     packs::verify(&repo, commit)?;
     remove(&tmp)?;
@@ -33,7 +40,6 @@ pub fn check_out(base: &Path, commit: &str) -> Result<(), ScriptsError> {
     checkout.force().target_dir(&tmp).recreate_missing(true).update_index(false).disable_filters(true);
     repo.checkout_tree(&object, Some(&mut checkout))?;
     sync(&tmp)?;
-    remove(&release)?;
     fs::rename(&tmp, &release).map_err(io(&release))
 }
 

@@ -36,6 +36,28 @@ fn full_then_incremental_then_switched_and_pruned() {
 }
 
 #[test]
+fn a_commit_that_is_checked_out_twice_at_once_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = Repo::new(&dir.path().join("origin"));
+    let names: Vec<String> = (0..300).map(|number| format!("cmd/{}/{number}.sh", number % 7)).collect();
+    let files: Vec<_> = names.iter().map(|name| (name.as_str(), "text")).collect();
+    let want = repo.commit(&files);
+    let pack = repo.pack(&want, None);
+    for round in 0..10 {
+        let base = dir.path().join(format!("s-{round}"));
+        take(&base, &want, &pack, &Digest::sha256(&pack)).unwrap();
+        // as when a fetch was superseded, and its thread goes on
+        std::thread::scope(|scope| {
+            let both: Vec<_> = (0..2).map(|_| scope.spawn(|| releases::check_out(&base, &want))).collect();
+            both.into_iter().for_each(|one| one.join().unwrap().unwrap());
+        });
+        let release = base.join("releases").join(&want);
+        let lacks: Vec<_> = names.iter().filter(|name| !release.join(name).is_file()).collect();
+        assert_eq!(lacks, [""; 0], "round {round}");
+    }
+}
+
+#[test]
 fn another_hash_a_damaged_pack_and_a_missing_base_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let (repo, base) = (Repo::new(&dir.path().join("origin")), dir.path().join("scripts"));

@@ -230,6 +230,10 @@ fn programs() -> Result<PathBuf> {
     Ok(newest.1.join("bin"))
 }
 
+/// A cut link says nothing: by default a minute goes by until one end of a replication notices.
+const SILENCE: &str = "wal_sender_timeout: 5s, wal_receiver_timeout: 5s, wal_retrieve_retry_interval: 1s, tcp_user_timeout: 5000, \
+                       tcp_keepalives_idle: 2, tcp_keepalives_interval: 1, tcp_keepalives_count: 3";
+
 fn config(dir: &Path, number: u8, members: &[u8]) -> Result<String> {
     let etcd: Vec<_> = members.iter().map(|member| format!("\"{}\"", at(*member, 2379))).collect();
     let (own, host) = (dir.join(format!("m{number}")), address(number));
@@ -248,9 +252,7 @@ fn config(dir: &Path, number: u8, members: &[u8]) -> Result<String> {
          bin_dir: {bin}\n  pgpass: {own}/pgpass\n  authentication: {{ superuser: {{ username: postgres, password: x }}, \
          replication: {{ username: repl, password: x }}, rewind: {{ username: rewind, password: x }} }}\n  \
          parameters: {{ unix_socket_directories: {own}/s }}\n",
-        // a cut link says nothing: by default a minute goes by until one end of a replication notices
-        silence = "wal_sender_timeout: 5s, wal_receiver_timeout: 5s, wal_retrieve_retry_interval: 1s, tcp_user_timeout: 5000, \
-                   tcp_keepalives_idle: 2, tcp_keepalives_interval: 1, tcp_keepalives_count: 3",
+        silence = SILENCE,
         // one that is alone has nobody to wait for
         strict = members.len() > 1,
         etcd = etcd.join(", "),
