@@ -62,6 +62,11 @@ impl Wake {
         self.notify.notify_one();
     }
 
+    /// A controller beside this one is to look at it instead.
+    pub fn hand_over(&self, topology: TopologyId) {
+        self.bell.say(Word::Look(topology));
+    }
+
     /// These have to be looked at as well, after those that something happened to.
     pub fn wake_in_turn(&self, topologies: impl IntoIterator<Item = TopologyId>) {
         self.dirty().in_turn.extend(topologies);

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use straas_planner::plan;
 use straas_schemas::{Digest, TopologyId};
-use straas_store::Word;
 use tokio::time::{Instant, sleep_until};
 
 /// Every topology is looked at so often even if nothing happened: heals a wake-up that was missed.
@@ -52,7 +51,7 @@ pub async fn run(app: Arc<App>) {
         };
         if app.bell.is_outdated() {
             timers.clear();
-            dirty.into_iter().for_each(|id| app.bell.say(Word::Look(id)));
+            dirty.into_iter().for_each(|id| app.wake.hand_over(id));
             continue;
         }
         for id in dirty {
