@@ -107,7 +107,7 @@ fn machines_join_carry_nodes_and_come_back_clean() {
         .await?;
         ensure!(cluster.sh(&first, "pgrep java").await? == service, "the service was restarted");
         // told to end, both end in order
-        let ended = "grep -c 'INFO ends' /var/log/sa.log || true";
+        let ended = "grep -cE 'INFO ends *$' /var/log/sa.log || true";
         let before: u32 = cluster.sh(&first, ended).await?.trim().parse()?;
         cluster.sh(&first, "pkill -TERM -o straas-agent").await?;
         wait("both agents to end in order", STEP_MAX, async || {
