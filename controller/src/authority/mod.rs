@@ -54,11 +54,16 @@ pub struct InForce {
     pub tls: Option<Arc<Tls>>,
 }
 
+impl Known {
+    fn new(fingerprint: &Digest, certificate_pem: &str) -> Self {
+        Self { fingerprint: fingerprint.clone(), certificate_pem: certificate_pem.to_owned() }
+    }
+}
+
 impl InForce {
     /// One that was never exchanged.
     fn alone(issuer: Ca) -> Self {
-        let known =
-            Known { fingerprint: issuer.fingerprint().clone(), certificate_pem: issuer.certificate_pem().to_owned() };
+        let known = Known::new(issuer.fingerprint(), issuer.certificate_pem());
         let (issuer, trusted) = (Arc::new(issuer), vec![known]);
         Self { record: None, issuer, trusted, retired: Vec::new(), bridges: Vec::new(), tls: None }
     }
@@ -67,12 +72,8 @@ impl InForce {
         let own = record.issuing().and_then(|kept| kept.bridge_pem.clone());
         let earlier = record.retired.iter().filter_map(|retired| retired.bridge_pem.clone());
         let bridges = own.into_iter().chain(earlier).collect();
-        let known = |fingerprint: &Digest, certificate_pem: &str| Known {
-            fingerprint: fingerprint.clone(),
-            certificate_pem: certificate_pem.to_owned(),
-        };
-        let trusted = record.kept.iter().map(|kept| known(&kept.fingerprint, &kept.certificate_pem)).collect();
-        let retired = record.retired.iter().map(|one| known(&one.fingerprint, &one.certificate_pem)).collect();
+        let trusted = record.kept.iter().map(|kept| Known::new(&kept.fingerprint, &kept.certificate_pem)).collect();
+        let retired = record.retired.iter().map(|one| Known::new(&one.fingerprint, &one.certificate_pem)).collect();
         Self { record: Some(record), issuer, trusted, retired, bridges, tls: None }
     }
 

@@ -28,12 +28,7 @@ fn storable(beat: &Heartbeat) -> bool {
 /// The heartbeats worth writing: one per node, by node, the newest of each by
 /// [`supersedes`]; those that cannot be kept are left out.
 pub(crate) fn batch(beats: &[(NodeId, i64, Heartbeat)]) -> Result<Vec<&(NodeId, i64, Heartbeat)>> {
-    if beats.len() > HEARTBEAT_BATCH_MAX {
-        return Err(broken(
-            format!("a batch of {} heartbeats; at most {HEARTBEAT_BATCH_MAX} are taken", beats.len()),
-            "too many",
-        ));
-    }
+    bounded(beats.len(), HEARTBEAT_BATCH_MAX, "heartbeats")?;
     let mut newest = std::collections::BTreeMap::new();
     for item in beats {
         let (node, received_ms, beat) = item;

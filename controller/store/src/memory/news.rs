@@ -43,9 +43,7 @@ impl NewsStore for MemoryStore {
     }
 
     async fn say(&self, id: &str, words: &[Word], now_ms: i64) -> Result<()> {
-        if words.len() > WORDS_MAX {
-            return Err(crate::input::broken(format!("{} words; at most {WORDS_MAX}", words.len()), "too many"));
-        }
+        crate::input::bounded(words.len(), WORDS_MAX, "words")?;
         self.write(|tables| {
             if !words.is_empty() {
                 let news = &mut tables.news;

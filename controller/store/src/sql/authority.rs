@@ -12,6 +12,21 @@ use async_trait::async_trait;
 use sqlx::{FromRow, query, query_as, query_scalar};
 use straas_schemas::Digest;
 
+/// A column keeps what it has, as long as that is of the same incarnation.
+macro_rules! stays {
+    ($table:literal, $column:literal) => {
+        concat!(
+            $column,
+            " = case when ",
+            $table,
+            ".incarnation = excluded.incarnation then ",
+            $table,
+            ".",
+            $column,
+            " end, "
+        )
+    };
+}
 /// Notes the key of a certificate that is given; what was shown by an earlier incarnation is forgotten.
 macro_rules! issued {
     ($table:literal, $of:literal, $from:literal) => {
@@ -24,23 +39,11 @@ macro_rules! issued {
             $from,
             " where id = $1 and incarnation = $2 on conflict (",
             $of,
-            ") do update set
-                shown_key = case when ",
-            $table,
-            ".incarnation = excluded.incarnation then ",
-            $table,
-            ".shown_key end,
-                shown_by = case when ",
-            $table,
-            ".incarnation = excluded.incarnation then ",
-            $table,
-            ".shown_by end,
-                trusts = case when ",
-            $table,
-            ".incarnation = excluded.incarnation then ",
-            $table,
-            ".trusts end,
-                issued_key = excluded.issued_key, incarnation = excluded.incarnation"
+            ") do update set ",
+            stays!($table, "shown_key"),
+            stays!($table, "shown_by"),
+            stays!($table, "trusts"),
+            "issued_key = excluded.issued_key, incarnation = excluded.incarnation"
         )
     };
 }
@@ -56,13 +59,9 @@ macro_rules! shown {
             $from,
             " where id = $1 and incarnation = $2 on conflict (",
             $of,
-            ") do update set
-                issued_key = case when ",
-            $table,
-            ".incarnation = excluded.incarnation then ",
-            $table,
-            ".issued_key end,
-                shown_key = excluded.shown_key, shown_by = excluded.shown_by, trusts = excluded.trusts,
+            ") do update set ",
+            stays!($table, "issued_key"),
+            "shown_key = excluded.shown_key, shown_by = excluded.shown_by, trusts = excluded.trusts,
                 incarnation = excluded.incarnation"
         )
     };

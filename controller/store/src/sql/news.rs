@@ -78,9 +78,7 @@ impl NewsStore for SqlStore {
     }
 
     async fn say(&self, id: &str, words: &[Word], now_ms: i64) -> Result<()> {
-        if words.len() > WORDS_MAX {
-            return Err(crate::input::broken(format!("{} words; at most {WORDS_MAX}", words.len()), "too many"));
-        }
+        crate::input::bounded(words.len(), WORDS_MAX, "words")?;
         writing!(self, "telling other controllers", |tx, on| {
             if !words.is_empty() {
                 query(on(&FORGET)).bind(now_ms - NEWS_KEPT_MS).execute(&mut *tx).await?;
