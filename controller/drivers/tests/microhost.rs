@@ -373,3 +373,29 @@ async fn hosts_of_a_killed_controller_are_known_or_gone() {
     assert_eq!(left, 0);
     assert!(!Path::new("/run/netns/straas-t-victim").exists());
 }
+
+/// The kernel takes away the links of namespaces that went one after another, some time later.
+#[tokio::test]
+async fn links_that_are_just_going_stop_nobody() {
+    const GOING: u32 = 24;
+    let dir = tempfile::tempdir().unwrap();
+    let Some(hosts) = microhosts("t-going", dir.path()).await else { return };
+    drop(hosts);
+    let mut config = common::config("t-going", dir.path(), Isolation::Microhost);
+    config.agent_deb = agent_deb(dir.path());
+    let ip = |line: &str| assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "ip {line}");
+    for _ in 0..5 {
+        for number in 0..GOING {
+            ip(&format!("netns add straas-t-gone-{number}"));
+            ip(&format!("-n straas-t-going link add s{number} type veth peer name eth0 netns straas-t-gone-{number}"));
+        }
+        let going = std::thread::spawn(move || {
+            for number in 0..GOING {
+                ip(&format!("netns del straas-t-gone-{number}"));
+            }
+        });
+        drop(LocalHosts::open(config.clone()).await.unwrap());
+        going.join().unwrap();
+    }
+    LocalHosts::open(config).await.unwrap().teardown().await.unwrap();
+}

@@ -80,38 +80,37 @@ impl Fabric {
 
     /// Takes a host's port up or down. A port that is not there (host down) is fine.
     pub fn set_port(&self, number: u32, up: bool) -> Result<(), HostError> {
-        let port = Self::port(number);
-        if self.ports()?.contains(&port) {
-            self.batch(&format!("link set {port} {}\n", if up { "up" } else { "down" }))?;
-        }
-        Ok(())
+        self.change_link(&Self::port(number), &format!("set {{}} {}", if up { "up" } else { "down" }))
     }
 
     /// Removes a host's port and what a delay put around it.
     pub fn delete_port(&self, number: u32) -> Result<(), HostError> {
-        let present = self.ports()?;
-        let wanted = [Self::port(number), delay_bridge(number)];
-        let lines: String =
-            wanted.iter().filter(|name| present.contains(name)).map(|name| format!("link del {name}\n")).collect();
-        if lines.is_empty() {
-            return Ok(());
-        }
-        // The kernel removes a port by itself when its host's namespace goes; losing that race is fine.
-        self.ip_forced(&lines)
+        self.delete_link(&Self::port(number))?;
+        self.delete_link(&delay_bridge(number))
+    }
+
+    /// Removes a link. Fine when there is none.
+    pub fn delete_link(&self, name: &str) -> Result<(), HostError> {
+        self.change_link(name, "del {}")
     }
 
     /// Puts a port back on the main bridge after its delay helper is gone.
     pub fn straighten_port(&self, number: u32) -> Result<(), HostError> {
-        let present = self.ports()?;
-        let (port, aside) = (Self::port(number), delay_bridge(number));
-        let mut lines = String::new();
-        if present.contains(&port) {
-            lines.push_str(&format!("link set {port} master {BRIDGE}\n"));
+        self.change_link(&Self::port(number), &format!("set {{}} master {BRIDGE}"))?;
+        self.delete_link(&delay_bridge(number))
+    }
+
+    /// `ip link` with the link's name for `{}`, if it is there. The kernel removes a link by itself
+    /// when the namespace at its other end goes, some time later: losing that race is fine.
+    fn change_link(&self, name: &str, change: &str) -> Result<(), HostError> {
+        let gone = || Ok::<_, HostError>(!self.ports()?.iter().any(|port| port == name));
+        if gone()? {
+            return Ok(());
         }
-        if present.contains(&aside) {
-            lines.push_str(&format!("link del {aside}\n"));
+        match self.batch(&format!("link {}\n", change.replace("{}", name))) {
+            Err(_) if gone()? => Ok(()),
+            done => done,
         }
-        self.batch(&lines)
     }
 
     /// Every interface of the fabric except the bridge and loopback.
@@ -127,15 +126,6 @@ impl Fabric {
         let mut ip = Command::new("ip");
         ip.args(["-n", &self.netns, "-batch", "-"]);
         run_with_input(&format!("network change in {}", self.netns), &mut ip, lines).map(drop)
-    }
-
-    fn ip_forced(&self, lines: &str) -> Result<(), HostError> {
-        let mut ip = Command::new("ip");
-        ip.args(["-n", &self.netns, "-force", "-batch", "-"]);
-        match run_with_input("removing links", &mut ip, lines) {
-            Err(HostError::Command { .. }) | Ok(_) => Ok(()),
-            Err(e) => Err(e),
-        }
     }
 
     fn ip(&self, args: &[&str]) -> Result<String, HostError> {

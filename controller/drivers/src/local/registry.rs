@@ -128,7 +128,7 @@ impl Registry {
         if let Some(fabric) = fabric {
             for port in fabric.ports()?.into_iter().filter(|port| !ports.contains(port)) {
                 tracing::warn!(%port, "removing a link without a host");
-                fabric.batch(&format!("link del {port}\n"))?;
+                fabric.delete_link(&port)?;
             }
         }
         Ok(registry)
