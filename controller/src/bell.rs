@@ -10,7 +10,6 @@
 //! Never here: a decision, or what a word is about.
 
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::error::{Error, chain};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -147,7 +146,7 @@ pub async fn enter(app: &App) {
     if !app.store.is_shared() {
         return;
     }
-    match app.store.present(&app.bell.id, VERSION, now_ms()).await {
+    match app.store.present(&app.bell.id, VERSION, app.now_ms()).await {
         Ok(others) => seen(app, &others),
         Err(error) => tracing::debug!(error = chain(&error), "cannot say that this controller is there"),
     }
@@ -197,7 +196,7 @@ async fn speak(app: &App) {
         app.bell.spoken.notified().await;
         app.bell.ring.store(false, Ordering::Relaxed);
         let words = app.bell.take();
-        if let Err(error) = app.store.say(&app.bell.id, &words, now_ms()).await {
+        if let Err(error) = app.store.say(&app.bell.id, &words, app.now_ms()).await {
             // they find it when they look at everything
             tracing::debug!(error = chain(&error), words = words.len(), "cannot tell other controllers");
         }

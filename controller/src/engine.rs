@@ -12,6 +12,7 @@ use crate::apply::held::Held;
 use crate::authority::Authorities;
 use crate::bell::Bell;
 use crate::books::Books;
+use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::error::{Error, chain};
 use crate::fleet::{Fleet, Offer};
@@ -31,9 +32,6 @@ use straas_store::{
     NewEvent, PAGE_MAX, PageRequest, RolloutFilter, Store, StoredAssignment, TopologyFilter, TopologyRecord,
 };
 use tokio::runtime::Handle;
-
-/// Gives the Unix time in ms.
-pub type Clock = Arc<dyn Fn() -> i64 + Send + Sync>;
 
 /// What everything that decides nothing and writes everything down needs.
 pub struct Engine {

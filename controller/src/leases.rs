@@ -11,7 +11,7 @@
 //! Alone over its database a controller has every chore, and says so to nobody.
 
 use crate::app::App;
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::error::{Error, chain};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -116,14 +116,14 @@ fn later(now: i64) -> i64 {
 }
 
 /// Keeps a lease until another has taken it, or it could not be kept for as long as it lives.
-pub async fn keep(store: &dyn Store, lease: &Lease) {
+pub async fn keep(store: &dyn Store, lease: &Lease, clock: &Clock) {
     let mut every = ticks();
     every.tick().await;
     let mut until = Instant::now() + LIFE;
     while Instant::now() < until {
         every.tick().await;
         let asked = Instant::now();
-        match store.keep_lease(lease, later(now_ms())).await {
+        match store.keep_lease(lease, later(clock())).await {
             Ok(true) => until = asked + LIFE,
             Ok(false) => return,
             Err(error) => {
@@ -186,7 +186,7 @@ async fn give_up(app: &App) {
 
 async fn look(app: &App, chore: Chore) -> straas_store::Result<()> {
     let held = app.leases.lock().get(&chore).map(|(lease, _)| lease.clone());
-    let (asked, now) = (Instant::now(), now_ms());
+    let (asked, now) = (Instant::now(), app.now_ms());
     if let Some(lease) = held {
         if app.store.keep_lease(&lease, later(now)).await? {
             app.leases.lock().insert(chore, (lease, asked + LIFE));

@@ -50,9 +50,11 @@ use anyhow::{Context as _, Result};
 use app::App;
 pub use app::BootTemplate;
 use books::GitBooks;
+pub use clock::{Clock, system as system_clock};
 use config::Config;
 use engine::Engine;
 pub use local::{prepare, teardown};
+pub use port::{Listen, Stream};
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -108,18 +110,23 @@ const DATABASE_AGAIN: Duration = Duration::from_secs(1);
 /// The keys that secrets of configurations are sealed with, in the data directory.
 const SECRETS_KEY: &str = "secrets.key";
 
-/// What the controller is given by whoever starts it.
-pub struct World {
+/// What the controller is given by whoever starts it. A program gets all of it from its host; `tests/tests/network` plays
+/// the network and the time.
+pub struct World<L = TcpListener> {
     /// The provider of hosts, but for those of the pool; none where all are the pool's.
     pub hosts: Option<Arc<dyn Hosts>>,
     /// What a new host's agent is told; `None` until hosts can be made.
     pub boot: watch::Receiver<Option<BootTemplate>>,
     /// Where users connect.
-    pub user_port: TcpListener,
+    pub user_port: L,
     /// Where agents connect.
-    pub agent_ports: Vec<TcpListener>,
+    pub agent_ports: Vec<L>,
     /// Addresses under which agents reach those, for their certificate.
     pub agent_addresses: Vec<IpAddr>,
+    /// The database, if not the one of the configuration.
+    pub store: Option<Arc<dyn Store>>,
+    /// The time.
+    pub clock: Clock,
 }
 
 /// Has another key seal the secrets of configurations, or with `prepare` lays one ready; the file that was written.
@@ -150,7 +157,12 @@ async fn run_on_pool(config: Config, stop: impl Future<Output = ()>) -> Result<(
     let (agent_ports, agent_addresses) = agent_port(&config).await?.into_iter().unzip();
     // nobody waits for it: a host of the pool has an agent already
     let (_offer, boot) = watch::channel(None);
-    serve(config, World { hosts: None, boot, user_port, agent_ports, agent_addresses }, stop).await
+    serve(
+        config,
+        World { hosts: None, boot, user_port, agent_ports, agent_addresses, store: None, clock: system_clock() },
+        stop,
+    )
+    .await
 }
 
 async fn user_port(config: &Config) -> Result<TcpListener> {
@@ -180,7 +192,15 @@ pub async fn run_on(config: Config, hosts: LocalHosts, stop: impl Future<Output 
     let near = (TcpListener::from_std(near)?, hosts.gateway());
     let (agent_ports, agent_addresses) = std::iter::once(near).chain(agent_port(&config).await?).unzip();
     let (offer, boot) = watch::channel(None);
-    let world = World { boot, user_port, agent_ports, agent_addresses, hosts: Some(Arc::new(hosts.clone())) };
+    let world = World {
+        boot,
+        user_port,
+        agent_ports,
+        agent_addresses,
+        hosts: Some(Arc::new(hosts.clone())),
+        store: None,
+        clock: system_clock(),
+    };
     // packages of components that are laid over the repositories are wanted from the first start on
     let catalog = config.clone();
     tokio::task::spawn_blocking(move || local::catalog(&catalog)).await??;
@@ -194,14 +214,16 @@ pub async fn run_on(config: Config, hosts: LocalHosts, stop: impl Future<Output 
 ///
 /// # Errors
 /// As [`run`].
-pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>) -> Result<()> {
+pub async fn serve<L: Listen>(config: Config, world: World<L>, stop: impl Future<Output = ()>) -> Result<()> {
     // one provider of cryptography; a second call in one process changes nothing
     let _ = rustls::crypto::ring::default_provider().install_default();
     data_dir(&config.data_dir)?;
     let (stopper, stopping) = stop::pair();
     let mut stop = std::pin::pin!(stop);
+    let World { hosts, boot, user_port, agent_ports, agent_addresses, store, clock } = world;
+    let given = Given { hosts, boot, agent_addresses, store, clock };
     let app = tokio::select! {
-        app = open(config, world.hosts, world.boot, world.agent_addresses, stopping.clone()) => app?,
+        app = open(config, given, stopping.clone()) => app?,
         () = &mut stop => return Ok(()),
     };
     bell::enter(&app).await;
@@ -225,12 +247,12 @@ pub async fn serve(config: Config, world: World, stop: impl Future<Output = ()>)
     let seconds = |s: u32| Duration::from_secs(s.max(1).into());
     let (idle, stall) = (port::AGENT_IDLE, seconds(app.config.agents.stall_s));
     let door = port::Door { tls: Some(app.authorities.clone()), idle, stall, router: agents::router(app.clone()) };
-    for port in world.agent_ports {
+    for port in agent_ports {
         tasks.spawn(port::serve(port, door.clone(), stopping.clone()));
     }
     let (idle, stall) = (seconds(app.config.api.head_s), seconds(app.config.api.stall_s));
     let door = port::Door { tls: None, idle, stall, router: http::router(app.clone()) };
-    tasks.spawn(port::serve(world.user_port, door, stopping.clone()));
+    tasks.spawn(port::serve(user_port, door, stopping.clone()));
     // to systemd, or to whoever started us and listens; nobody listening is fine
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(users = %app.config.api.listen, agents = app.config.agents.port, "controller is up");
@@ -286,10 +308,12 @@ fn make_dir(dir: &Path, mode: u32) -> Result<()> {
     made.with_context(|| format!("create the directory {}", dir.display()))
 }
 
-fn who(config: &Config, store: &Arc<dyn Store>) -> Result<Arc<dyn identity::Identity>> {
+fn who(config: &Config, store: &Arc<dyn Store>, clock: &Clock) -> Result<Arc<dyn identity::Identity>> {
     Ok(match &config.auth.keystone {
-        Some(auth) => Arc::new(identity::keystone::InKeystone::new(auth.clone()).context("[auth.keystone]")?),
-        None => Arc::new(identity::embedded::Embedded::new(store.clone())),
+        Some(auth) => {
+            Arc::new(identity::keystone::InKeystone::new(auth.clone(), clock.clone()).context("[auth.keystone]")?)
+        }
+        None => Arc::new(identity::embedded::Embedded::new(store.clone(), clock.clone())),
     })
 }
 
@@ -309,17 +333,23 @@ async fn connected(url: &str) -> straas_store::Result<SqlStore> {
     }
 }
 
-async fn open(
-    config: Config,
-    others: Option<Arc<dyn Hosts>>,
+/// Of a world all but its ports.
+struct Given {
+    hosts: Option<Arc<dyn Hosts>>,
     boot: watch::Receiver<Option<BootTemplate>>,
-    addresses: Vec<IpAddr>,
-    stopping: stop::Stop,
-) -> Result<Arc<App>> {
+    agent_addresses: Vec<IpAddr>,
+    store: Option<Arc<dyn Store>>,
+    clock: Clock,
+}
+
+async fn open(config: Config, given: Given, stopping: stop::Stop) -> Result<Arc<App>> {
+    let Given { hosts: others, boot, agent_addresses: addresses, store, clock } = given;
     let dir = config.data_dir.clone();
-    let store = connected(&config.store_url()).await.context("open the database ([store] url)")?;
-    let store: Arc<dyn Store> = Arc::new(store);
-    identity::embedded::found(&*store).await.context("record the administrators' tenant")?;
+    let store = match store {
+        Some(store) => store,
+        None => Arc::new(connected(&config.store_url()).await.context("open the database ([store] url)")?),
+    };
+    identity::embedded::found(&*store, clock()).await.context("record the administrators' tenant")?;
     let ours = config.clone();
     // a first start asks their upstreams
     let opened =
@@ -343,12 +373,12 @@ async fn open(
         settings::Settings::open(&configs, &dir).context("read the service's settings in the config repo")?;
     log::from(settings.common().log.level);
     let bell = Arc::new(bell::Bell::default());
-    let desk = Arc::new(pool::desk::Desk::new(bell.clone()));
+    let desk = Arc::new(pool::desk::Desk::new(bell.clone(), clock.clone()));
     let hosts = pool::Pool::new(store.clone(), desk.clone());
     let hosts = Arc::new(pool::Zoned::new(pool::Zones::new(&config.pool.zones), hosts, others));
     let files = files::take_in(&dir, &config.files).context("take in [[files]]")?;
     let engine = Engine {
-        clock: Arc::new(clock::now_ms),
+        clock: clock.clone(),
         store: store.clone(),
         books: Arc::new(GitBooks::new(configs.clone(), scripts.clone())),
         authorities: Arc::new(authorities.context("open the certificate authority")?),
@@ -372,7 +402,7 @@ async fn open(
     };
     Ok(Arc::new(App {
         engine,
-        identity: who(&config, &store)?,
+        identity: who(&config, &store, &clock)?,
         configs,
         packs,
         scripts,

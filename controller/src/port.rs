@@ -5,6 +5,7 @@
 //! wait for a request end at once, open requests get a moment to end, and what is left then is cut
 //! off: no peer, however slow, keeps the controller from stopping.
 
+mod listen;
 mod stall;
 
 use crate::authority::Authorities;
@@ -17,12 +18,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+pub use listen::{Listen, Stream};
 use stall::Stalling;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -65,14 +66,14 @@ struct Desk {
 }
 
 /// Serves what is behind a door on `listener` until `stopping` says so; then drains.
-pub async fn serve(listener: TcpListener, door: Door, mut stopping: Stop) {
+pub async fn serve<L: Listen>(mut listener: L, door: Door, mut stopping: Stop) {
     let desk = Desk { door, stopping: stopping.clone() };
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = accept(&listener, &slots) => if let Some((tcp, address, slot)) = accepted {
+            accepted = accept(&mut listener, &slots) => if let Some((tcp, address, slot)) = accepted {
                 connections.spawn(connection(desk.clone(), tcp, address, graceful.watcher(), slot));
             },
             Some(_) = connections.join_next() => {}
@@ -86,10 +87,10 @@ pub async fn serve(listener: TcpListener, door: Door, mut stopping: Stop) {
     connections.shutdown().await;
 }
 
-async fn accept(
-    listener: &TcpListener,
+async fn accept<L: Listen>(
+    listener: &mut L,
     slots: &Arc<Semaphore>,
-) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+) -> Option<(L::Stream, SocketAddr, OwnedSemaphorePermit)> {
     let slot = slots.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((tcp, address)) => Some((tcp, address, slot)),
@@ -104,19 +105,19 @@ async fn accept(
 
 async fn connection(
     mut desk: Desk,
-    tcp: TcpStream,
+    stream: impl Stream,
     address: SocketAddr,
     watcher: Watcher,
     _slot: OwnedSemaphorePermit,
 ) {
-    let _ = tcp.set_nodelay(true);
-    let tcp = Stalling::new(tcp, desk.door.stall);
+    stream.prepare();
+    let stream = Stalling::new(stream, desk.door.stall);
     let Some(authorities) = desk.door.tls.take() else {
-        return requests(tcp, None, address, desk.door, watcher).await;
+        return requests(stream, None, address, desk.door, watcher).await;
     };
     let Some(tls) = authorities.now().tls.clone() else { return };
     let handshake = tokio::select! {
-        done = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.server.clone()).accept(tcp)) => done,
+        done = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(tls.server.clone()).accept(stream)) => done,
         () = desk.stopping.requested() => return,
     };
     let stream = match handshake {

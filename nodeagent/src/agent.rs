@@ -14,6 +14,7 @@ use crate::commands::live::{self, Live};
 use crate::config::Config;
 use crate::ledger::{self, Damaged, LedgerError, LedgerFile};
 use crate::scripts::Scripts;
+use crate::world::{Clock, World};
 use crate::{beat, commands, enrol, executor, keys, metrics, poll, reporter, strays, trust, vitals, work};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -66,6 +67,9 @@ pub enum Order {
     },
 }
 
+/// What the agent orders to be done.
+pub type Orders = mpsc::UnboundedReceiver<Order>;
+
 /// What all parts of the agent share.
 pub struct Agent {
     /// The configuration.
@@ -107,6 +111,9 @@ pub struct Agent {
     gone: RefCell<Option<LedgerError>>,
     orders: mpsc::UnboundedSender<Order>,
     start: Instant,
+    /// The way to controllers, and the time.
+    pub world: World,
+    _lock: ledger::StateLock,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -117,7 +124,7 @@ pub async fn run(config: Config) -> Result<(), AgentError> {
     let stop = stop_signal()?;
     let mut stopped = stop.clone();
     tokio::select! {
-        result = run_until(config, stop) => result,
+        result = run_until(config, World::real(), stop) => result,
         // before the parts run that know how to stop, there is nothing to stop
         () = late_stop(&mut stopped) => Ok(()),
     }
@@ -141,7 +148,7 @@ pub async fn run_until_stdin_ends(config: Config) -> Result<(), AgentError> {
     });
     let mut stopped = stop.clone();
     tokio::select! {
-        result = run_until(config, stop) => result,
+        result = run_until(config, World::real(), stop) => result,
         () = late_stop(&mut stopped) => Ok(()),
     }
 }
@@ -150,18 +157,41 @@ pub async fn run_until_stdin_ends(config: Config) -> Result<(), AgentError> {
 ///
 /// # Errors
 /// When it cannot start, or the ledger fails for good.
-pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<(), AgentError> {
+pub async fn run_until(config: Config, world: World, stop: watch::Receiver<bool>) -> Result<(), AgentError> {
+    // without one the host starts the agent anew, which then sees what there is
+    let Some((agent, inbox)) = Box::pin(open(config, world)).await? else { return Ok(()) };
+    if !agent.config.metrics_listen.is_empty() {
+        let served = metrics::serve(&agent).await;
+        let what = || format!("metrics_listen {}", agent.config.metrics_listen);
+        served.map_err(|source| AgentError::Io { what: what(), source })?;
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let result = tokio::select! {
+        result = Box::pin(work::run(&agent, inbox, stop)) => result,
+        () = talk(&agent) => Ok(()),
+        () = Box::pin(builds::keep::run(&agent)) => Ok(()),
+        () = agent.builds.overdue(agent.start) => Ok(()),
+    };
+    tracing::info!("ends");
+    result
+}
+
+/// An agent as its disk has it, enrolled, with what it orders to be done; none if this build of it was on trial for too
+/// long.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn open(config: Config, world: World) -> Result<Option<(Rc<Agent>, Orders)>, AgentError> {
     let io = |what: String| move |source| AgentError::Io { what, source };
     let start = Instant::now();
     ledger::make_dir(&config.state_dir).map_err(io(format!("{} cannot be made", config.state_dir.display())))?;
-    let _lock = ledger::lock(&config.state_dir)?;
+    let lock = ledger::lock(&config.state_dir)?;
     let builds = Builds::open(&config.state_dir, Duration::from_secs(config.build_trial_s.into()));
     // a build on trial that cannot read what the one before wrote is at fault, not the ledger
     let judge = if builds.on_trial() { Damaged::Refuse } else { Damaged::SetAside };
     let (file, ledger, mut ledger_lost) = tokio::select! {
         opened = Box::pin(opened(&config, judge)) => opened?,
-        // the host starts the agent anew, which then sees what there is
-        () = builds.overdue(start) => return Ok(()),
+        () = builds.overdue(start) => return Ok(None),
     };
     if ledger.head.epoch == 0 && enrol::is_enrolled(&config) {
         // a crash between setting a ledger aside and the first write to the new one
@@ -171,9 +201,8 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
     let ca_pem = trust::load(&config.state_dir.join("tls"), &config.ca_file)
         .map_err(io(format!("the CA file {} cannot be read", config.ca_file.display())))?;
     let (identity, client) = tokio::select! {
-        found = enrol::identify(&config, ca_pem) => found?,
-        // the host starts the agent anew, which then sees what there is
-        () = builds.overdue(start) => return Ok(()),
+        found = enrol::identify(&config, world.dialer.clone(), ca_pem) => found?,
+        () = builds.overdue(start) => return Ok(None),
     };
     let scripts = Scripts::at(config.state_dir.join("scripts"));
     let boot = Boot {
@@ -181,11 +210,11 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         boot_id: vitals::boot_id(),
         scripts: scripts.current().is_some(),
         ledger_lost,
-        up_ms: vitals::up_ms(),
+        up_ms: (world.clock.up_ms)(),
     };
     tracing::info!(node = %config.node, incarnation = identity.incarnation, generation = ledger.generation(), leftovers,
         boot = boot.boot_id, build = straas_schemas::build::name(builds.me().as_ref()), trial = builds.on_trial(), version = env!("CARGO_PKG_VERSION"), "starts");
-    let (converger, first) = Converger::resume(ledger, boot, now(start));
+    let (converger, first) = Converger::resume(ledger, boot, now(start, &world.clock));
     let live = Live::resume(commands::dir(&config.state_dir), &converger.ledger().commands);
     let (orders, inbox) = mpsc::unbounded_channel();
     let agent = Rc::new(Agent {
@@ -210,25 +239,23 @@ pub async fn run_until(config: Config, stop: watch::Receiver<bool>) -> Result<()
         gone: RefCell::new(None),
         orders,
         start,
+        world,
+        _lock: lock,
         config,
     });
     agent.work_off();
-    if !agent.config.metrics_listen.is_empty() {
-        metrics::serve(&agent).await.map_err(io(format!("metrics_listen {}", agent.config.metrics_listen)))?;
+    Ok(Some((agent, inbox)))
+}
+
+/// All that is said to controllers, for ever: polls, reports, heartbeats, output of commands, renewals.
+pub async fn talk(agent: &Agent) {
+    tokio::select! {
+        () = poll::run(agent) => {}
+        () = reporter::run(agent) => {}
+        () = beat::run(agent) => {}
+        () = Box::pin(live::run(agent)) => {}
+        () = enrol::keep_renewed(agent) => {}
     }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let result = tokio::select! {
-        result = Box::pin(work::run(&agent, inbox, stop)) => result,
-        () = poll::run(&agent) => Ok(()),
-        () = reporter::run(&agent) => Ok(()),
-        () = beat::run(&agent) => Ok(()),
-        () = Box::pin(live::run(&agent)) => Ok(()),
-        () = enrol::keep_renewed(&agent) => Ok(()),
-        () = Box::pin(builds::keep::run(&agent)) => Ok(()),
-        () = agent.builds.overdue(start) => Ok(()),
-    };
-    tracing::info!("ends");
-    result
 }
 
 /// The ledger, as soon as the disk lets it be opened.
@@ -392,12 +419,12 @@ impl Agent {
     }
 
     fn now(&self) -> Now {
-        now(self.start)
+        now(self.start, &self.world.clock)
     }
 }
 
-fn now(start: Instant) -> Now {
-    Now { mono_ms: i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX), unix_ms: unix_ms() }
+fn now(start: Instant, clock: &Clock) -> Now {
+    Now { mono_ms: i64::try_from(start.elapsed().as_millis()).unwrap_or(i64::MAX), unix_ms: (clock.unix_ms)() }
 }
 
 /// Unix milliseconds by this host's clock.

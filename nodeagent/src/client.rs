@@ -9,12 +9,12 @@
 //!
 //! Never here: retries and waiting (their callers know how urgent it is), and logging of bodies.
 
+use crate::world::Dialer;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HyperClient;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -23,10 +23,11 @@ use serde::de::DeserializeOwned;
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use straas_schemas::assignment::ASSIGNMENT_BYTES_MAX;
 use straas_schemas::command::{COMMAND_ARGS_BYTES_MAX, COMMANDS_WAITING_MAX};
 use straas_schemas::problem::Problem;
+use tokio::time::Instant;
 
 /// The DNS name in every controller's certificate.
 pub const SERVER_NAME: &str = "straas-controller";
@@ -34,8 +35,6 @@ pub const SERVER_NAME: &str = "straas-controller";
 pub const CONNECTION_LIFE: Duration = Duration::from_secs(600);
 /// Time for one ordinary request, handshake included.
 pub const REQUEST_TIME: Duration = Duration::from_secs(30);
-/// Time to connect: a dead address must not use up the request's time.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
 /// Longest silence in the middle of a download.
 const DOWNLOAD_SILENCE: Duration = Duration::from_secs(60);
 /// Largest JSON answer: an assignment, all commands that may wait for a node, and their frame.
@@ -104,7 +103,7 @@ impl ClientError {
 /// The kind of all bodies but output.
 const JSON: &str = "application/json";
 
-type Http = HyperClient<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type Http = HyperClient<HttpsConnector<Dialer>, Full<Bytes>>;
 
 /// What the client proves itself with.
 pub struct Credentials {
@@ -116,6 +115,7 @@ pub struct Credentials {
 
 /// Talks to the controllers.
 pub struct Client {
+    dialer: Dialer,
     urls: Vec<String>,
     at: Cell<usize>,
     /// Where polls go.
@@ -133,13 +133,18 @@ impl Client {
     ///
     /// # Errors
     /// When the CA or the credentials cannot be used.
-    pub fn new(urls: Vec<String>, ca_pem: String, own: Option<&Credentials>) -> Result<Self, ClientError> {
+    pub fn new(
+        dialer: Dialer,
+        urls: Vec<String>,
+        ca_pem: String,
+        own: Option<&Credentials>,
+    ) -> Result<Self, ClientError> {
         let tls = tls_config(&ca_pem, own)?;
-        let http = RefCell::new((connect(&tls)?, Instant::now()));
+        let http = RefCell::new((connect(&dialer, &tls)?, Instant::now()));
         let first = any(&urls);
         let (at, polls, doubted) = (Cell::new(first), Cell::new(first), Cell::new(false));
         let (tls, ca_pem) = (RefCell::new(tls), RefCell::new(ca_pem));
-        Ok(Self { urls, at, polls, doubted, failed: Cell::new(0), tls, ca_pem, http })
+        Ok(Self { dialer, urls, at, polls, doubted, failed: Cell::new(0), tls, ca_pem, http })
     }
 
     /// The certificates that controllers are checked against, PEM.
@@ -167,7 +172,7 @@ impl Client {
     }
 
     fn renew_connections(&self, tls: rustls::ClientConfig) -> Result<(), ClientError> {
-        *self.http.borrow_mut() = (connect(&tls)?, Instant::now());
+        *self.http.borrow_mut() = (connect(&self.dialer, &tls)?, Instant::now());
         *self.tls.borrow_mut() = tls;
         Ok(())
     }
@@ -361,7 +366,7 @@ impl Client {
             at.set((at.get() + 1) % self.urls.len());
             // behind the only address may be a load balancer, which chooses once per connection
             if self.urls.len() == 1
-                && let Ok(http) = connect(&self.tls.borrow())
+                && let Ok(http) = connect(&self.dialer, &self.tls.borrow())
             {
                 *self.http.borrow_mut() = (http, Instant::now());
             }
@@ -379,7 +384,7 @@ impl Client {
     fn http(&self) -> Result<Http, ClientError> {
         let mut http = self.http.borrow_mut();
         if http.1.elapsed() > CONNECTION_LIFE {
-            *http = (connect(&self.tls.borrow())?, Instant::now());
+            *http = (connect(&self.dialer, &self.tls.borrow())?, Instant::now());
             self.at.set(any(&self.urls));
             self.polls.set(self.at.get());
         }
@@ -397,23 +402,14 @@ fn json(body: &impl Serialize) -> Result<Bytes, ClientError> {
     bytes.map(Into::into).map_err(|error| ClientError::Setup(format!("a body cannot be written: {error}")))
 }
 
-fn connect(tls: &rustls::ClientConfig) -> Result<Http, ClientError> {
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_TIME));
-    // a cut link must be noticed even while a poll is held open
-    tcp.set_keepalive(Some(Duration::from_secs(20)));
-    tcp.set_keepalive_interval(Some(Duration::from_secs(5)));
-    tcp.set_keepalive_retries(Some(3));
-    tcp.set_tcp_user_timeout(Some(Duration::from_secs(20)));
+fn connect(dialer: &Dialer, tls: &rustls::ClientConfig) -> Result<Http, ClientError> {
     let name = ServerName::try_from(SERVER_NAME).map_err(|error| ClientError::Setup(error.to_string()))?;
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls.clone())
         .https_only()
         .with_server_name_resolver(FixedServerNameResolver::new(name))
         .enable_http1()
-        .wrap_connector(tcp);
+        .wrap_connector(dialer.clone());
     Ok(HyperClient::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(60))
         // the poll's, and one each for what a guest command sends at its end: its output and its report
@@ -481,7 +477,7 @@ mod tests {
         let key = rcgen::KeyPair::generate().expect("a key");
         let ca = rcgen::CertificateParams::new([]).expect("parameters").self_signed(&key).expect("a certificate").pem();
         let urls: Vec<_> = (0..controllers).map(|number| format!("https://c{number}")).collect();
-        let client = Client::new(urls.clone(), ca, None).expect("a client");
+        let client = Client::new(Dialer::tcp(), urls.clone(), ca, None).expect("a client");
         client.at.set(0);
         client.polls.set(0);
         (client, urls)

@@ -12,6 +12,7 @@ use crate::client::{Client, ClientError, Credentials, REQUEST_TIME};
 use crate::config::Config;
 use crate::keys::{self, Identity};
 use crate::trust;
+use crate::world::Dialer;
 use straas_schemas::enrol::{Certificate, ComeBackRequest, EnrolRequest, RenewRequest};
 
 /// Why there is no identity.
@@ -35,14 +36,14 @@ pub enum EnrolError {
 ///
 /// # Errors
 /// No token, or files and keys that cannot be used.
-pub async fn identify(config: &Config, ca_pem: String) -> Result<(Identity, Client), EnrolError> {
+pub async fn identify(config: &Config, dialer: Dialer, ca_pem: String) -> Result<(Identity, Client), EnrolError> {
     let tls = config.state_dir.join("tls");
     let known = keys::load(&tls).filter(|(identity, _)| identity.id == *config.node.as_str());
     if let Some((identity, own)) = known.filter(|(known, _)| !has_ended(known) || !config.join_token_file.exists()) {
-        let client = Client::new(config.controllers.clone(), ca_pem, Some(&own))?;
+        let client = Client::new(dialer, config.controllers.clone(), ca_pem, Some(&own))?;
         return Ok((identity, client));
     }
-    let client = Client::new(config.controllers.clone(), ca_pem, None)?;
+    let client = Client::new(dialer, config.controllers.clone(), ca_pem, None)?;
     let mut backoff = Backoff::default();
     loop {
         match enrol(config, &client).await {
@@ -145,7 +146,7 @@ async fn come_back(agent: &Agent) -> Result<(), EnrolError> {
     let tls = agent.config.state_dir.join("tls");
     let (_, own) = keys::load(&tls).ok_or_else(|| EnrolError::Setup(format!("{}: no certificate", tls.display())))?;
     let csr_pem = keys::request_of(&own.key_pem).map_err(EnrolError::Setup)?;
-    let client = unknown(&agent.config)?;
+    let client = unknown(agent)?;
     let request = ComeBackRequest { certificate_pem: own.certificate_pem.clone(), csr_pem };
     let answer: Certificate = client.post("/agent/v1/come-back", &request, REQUEST_TIME).await?;
     if answer.node != agent.config.node {
@@ -157,10 +158,11 @@ async fn come_back(agent: &Agent) -> Result<(), EnrolError> {
 }
 
 /// A client that shows no certificate.
-fn unknown(config: &Config) -> Result<Client, EnrolError> {
+fn unknown(agent: &Agent) -> Result<Client, EnrolError> {
+    let config = &agent.config;
     let ca_pem = trust::load(&config.state_dir.join("tls"), &config.ca_file)
         .map_err(|error| EnrolError::Setup(format!("{}: {error}", config.ca_file.display())))?;
-    Ok(Client::new(config.controllers.clone(), ca_pem, None)?)
+    Ok(Client::new(agent.world.dialer.clone(), config.controllers.clone(), ca_pem, None)?)
 }
 
 /// After the controller refused us: enrols again if an operator left a new token; says what to do
@@ -182,7 +184,7 @@ pub async fn refused(agent: &Agent, error: &ClientError) {
         return;
     }
     let again = async {
-        let client = unknown(&agent.config)?;
+        let client = unknown(agent)?;
         let identity = enrol(&agent.config, &client).await?;
         if let Some((_, own)) = keys::load(&agent.config.state_dir.join("tls")) {
             agent.client.set_credentials(&own)?;

@@ -39,3 +39,4 @@ pub mod strays;
 pub mod trust;
 pub mod vitals;
 pub mod work;
+pub mod world;

@@ -3,7 +3,7 @@
 //! Never here: a second run of a stage beside the first, or more commands than may run at once; the
 //! converger orders none before it heard of an end.
 
-use crate::agent::{Agent, AgentError, Order};
+use crate::agent::{Agent, AgentError, Order, Orders};
 use crate::stages::{self, Place};
 use crate::{commands, delivered, hosts};
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use straas_converge::{Event, RunId, RunOrder, RunResult, Task};
 use straas_schemas::{FileRef, Outcome, Stage};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -28,11 +28,7 @@ type Fetching<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
 ///
 /// # Errors
 /// What was durable in the ledger is gone.
-pub async fn run(
-    agent: &Rc<Agent>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), AgentError> {
+pub async fn run(agent: &Rc<Agent>, mut orders: Orders, mut stop: watch::Receiver<bool>) -> Result<(), AgentError> {
     let mut wake = agent.wake.subscribe();
     let mut stalls = agent.stalled.subscribe();
     let mut running: Option<(RunId, watch::Sender<bool>, Running<'_>)> = None;
@@ -186,7 +182,11 @@ async fn one_run(agent: &Agent, order: RunOrder, kill: watch::Receiver<bool>) ->
     result
 }
 
-async fn one_fetch(
+/// Puts scripts, files and names of hosts in their places.
+///
+/// # Errors
+/// Why they are not there.
+pub async fn one_fetch(
     agent: &Agent,
     scripts: String,
     files: Vec<FileRef>,

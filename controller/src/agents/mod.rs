@@ -14,7 +14,6 @@ pub mod report;
 
 use crate::app::App;
 use crate::authority::InForce;
-use crate::clock::now_ms;
 use crate::engine::Engine;
 use crate::http::finish;
 use crate::http::problem::ApiError;
@@ -128,7 +127,7 @@ fn shown<Id: AsRef<str>>(
         let text = "the authority of this certificate is retired; come back over a new connection, or enrol again";
         return Err(ApiError::unauthorized(text));
     }
-    if identity.not_after_ms <= now_ms() {
+    if identity.not_after_ms <= app.now_ms() {
         return Err(ApiError::unauthorized("this certificate has ended; enrol again with a join token"));
     }
     Ok(identity)

@@ -9,7 +9,6 @@ use super::{check_trusts, is_due, named, note_shown, shown, who};
 use crate::app::App;
 use crate::authority::{Issued, issue};
 use crate::ca::key_of;
-use crate::clock::now_ms;
 use crate::http::extract::Json;
 use crate::http::problem::ApiError;
 use crate::pool::standing::{noted, told, wish};
@@ -97,7 +96,7 @@ pub async fn join(
         key: key.0,
         id: Uuid::now_v7().to_string().into(),
         name: name.clone(),
-        now_ms: now_ms(),
+        now_ms: app.now_ms(),
     };
     let refusal = match app.store.join_pool(&joining).await? {
         JoinOutcome::Joined { host, incarnation } => {
@@ -159,7 +158,7 @@ pub async fn poll(
         let (wish, in_force) = (wish(&host), app.authorities.now());
         let trust_pem = in_force.tells(request.trusts.as_deref());
         if request.knows.as_ref() != Some(&wish) || request.wants_token || trust_pem.is_some() {
-            let renew = is_due(&in_force, &identity, now_ms());
+            let renew = is_due(&in_force, &identity, app.now_ms());
             return tell(&app, &identity, &request, host, wish)
                 .await
                 .map(|answer| Json(HostPollAnswer { renew, trust_pem, ..answer }));
@@ -172,7 +171,7 @@ pub async fn poll(
     }
     app.pool.seen(&identity.id);
     let in_force = app.authorities.now();
-    let (renew, trust_pem) = (is_due(&in_force, &identity, now_ms()), in_force.tells(request.trusts.as_deref()));
+    let (renew, trust_pem) = (is_due(&in_force, &identity, app.now_ms()), in_force.tells(request.trusts.as_deref()));
     Ok(Json(HostPollAnswer { wish: request.knows.unwrap_or_default(), allotment: None, renew, trust_pem }))
 }
 
@@ -213,7 +212,7 @@ async fn note(
     mut host: PoolHost,
 ) -> Result<PoolHost, ApiError> {
     for _ in 0..TRIES_MAX {
-        let Some(noted) = noted(&host, request, identity.incarnation, now_ms()) else { return Ok(host) };
+        let Some(noted) = noted(&host, request, identity.incarnation, app.now_ms()) else { return Ok(host) };
         if app.pool.change(&*app.store, &noted).await? {
             if host.holds != noted.holds {
                 let (had, holds) = (host.holds.as_ref().map(ToString::to_string), noted.holds.as_ref());
@@ -252,7 +251,7 @@ async fn tell(
     };
     let join_token = secrets::new_token();
     let (node, name) = (allotted.node.clone(), allotted.name.clone());
-    match app.store.add_join_token(&secrets::hash(&join_token), &node, now_ms() + TOKEN_LIFE_MS).await {
+    match app.store.add_join_token(&secrets::hash(&join_token), &node, app.now_ms() + TOKEN_LIFE_MS).await {
         Ok(()) => {}
         // the node is gone; whoever removes its hosts takes it away from this one
         Err(StoreError::NotFound { .. }) => return Err(ApiError::conflict("the node is being removed; ask again")),

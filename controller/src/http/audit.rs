@@ -11,7 +11,6 @@ use super::extract::Query;
 use super::lists::{Listed, cut};
 use super::problem::ApiError;
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::error::chain;
 use crate::port::Source;
 use axum::extract::{Request, State};
@@ -98,7 +97,8 @@ fn differing(before: Value, after: Value) -> (Value, Value) {
 /// # Errors
 /// 503 if the first line cannot be written: then nothing is done.
 pub async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -> Result<Response, ApiError> {
-    let begin = (!matches!(*request.method(), Method::GET | Method::HEAD)).then(|| begin(&request)).flatten();
+    let begin =
+        (!matches!(*request.method(), Method::GET | Method::HEAD)).then(|| begin(&request, app.now_ms())).flatten();
     let Some(begin) = begin else { return Ok(next.run(request).await) };
     let seq = app.store.audit_begin(&begin).await?;
     let (response, notes) = NOTES
@@ -108,7 +108,7 @@ pub async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -
         })
         .await;
     let end = AuditEnd {
-        at_ms: now_ms(),
+        at_ms: app.now_ms(),
         status: response.status().as_u16(),
         topology: notes.topology,
         changes: json!(notes.changes),
@@ -120,7 +120,7 @@ pub async fn record(State(app): State<Arc<App>>, request: Request, next: Next) -
     Ok(response)
 }
 
-fn begin(request: &Request) -> Option<AuditBegin> {
+fn begin(request: &Request, at_ms: i64) -> Option<AuditBegin> {
     let caller = request.extensions().get::<Caller>()?;
     let uri = request.uri();
     if is_dry_run(uri) {
@@ -129,7 +129,7 @@ fn begin(request: &Request) -> Option<AuditBegin> {
     let original = request.extensions().get::<axum::extract::OriginalUri>().map_or(uri, |uri| &uri.0);
     let path = original.path_and_query().map_or("", |path| path.as_str());
     Some(AuditBegin {
-        at_ms: now_ms(),
+        at_ms,
         request_id: request.extensions().get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
         caller: caller.name.clone(),
         tenant: caller.tenant.clone(),

@@ -11,7 +11,6 @@ use super::{audit, body};
 use crate::app::App;
 use crate::authority::rotation;
 use crate::ca::about;
-use crate::clock::now_ms;
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde_json::{Value, json};
@@ -37,7 +36,7 @@ pub async fn begin(
 ) -> Answer {
     let now = current(&app).await?;
     let new = app.authorities.another(now.made + 1)?;
-    let next = rotation::begun(&now, new, &caller.name, now_ms()).map_err(|why| ApiError::conflict(&why))?;
+    let next = rotation::begun(&now, new, &caller.name, app.now_ms()).map_err(|why| ApiError::conflict(&why))?;
     if dry_run {
         // the one that was made for this is not the one that there will be
         return view(&app, &next).await.map(|view| Json(AuthorityView { other: None, ..view }));
@@ -57,7 +56,7 @@ pub async fn advance(
     if now.phase != phase {
         return Err(ApiError::conflict(&format!("the phase is {}, not {}", now.phase.name(), phase.name())));
     }
-    let next = rotation::onward(&now, now_ms());
+    let next = rotation::onward(&now, app.now_ms());
     let next = next.ok_or_else(|| ApiError::conflict("no exchange is under way: nothing is waited for"))?;
     if dry_run {
         return view(&app, &next).await.map(Json);
@@ -74,7 +73,7 @@ pub async fn take_back(
     Query(Mutation { dry_run }): Query<Mutation>,
 ) -> Answer {
     let now = current(&app).await?;
-    let next = rotation::taken_back(&now, &caller.name, now_ms()).map_err(|why| ApiError::conflict(&why))?;
+    let next = rotation::taken_back(&now, &caller.name, app.now_ms()).map_err(|why| ApiError::conflict(&why))?;
     if dry_run {
         return view(&app, &next).await.map(Json);
     }
@@ -106,7 +105,7 @@ fn said(record: &AuthorityRecord) -> Value {
 /// A record as it is shown.
 async fn view(app: &App, record: &AuthorityRecord) -> Result<AuthorityView, ApiError> {
     let agents = app.store.agent_certificates().await?;
-    let (missing, ready) = rotation::missing(record, &agents, now_ms());
+    let (missing, ready) = rotation::missing(record, &agents, app.now_ms());
     let info = |kept: Option<&AuthorityKept>| kept.map(|kept| about(&kept.certificate_pem)).transpose();
     let issuer = info(record.issuing())?.unwrap_or_else(|| app.authorities.now().issuer.about().clone());
     let ever = record.made > 1;

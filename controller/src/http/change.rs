@@ -17,7 +17,6 @@ use super::once::{self, Made};
 use super::problem::ApiError;
 use super::topologies::{How, accepted};
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::error::Error;
 use crate::snapshot::{self, Given};
 use axum::http::StatusCode;
@@ -32,6 +31,7 @@ use straas_schemas::metadata::ComponentMeta;
 use straas_schemas::view::DryRun;
 use straas_schemas::{ComponentId, JobId};
 use straas_store::{ComponentRecord, ComponentSpec, JobRecord, NodeSnapshot, QuarantineRecord, Snapshot, StoreError};
+use uuid::Uuid;
 
 /// A change is tried so often while others change the same component.
 pub const TRIES_MAX: u32 = 16;
@@ -50,6 +50,8 @@ pub struct Situation {
     pub configs: ConfigRepo,
     /// The script repo.
     pub scripts: ScriptRepo,
+    /// When it was asked for, in Unix ms.
+    pub asked_ms: i64,
     /// The job that the change would begin.
     pub job: JobId,
     /// Nothing may be written.
@@ -129,7 +131,7 @@ impl Situation {
 
     /// The record of a new job of the component.
     pub fn record(&self, kind: JobKind, detail: String) -> JobRecord {
-        let job = new_job(kind, &self.snapshot.topology, Some(&self.component.id), detail);
+        let job = new_job(self.asked_ms, kind, &self.snapshot.topology, Some(&self.component.id), detail);
         JobRecord { id: self.job.clone(), ..job }
     }
 }
@@ -180,7 +182,8 @@ pub async fn look(app: &App, caller: &Caller, id: &ComponentId, dry_run: bool) -
         quarantine: app.store.quarantined().await?,
         configs: app.configs.clone(),
         scripts: app.scripts.clone(),
-        job: new_job(JobKind::Change, &snapshot.topology, None, String::new()).id,
+        asked_ms: app.now_ms(),
+        job: JobId(Uuid::now_v7().to_string()),
         author: caller.name.clone(),
         snapshot,
         component,
@@ -220,7 +223,7 @@ pub async fn write(
         Then::Begin(job) => store.change_component(component, expected, Some(job)).await,
         Then::Go => store.change_component(component, expected, None).await,
         Then::TakeBack(cancelled, job) => {
-            store.take_back(component, expected, cancelled, now_ms(), job.as_deref()).await
+            store.take_back(component, expected, cancelled, app.now_ms(), job.as_deref()).await
         }
     };
     match written {

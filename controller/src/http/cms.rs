@@ -11,7 +11,6 @@ use super::once::{self, Made};
 use super::problem::ApiError;
 use super::topologies::{own, view};
 use crate::app::App;
-use crate::clock::now_ms;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -110,7 +109,7 @@ async fn made(app: &App, caller: &Caller, id: &str) -> Result<CmsRecord, ApiErro
     Ok(CmsRecord {
         topology: topology.id,
         document: json!(model(view)),
-        written_ms: now_ms(),
+        written_ms: app.now_ms(),
         author: caller.name.clone(),
     })
 }

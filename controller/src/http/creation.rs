@@ -13,7 +13,6 @@ use super::problem::ApiError;
 use super::topologies::{Mutation, accepted, answer, own};
 use crate::app::{App, blocking};
 use crate::apply;
-use crate::clock::now_ms;
 use crate::snapshot::{self, Given};
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -45,7 +44,8 @@ pub async fn create(
     let place = Place { tenant: &caller.tenant, zone: &zone, own: None };
     let found = elsewhere::resolve(&app, &place, &names).await?;
     let request = body::topology(body, &catalog, &found.kinds())?;
-    let (topology, components) = records(&request, &catalog, &caller, [commit.as_str(), &scripts], &found);
+    let (topology, components) =
+        records(&request, &catalog, &caller, [commit.as_str(), &scripts], (&found, app.now_ms()));
     let taken = || {
         let message = format!("there is a topology {}@{} already", request.name, request.availability_zone);
         ApiError::taken("/name", &message)
@@ -57,7 +57,13 @@ pub async fn create(
         free(&app, component, &format!("/components/{index}")).await?;
     }
     let notes = notes(&*app.hosts, &topology.zone, &components);
-    let job = new_job(JobKind::Create, &topology, None, detail(format!("create topology {}", topology.name), &notes));
+    let job = new_job(
+        app.now_ms(),
+        JobKind::Create,
+        &topology,
+        None,
+        detail(format!("create topology {}", topology.name), &notes),
+    );
     let mut snapshot = Snapshot {
         topology: topology.clone(),
         components: components.clone(),
@@ -136,7 +142,7 @@ pub async fn add(
     component.spec.want.files = everywhere(&now);
     let notes = notes(&*app.hosts, &topology.zone, std::slice::from_ref(&component));
     let detail = detail(format!("add component {}", component.name), &notes);
-    let job = new_job(JobKind::Create, &topology, Some(&component.id), detail);
+    let job = new_job(app.now_ms(), JobKind::Create, &topology, Some(&component.id), detail);
     if query.dry_run {
         let mut wished = now.clone();
         wished.components.push(component.clone());
@@ -237,7 +243,7 @@ fn records(
     catalog: &Catalog,
     caller: &Caller,
     [config, scripts]: [&str; 2],
-    found: &Found,
+    (found, created_ms): (&Found, i64),
 ) -> (TopologyRecord, Vec<ComponentRecord>) {
     let topology = TopologyRecord {
         id: TopologyId(Uuid::now_v7().to_string()),
@@ -247,7 +253,7 @@ fn records(
         branch: format!("{}@{}", request.name, request.availability_zone),
         config_commit: config.to_owned(),
         deleting: false,
-        created_ms: now_ms(),
+        created_ms,
     };
     let component = |(position, component): (u32, &ComponentRequest)| ComponentRecord {
         id: ComponentId(Uuid::now_v7().to_string()),

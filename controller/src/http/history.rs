@@ -9,7 +9,6 @@ use super::extract::{Path, Query};
 use super::nodes::own;
 use super::problem::ApiError;
 use crate::app::App;
-use crate::clock::now_ms;
 use axum::extract::State;
 use axum::{Extension, Json};
 use schemars::JsonSchema;
@@ -51,7 +50,7 @@ pub async fn of_node(
     if !(1..=RESULTS_PER_NODE_MAX).contains(&limit) {
         return Err(ApiError::invalid("/limit", &format!("must be a number from 1 to {RESULTS_PER_NODE_MAX}")));
     }
-    let at_ms = query.at_ms.unwrap_or_else(now_ms);
+    let at_ms = query.at_ms.unwrap_or_else(|| app.now_ms());
     if at_ms < 0 {
         return Err(ApiError::invalid("/at_ms", "must be Unix ms, 0 or more"));
     }

@@ -5,7 +5,6 @@ use super::extract::{Path, Query};
 use super::lists::{Listed, Sieve};
 use super::problem::ApiError;
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::snapshot;
 use axum::extract::State;
 use axum::{Extension, Json};
@@ -19,7 +18,13 @@ use straas_store::{JobFilter, JobRecord, TopologyRecord};
 use uuid::Uuid;
 
 /// A job that begins now.
-pub fn new_job(kind: JobKind, topology: &TopologyRecord, component: Option<&ComponentId>, detail: String) -> JobRecord {
+pub fn new_job(
+    created_ms: i64,
+    kind: JobKind,
+    topology: &TopologyRecord,
+    component: Option<&ComponentId>,
+    detail: String,
+) -> JobRecord {
     JobRecord {
         id: JobId(Uuid::now_v7().to_string()),
         kind,
@@ -28,7 +33,7 @@ pub fn new_job(kind: JobKind, topology: &TopologyRecord, component: Option<&Comp
         topology_name: topology.name.clone(),
         tenant: topology.tenant.clone(),
         detail,
-        created_ms: now_ms(),
+        created_ms,
         undo: None,
         ended: None,
     }

@@ -18,7 +18,6 @@ use super::problem::ApiError;
 use super::seal::Seal;
 use super::{commands, fleet, jobs, topologies};
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::error::chain;
 use axum::body::{Body as HttpBody, HttpBody as _};
 use axum::extract::{FromRequest as _, Request, State};
@@ -109,7 +108,7 @@ pub async fn by_key(
     let asked = RequestKey { tenant: caller.tenant.clone(), key, digest };
     let claim = RequestClaim { tenant: asked.tenant.clone(), key: asked.key.clone(), id: Uuid::new_v4().to_string() };
     let seal = traits.secret.then(|| Seal::of(&shown.0, &asked.digest));
-    let now = now_ms();
+    let now = app.now_ms();
     match app.store.begin_request(&asked, &claim.id, now, until(now)).await? {
         Begun::New => {}
         Begun::Running { until_ms } => return Err(ApiError::in_progress(until_ms.saturating_sub(now))),
@@ -158,7 +157,7 @@ async fn carry_out(app: Arc<App>, claim: RequestClaim, request: Request, next: N
         loop {
             tokio::time::sleep(RENEW_EVERY).await;
             // one that is lost is found out by what is written under it
-            if let Err(error) = app.store.renew_request(&claim, until(now_ms())).await {
+            if let Err(error) = app.store.renew_request(&claim, until(app.now_ms())).await {
                 tracing::warn!(error = chain(&error), "the claim to a request is not renewed");
             }
         }

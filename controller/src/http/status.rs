@@ -11,7 +11,6 @@ use super::extract::{Body, Path};
 use super::once::{self, Made};
 use super::problem::ApiError;
 use crate::app::App;
-use crate::clock::now_ms;
 use axum::Extension;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -51,7 +50,7 @@ pub async fn write(
     if !faults.is_empty() {
         return Err(ApiError::faults(faults));
     }
-    let at_ms = now_ms();
+    let at_ms = app.now_ms();
     let record = |(name, status): (&String, &HealthStatus)| {
         let node = (*by_name.get(name.as_str())?).clone();
         Some(HealthRecord { node, built_in: false, status: *status, source: caller.name.clone(), at_ms })

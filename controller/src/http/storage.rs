@@ -12,7 +12,6 @@ use super::lists::{ListQuery, cut};
 use super::once::{self, Made};
 use super::problem::ApiError;
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::storage::Storage;
 use crate::uploads;
 use axum::body::Body;
@@ -105,7 +104,7 @@ pub async fn upload(
         path,
         size,
         sha256: sha256.to_string(),
-        created_ms: now_ms(),
+        created_ms: app.now_ms(),
         author: caller.name.clone(),
     };
     let made = Made::Thing {

@@ -154,7 +154,7 @@ pub async fn delete(
 ) -> Result<Response, ApiError> {
     let record = own(&app, &caller, &id).await?;
     let missing = || ApiError::not_found("topology", &id);
-    let mut job = new_job(JobKind::Delete, &record, None, format!("delete topology {}", record.name));
+    let mut job = new_job(app.now_ms(), JobKind::Delete, &record, None, format!("delete topology {}", record.name));
     for _ in 0..TRIES_MAX {
         let now = app.store.snapshot(&record.id).await?.ok_or_else(missing)?;
         how.if_match.check(&format!("topology {}", record.name), &Tag::of_topology(&now.topology, &now.components))?;

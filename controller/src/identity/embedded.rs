@@ -4,7 +4,7 @@
 //! request, so that it ends for everybody in the moment it is revoked.
 
 use super::{ADMIN_TENANT, Identity, Person, Refused, password};
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::secrets;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -18,22 +18,23 @@ const LOG_IN_S: i64 = 12 * 3600;
 /// Identity in the store.
 pub struct Embedded {
     store: Arc<dyn Store>,
+    clock: Clock,
 }
 
 impl Embedded {
-    /// Over a store.
+    /// Over a store, by this clock.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    pub fn new(store: Arc<dyn Store>, clock: Clock) -> Self {
+        Self { store, clock }
     }
 
     async fn known(&self, token: &str) -> Result<Option<TokenRecord>, Refused> {
-        Ok(self.store.token(&secrets::hash(token), now_ms()).await?)
+        Ok(self.store.token(&secrets::hash(token), (self.clock)()).await?)
     }
 
     async fn issue(&self, user: &str, scope: Option<Membership>, expires_ms: i64) -> Result<TokenIssued, Refused> {
         let label = "log-in".to_owned();
-        let made = make(&*self.store, label, Some(user.to_owned()), scope, user, expires_ms).await;
+        let made = make(&*self.store, label, Some(user.to_owned()), scope, user, ((self.clock)(), expires_ms)).await;
         match made {
             Err(StoreError::Conflict { what: "tenant", .. }) => {
                 Err(Refused::Unknown("this tenant has too many tokens"))
@@ -59,7 +60,7 @@ pub async fn make(
     user: Option<String>,
     scope: Option<Membership>,
     by: &str,
-    expires_ms: i64,
+    (created_ms, expires_ms): (i64, i64),
 ) -> Result<TokenIssued, StoreError> {
     let token = secrets::new_token();
     let record = TokenRecord {
@@ -69,7 +70,7 @@ pub async fn make(
         user,
         scope,
         by: by.to_owned(),
-        created_ms: now_ms(),
+        created_ms,
         expires_ms,
     };
     store.add_token(&record).await?;
@@ -115,7 +116,7 @@ impl Identity for Embedded {
         let user = found.filter(|_| right).ok_or(Refused::Unknown(WRONG_PASSWORD))?;
         let of = |tenant: &str| user.memberships.iter().find(|m| m.tenant == tenant).cloned();
         let scope = tenant.map(|tenant| of(tenant).ok_or(Refused::Unknown(WRONG_TENANT))).transpose()?;
-        self.issue(&user.name, scope, now_ms() + LOG_IN_S * 1000).await
+        self.issue(&user.name, scope, (self.clock)() + LOG_IN_S * 1000).await
     }
 
     async fn choose(&self, token: &str, tenant: &str) -> Result<TokenIssued, Refused> {
@@ -146,8 +147,8 @@ impl Identity for Embedded {
 ///
 /// # Errors
 /// The database cannot be written.
-pub async fn found(store: &dyn Store) -> Result<(), StoreError> {
-    let tenant = TenantRecord { id: ADMIN_TENANT.to_owned(), created_ms: now_ms() };
+pub async fn found(store: &dyn Store, now_ms: i64) -> Result<(), StoreError> {
+    let tenant = TenantRecord { id: ADMIN_TENANT.to_owned(), created_ms: now_ms };
     match store.add_tenant(&tenant).await {
         Err(StoreError::Duplicate { .. }) => Ok(()),
         other => other,

@@ -5,6 +5,7 @@
 //! by nobody. Tenants are Keystone's projects, by their ids.
 
 use super::{Identity, Person, Refused};
+use crate::clock::Clock;
 use crate::config::KeystoneAuth;
 use crate::secrets;
 use async_trait::async_trait;
@@ -21,6 +22,7 @@ const REMEMBERED_MAX: usize = 10_000;
 pub struct InKeystone {
     keystone: Keystone,
     auth: KeystoneAuth,
+    clock: Clock,
     known: Mutex<Known>,
 }
 
@@ -34,11 +36,11 @@ struct Known {
 }
 
 impl InKeystone {
-    /// With these settings.
+    /// With these settings, by this clock.
     ///
     /// # Errors
     /// The certificates cannot be read.
-    pub fn new(auth: KeystoneAuth) -> Result<Self, KeystoneError> {
+    pub fn new(auth: KeystoneAuth, clock: Clock) -> Result<Self, KeystoneError> {
         let keystone = Keystone::new(KeystoneConfig {
             url: auth.url.clone(),
             ca_file: auth.ca_file.clone(),
@@ -47,7 +49,7 @@ impl InKeystone {
             project: auth.project.clone(),
             domain: auth.domain.clone(),
         })?;
-        Ok(Self { keystone, auth, known: Mutex::default() })
+        Ok(Self { keystone, auth, clock, known: Mutex::default() })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -71,7 +73,7 @@ impl InKeystone {
             known.people.clear();
         }
         // no longer than the token itself
-        let left = person.token.expires_ms.map_or(0, |at| at - crate::clock::now_ms());
+        let left = person.token.expires_ms.map_or(0, |at| at - (self.clock)());
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         let believed = Duration::from_secs(self.auth.believed_s.into());
         known.people.insert(hash, (person, asked + left.min(believed)));
@@ -175,7 +177,7 @@ mod tests {
     fn keystone() -> InKeystone {
         let auth = "url = 'http://127.0.0.1:1/v3'\nuser = 'straas'\npassword_file = '/none'\nproject = 'service'\n\
                     admin_projects = ['platform']\noperator_roles = ['ops']\nhealth_check_roles = ['checker']";
-        InKeystone::new(toml::from_str(auth).expect("settings")).expect("a Keystone")
+        InKeystone::new(toml::from_str(auth).expect("settings"), crate::clock::system()).expect("a Keystone")
     }
 
     fn token(project: Option<&str>, roles: &[&str]) -> KeystoneToken {

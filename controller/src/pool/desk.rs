@@ -5,7 +5,7 @@
 //! batches, so that a poll costs no write.
 
 use crate::bell::Bell;
-use crate::clock::now_ms;
+use crate::clock::Clock;
 use crate::error::chain;
 use crate::stop::Stop;
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +23,7 @@ const BATCH_MAX: usize = 1_000;
 /// See the module.
 pub struct Desk {
     bell: Arc<Bell>,
+    clock: Clock,
     waiting: Mutex<HashMap<HostId, watch::Sender<()>>>,
     seen: Mutex<BTreeMap<HostId, Seen>>,
 }
@@ -38,9 +39,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Desk {
-    /// Tells others by this bell.
-    pub fn new(bell: Arc<Bell>) -> Self {
-        Self { bell, waiting: Mutex::default(), seen: Mutex::default() }
+    /// Tells others by this bell, and the time by this clock.
+    pub fn new(bell: Arc<Bell>, clock: Clock) -> Self {
+        Self { bell, clock, waiting: Mutex::default(), seen: Mutex::default() }
     }
 
     /// Tells of each change of a host from now on.
@@ -66,9 +67,14 @@ impl Desk {
         }
     }
 
+    /// Unix time in ms.
+    pub fn now_ms(&self) -> i64 {
+        (self.clock)()
+    }
+
     /// A host is here.
     pub fn seen(&self, host: &HostId) {
-        lock(&self.seen).insert(host.clone(), Seen { at_ms: now_ms(), written: false });
+        lock(&self.seen).insert(host.clone(), Seen { at_ms: self.now_ms(), written: false });
     }
 
     /// When a host was heard of last, by this controller or as its record says.

@@ -15,7 +15,6 @@ mod zoned;
 pub use choose::is_silent;
 pub use zoned::{Zoned, Zones};
 
-use crate::clock::now_ms;
 use async_trait::async_trait;
 use choose::{Wanted, choose};
 use desk::Desk;
@@ -83,8 +82,8 @@ impl Pool {
 }
 
 /// Whether a host was given a node and fell silent before it was told: it knows nothing of it then.
-fn fell_silent(host: &PoolHost, seen_ms: Option<i64>) -> bool {
-    host.allotment.as_ref().is_some_and(|allotted| !allotted.told) && is_silent(seen_ms, now_ms())
+fn fell_silent(host: &PoolHost, seen_ms: Option<i64>, now_ms: i64) -> bool {
+    host.allotment.as_ref().is_some_and(|allotted| !allotted.told) && is_silent(seen_ms, now_ms)
 }
 
 fn status(host: &PoolHost, allotted: &Allotted, down: bool) -> Result<HostStatus, HostError> {
@@ -109,10 +108,10 @@ fn status(host: &PoolHost, allotted: &Allotted, down: bool) -> Result<HostStatus
 }
 
 /// Why a host has not let go yet, for people.
-fn holds_on(host: &PoolHost, seen_ms: Option<i64>) -> String {
+fn holds_on(host: &PoolHost, seen_ms: Option<i64>, now_ms: i64) -> String {
     let (name, id) = (&host.name, &host.id);
-    if is_silent(seen_ms, now_ms()) {
-        let since = seen_ms.map_or_else(String::new, |at| format!(" for {} s", (now_ms() - at) / 1000));
+    if is_silent(seen_ms, now_ms) {
+        let since = seen_ms.map_or_else(String::new, |at| format!(" for {} s", (now_ms - at) / 1000));
         return format!(
             "host {name} ({id}) is silent{since} and may still serve this node: it lets go when it is back; if it is gone \
              for good, remove it from the pool by force"
@@ -143,11 +142,11 @@ impl Hosts for Pool {
     async fn ensure(&self, spec: &HostSpec) -> Result<HostStatus, HostError> {
         let node = NodeId(spec.id.clone());
         for _ in 0..TRIES_MAX {
-            let now = now_ms();
+            let now = self.desk.now_ms();
             if let Some(host) = self.of(&node).await?.into_iter().next() {
                 match host.allotted(&node) {
-                    None => return Err(HostError::Held(holds_on(&host, self.desk.seen_ms(&host)))),
-                    Some(allotted) if !fell_silent(&host, self.desk.seen_ms(&host)) => {
+                    None => return Err(HostError::Held(holds_on(&host, self.desk.seen_ms(&host), self.desk.now_ms()))),
+                    Some(allotted) if !fell_silent(&host, self.desk.seen_ms(&host), now) => {
                         return status(&host, allotted, false);
                     }
                     Some(_) => {}
@@ -180,12 +179,12 @@ impl Hosts for Pool {
             let Some(host) = first.first() else { return Ok(()) };
             let mut watch = self.desk.watch(&host.id);
             let Some(host) = self.of(&node).await?.into_iter().next() else { return Ok(()) };
-            if let Some(released) = standing::released(&host, &node, now_ms()) {
+            if let Some(released) = standing::released(&host, &node, self.desk.now_ms()) {
                 self.change(&released).await?;
                 continue;
             }
             if timeout_at(until, watch.changed()).await.is_err() {
-                return Err(HostError::Held(holds_on(&host, self.desk.seen_ms(&host))));
+                return Err(HostError::Held(holds_on(&host, self.desk.seen_ms(&host), self.desk.now_ms())));
             }
         }
     }
@@ -193,7 +192,8 @@ impl Hosts for Pool {
     async fn list(&self) -> Result<Vec<HostStatus>, HostError> {
         let hosts = self.hosts(None).await?;
         let given = hosts.iter().filter_map(|host| Some((host, host.allotment.as_ref()?)));
-        let status = |(host, allotted): (&PoolHost, _)| status(host, allotted, fell_silent(host, host.seen_ms));
+        let now = self.desk.now_ms();
+        let status = |(host, allotted): (&PoolHost, _)| status(host, allotted, fell_silent(host, host.seen_ms, now));
         let mut list = given.map(status).collect::<Result<Vec<_>, _>>()?;
         list.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(list)
@@ -203,6 +203,7 @@ impl Hosts for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::now_ms;
     use straas_drivers::{AgentBoot, Flavor, Secret};
     use straas_schemas::pool::HostFacts;
     use straas_store::{JoinOutcome, Joining, MemoryStore, PoolToken};
@@ -259,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn a_host_that_falls_silent_before_it_is_told_loses_its_node_to_another() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let pool = Pool::new(store.clone(), Arc::new(Desk::new(Arc::default())));
+        let pool = Pool::new(store.clone(), Arc::new(Desk::new(Arc::default(), crate::clock::system())));
         joined(&*store, "a", "10.0.0.1", 1).await;
         let mut silent = host(&*store, "a").await;
         let (node, name, owner) = ("n".into(), "n".into(), "o".into());
@@ -276,7 +277,10 @@ mod tests {
     #[tokio::test]
     async fn once_it_was_told_only_its_own_word_counts() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        let pool = Pool { patience: Duration::ZERO, ..Pool::new(store.clone(), Arc::new(Desk::new(Arc::default()))) };
+        let pool = Pool {
+            patience: Duration::ZERO,
+            ..Pool::new(store.clone(), Arc::new(Desk::new(Arc::default(), crate::clock::system())))
+        };
         joined(&*store, "a", "10.0.0.1", now_ms()).await;
         pool.ensure(&spec("n")).await.expect("a host");
         let told = standing::told(&host(&*store, "a").await, 1).expect("news");

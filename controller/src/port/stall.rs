@@ -5,25 +5,25 @@
 //! slowly, gets all of it, and a stream of events on which nothing happens stays open. What was not sent then is thrown
 //! away with the connection (a reset): the kernel would keep offering it otherwise.
 
+use super::Stream;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// A connection that ends when nothing of what is to be sent is taken for so long.
-pub struct Stalling {
-    tcp: TcpStream,
+pub struct Stalling<S> {
+    stream: S,
     limit: Duration,
     waits: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stalling {
+impl<S: Stream> Stalling<S> {
     /// Of a connection.
-    pub const fn new(tcp: TcpStream, limit: Duration) -> Self {
-        Self { tcp, limit, waits: None }
+    pub const fn new(stream: S, limit: Duration) -> Self {
+        Self { stream, limit, waits: None }
     }
 
     /// What comes of a try to send, unless there was none that succeeded for too long.
@@ -34,21 +34,21 @@ impl Stalling {
         }
         let limit = self.limit;
         ready!(self.waits.get_or_insert_with(|| Box::pin(sleep(limit))).as_mut().poll(cx));
-        let _ = self.tcp.set_zero_linger();
+        self.stream.abandon();
         let text = format!("the other end took nothing for {} s", limit.as_secs());
         Poll::Ready(Err(Error::new(ErrorKind::TimedOut, text)))
     }
 }
 
-impl AsyncRead for Stalling {
+impl<S: Stream> AsyncRead for Stalling<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Stalling {
+impl<S: Stream> AsyncWrite for Stalling<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
-        let sent = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        let sent = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.judged(cx, sent)
     }
 
@@ -57,21 +57,21 @@ impl AsyncWrite for Stalling {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        let sent = Pin::new(&mut self.tcp).poll_write_vectored(cx, bytes);
+        let sent = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
         self.judged(cx, sent)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     // of TCP there is nothing to wait for in these two
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -79,13 +79,13 @@ impl AsyncWrite for Stalling {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// More than the kernel keeps for a connection.
     const MUCH: usize = 32 << 20;
     const SHORT: Duration = Duration::from_millis(200);
 
-    async fn pair(limit: Duration) -> (Stalling, TcpStream) {
+    async fn pair(limit: Duration) -> (Stalling<TcpStream>, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let (near, far) =
             tokio::join!(TcpStream::connect(listener.local_addr().expect("an address")), listener.accept());

@@ -8,7 +8,6 @@
 
 use crate::app::App;
 use crate::authority::rotation::{self, Looked};
-use crate::clock::now_ms;
 use crate::error::Error;
 use crate::leases::Chore;
 use std::sync::Arc;
@@ -71,7 +70,7 @@ async fn look(app: &App, all: &mut Option<Instant>) -> Result<(), Error> {
     *all = Some(Instant::now());
     let agents = app.store.agent_certificates().await?;
     let settle_ms = if app.leases.is_shared() { SETTLE_MS } else { 0 };
-    match rotation::next(&record, &Looked { agents: &agents, now_ms: now_ms(), settle_ms }) {
+    match rotation::next(&record, &Looked { agents: &agents, now_ms: app.now_ms(), settle_ms }) {
         Some(next) => {
             *all = None;
             change(app, &next).await

@@ -146,7 +146,7 @@ async fn work_on(app: &Engine, due: &Due) {
     };
     let wait = tokio::select! {
         wait = in_a_slot(&lease, app, due) => wait,
-        () = leases::keep(&*app.store, &lease) => {
+        () = leases::keep(&*app.store, &lease, &app.clock) => {
             return tracing::warn!(node = %due.node, "its lease is lost: another controller works on its host");
         }
         never = until_unwanted(app, due) => match never {},

@@ -2,7 +2,6 @@
 //! something happened to. While a controller of a newer version is there, that one does it for all.
 
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::error::Error;
 use crate::leases::Chore;
 use crate::tasks::hosts;
@@ -92,7 +91,7 @@ async fn look(app: &Arc<App>, id: &TopologyId, shown: &mut Shown) -> Result<Opti
     app.metrics.planned(begun.elapsed());
     show(app, id, plan.shown.clone(), shown);
     apply::carry_out(app, &input, &plan, |work| hosts::take_up(app, work)).await?;
-    let wait = plan.look_again_ms.map(|at| at.saturating_sub(now_ms()).max(1));
+    let wait = plan.look_again_ms.map(|at| at.saturating_sub(app.now_ms()).max(1));
     Ok(wait.map(|ms| Duration::from_millis(ms.unsigned_abs())))
 }
 

@@ -10,7 +10,6 @@
 mod looking;
 
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::error::Error;
 use crate::goods::{Goods, has};
 use crate::http::jobs::new_job;
@@ -77,8 +76,9 @@ pub async fn run(app: Arc<App>) {
         }
         match look(&app, only.as_ref()).await {
             Ok(left) => {
-                let wait =
-                    left.again_ms.map(|at| Duration::from_millis(at.saturating_sub(now_ms()).max(1).unsigned_abs()));
+                let wait = left
+                    .again_ms
+                    .map(|at| Duration::from_millis(at.saturating_sub(app.now_ms()).max(1).unsigned_abs()));
                 let now = Instant::now();
                 if whole {
                     sweep = now + SWEEP;
@@ -175,7 +175,7 @@ async fn quarantine(app: &App, record: &RolloutRecord, looked: &Looked) -> Resul
         key: record.wanted.clone(),
         reason: reason.clone(),
         topology: member.topology.clone(),
-        at_ms: now_ms(),
+        at_ms: app.now_ms(),
     };
     app.store.quarantine(&[bad]).await?;
     tracing::warn!(rollout = record.id, build = record.wanted, reason, "build is in quarantine");
@@ -224,7 +224,7 @@ async fn change(app: &App, record: &RolloutRecord, member: &RolloutMember, act: 
     let goods = Goods::of(record);
     let job = |id: JobId, detail: String| JobRecord {
         id,
-        ..new_job(goods.job(), &topology, Some(&member.component), format!("{name}: {detail}"))
+        ..new_job(app.now_ms(), goods.job(), &topology, Some(&member.component), format!("{name}: {detail}"))
     };
     let spec = &mut component.spec;
     let job = match (act, &member.job) {
@@ -264,5 +264,5 @@ async fn change(app: &App, record: &RolloutRecord, member: &RolloutMember, act: 
 
 async fn tell(app: &App, component: &ComponentId, job: JobRecord) {
     let text = format!("job {} of component {component} begins: {}", job.id, job.detail);
-    app.tell(&[NewEvent { at_ms: now_ms(), topology: job.topology, node: None, kind: "job", text }]).await;
+    app.tell(&[NewEvent { at_ms: app.now_ms(), topology: job.topology, node: None, kind: "job", text }]).await;
 }

@@ -121,6 +121,8 @@ impl Rig {
             user_port,
             agent_ports: vec![agent_port],
             agent_addresses: vec![self.agents.ip()],
+            store: None,
+            clock: straas_controller::system_clock(),
         };
         let (stop, stopped) = oneshot::channel();
         self.stop = Some(stop);
@@ -145,6 +147,8 @@ impl Rig {
             user_port,
             agent_ports: vec![agent_port],
             agent_addresses: vec![],
+            store: None,
+            clock: straas_controller::system_clock(),
         };
         format!("{:#}", serve(config, world, std::future::pending()).await.expect_err("a refusal"))
     }

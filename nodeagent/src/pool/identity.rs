@@ -11,6 +11,7 @@ use crate::config::PoolConfig;
 use crate::enrol::EnrolError;
 use crate::keys::{self, Identity};
 use crate::trust;
+use crate::world::Dialer;
 use std::path::PathBuf;
 use straas_schemas::enrol::{ComeBackRequest, RenewRequest};
 use straas_schemas::pool::{HostCertificate, JoinRequest};
@@ -29,7 +30,8 @@ pub fn known(config: &PoolConfig, ca_pem: &str) -> Result<Option<(Client, Identi
     if config.join_token_file.exists() && identity.not_after_ms < unix_ms() {
         return Ok(None);
     }
-    let client = Client::new(config.controllers.clone(), ca_pem.to_owned(), Some(&own)).map_err(EnrolError::Client)?;
+    let client = Client::new(Dialer::tcp(), config.controllers.clone(), ca_pem.to_owned(), Some(&own))
+        .map_err(EnrolError::Client)?;
     Ok(Some((client, identity)))
 }
 
@@ -38,7 +40,7 @@ pub fn known(config: &PoolConfig, ca_pem: &str) -> Result<Option<(Client, Identi
 /// # Errors
 /// No token, or files and keys that cannot be used.
 pub async fn join(config: &PoolConfig, ca_pem: String) -> Result<(Client, Identity), AgentError> {
-    let client = Client::new(config.controllers.clone(), ca_pem, None).map_err(EnrolError::Client)?;
+    let client = Client::new(Dialer::tcp(), config.controllers.clone(), ca_pem, None).map_err(EnrolError::Client)?;
     let mut backoff = Backoff::default();
     loop {
         match join_once(config, &client).await {
@@ -152,7 +154,7 @@ async fn come_back(pool: &Pool) -> Result<(), EnrolError> {
 fn stranger(pool: &Pool) -> Result<Client, EnrolError> {
     let ca_pem = trust::load(&tls(&pool.config), &pool.config.ca_file)
         .map_err(|error| EnrolError::Setup(format!("{}: {error}", pool.config.ca_file.display())))?;
-    Ok(Client::new(pool.config.controllers.clone(), ca_pem, None)?)
+    Ok(Client::new(Dialer::tcp(), pool.config.controllers.clone(), ca_pem, None)?)
 }
 
 /// After the controller refused us: joins again if an operator left a new token; says what to do otherwise.

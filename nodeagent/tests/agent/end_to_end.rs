@@ -4,6 +4,7 @@ use crate::controller::{Controller, TOKEN, node_id};
 use std::path::{Path, PathBuf};
 use straas_agent::agent::run_until;
 use straas_agent::config::Config;
+use straas_agent::world::World;
 use straas_schemas::assignment::{Autonomy, Limits, Timing};
 use straas_schemas::heartbeat::{Activity, ServiceStatus};
 use straas_schemas::report::ReportBody;
@@ -107,7 +108,7 @@ impl Node {
     pub fn start(&mut self) {
         let (stop, stopped) = watch::channel(false);
         let config = self.config.clone();
-        let task = tokio::task::spawn_local(async move { run_until(config, stopped).await.unwrap() });
+        let task = tokio::task::spawn_local(async move { run_until(config, World::real(), stopped).await.unwrap() });
         self.running = Some((stop, task));
     }
 

@@ -97,6 +97,8 @@ pub async fn serve(config: &Path, tokens: PathBuf, port: u16) -> Result<()> {
         user_port,
         agent_ports: vec![agent_port],
         agent_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+        store: None,
+        clock: straas_controller::system_clock(),
     };
     let mut term = signal(SignalKind::terminate())?;
     straas_controller::serve(config, world, async move { term.recv().await.unwrap_or_default() }).await

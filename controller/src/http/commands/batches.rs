@@ -8,7 +8,6 @@ use super::super::{body, components, topologies};
 use super::reading::{LOOK_EVERY, Waiting};
 use super::{Order, accepted, checked, full, view};
 use crate::app::App;
-use crate::clock::now_ms;
 use axum::extract::State;
 use axum::response::Response;
 use axum::{Extension, Json};
@@ -61,7 +60,7 @@ async fn queue(
         concurrency: request.concurrency,
         max_errors: request.max_errors,
         by: caller.name.clone(),
-        created_ms: now_ms(),
+        created_ms: app.now_ms(),
         ended_ms: None,
     };
     let records = records(app, caller, topology, &batch, request).await?;
@@ -170,7 +169,7 @@ pub async fn cancel(
     let mut cancelled = 0;
     // the last first: what is held stays so, whatever ends meanwhile
     for command in commands(&app, &batch).await?.iter().filter(|command| !command.standing.is_final()) {
-        if let Cancelled::Wanted(record) = store.cancel_command(&command.id, now_ms()).await? {
+        if let Cancelled::Wanted(record) = store.cancel_command(&command.id, app.now_ms()).await? {
             app.commands_changed(std::slice::from_ref(&record)).await;
             cancelled += 1;
         }

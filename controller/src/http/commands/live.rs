@@ -66,7 +66,7 @@ async fn turn(
 ) -> Result<bool, ApiError> {
     // how it stands first: the output that came before its end is then sure to be sent before it
     let record = app.store.command(id).await?.ok_or_else(|| ApiError::not_found("command", id.as_str()))?;
-    let ended = is_over(&record);
+    let ended = is_over(&record, app.now_ms());
     loop {
         let bytes = app.store.output(id, *offset, PIECE_MAX).await?;
         let piece = whole(&bytes, ended);

@@ -13,7 +13,6 @@ use super::once::{self, Made};
 use super::problem::ApiError;
 use super::{body, nodes, topologies};
 use crate::app::{App, blocking};
-use crate::clock::now_ms;
 use crate::commands::meta;
 use axum::Extension;
 use axum::extract::State;
@@ -123,7 +122,11 @@ async fn checked(
             faults.push(Fault::at("/command", message));
         }
     }
-    if faults.is_empty() { Ok(record(caller, topology, node, order, &meta)) } else { Err(ApiError::faults(faults)) }
+    if faults.is_empty() {
+        Ok(record((caller, app.now_ms()), topology, node, order, &meta))
+    } else {
+        Err(ApiError::faults(faults))
+    }
 }
 
 fn faults(meta: &CommandMeta, order: &Order) -> Vec<Fault> {
@@ -151,13 +154,12 @@ fn may(caller: &Caller, allowed: Allowed) -> bool {
 }
 
 fn record(
-    caller: &Caller,
+    (caller, now): (&Caller, i64),
     topology: &TopologyRecord,
     node: &NodeRecord,
     order: &Order,
     meta: &CommandMeta,
 ) -> CommandRecord {
-    let now = now_ms();
     CommandRecord {
         id: CommandId(Uuid::now_v7().to_string()),
         batch: None,

@@ -8,7 +8,6 @@ use super::super::once::{self, Made};
 use super::super::problem::ApiError;
 use super::{accepted, view};
 use crate::app::{App, blocking};
-use crate::clock::now_ms;
 use crate::commands::meta;
 use axum::Extension;
 use axum::Json;
@@ -114,9 +113,9 @@ impl Waiting {
 }
 
 /// Whether a command has ended and all of its output that is kept is there.
-pub(super) fn is_over(record: &CommandRecord) -> bool {
+pub(super) fn is_over(record: &CommandRecord, now_ms: i64) -> bool {
     let said = record.end.as_ref().map_or(0, |end| end.output_bytes).min(COMMAND_OUTPUT_BYTES_MAX as u64);
-    let late = || record.ended_ms.is_none_or(|at| now_ms().saturating_sub(at) >= OUTPUT_LATE_MAX_MS);
+    let late = || record.ended_ms.is_none_or(|at| now_ms.saturating_sub(at) >= OUTPUT_LATE_MAX_MS);
     record.standing.is_final() && (record.output_bytes >= said || late())
 }
 
@@ -130,7 +129,7 @@ pub async fn ended(app: &App, mut record: CommandRecord, until: Instant) -> Resu
     loop {
         let id = record.id.clone();
         record = app.store.command(&id).await?.ok_or_else(|| ApiError::not_found("command", id.as_str()))?;
-        if is_over(&record) || Instant::now() >= until {
+        if is_over(&record, app.now_ms()) || Instant::now() >= until {
             return Ok(record);
         }
         tokio::select! {
@@ -162,7 +161,7 @@ pub async fn cancel(
 ) -> Result<Response, ApiError> {
     let record = own(&app, &caller, &id).await?;
     let store = once::store(&app, &Made::Command { id: record.id.clone() });
-    match store.cancel_command(&record.id, now_ms()).await? {
+    match store.cancel_command(&record.id, app.now_ms()).await? {
         Cancelled::Wanted(record) => {
             app.commands_changed(std::slice::from_ref(&record)).await;
             Ok(accepted(&format!("commands/{id}"), &view(record, String::new())))

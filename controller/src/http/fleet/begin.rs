@@ -11,7 +11,6 @@ use super::super::{audit, body, scripts};
 use super::builds::{allowed, refuse_unable, stored};
 use super::{begun, shown};
 use crate::app::{App, blocking};
-use crate::clock::now_ms;
 use crate::goods::{Goods, has};
 use crate::rollout::batches::batches;
 use crate::sync;
@@ -69,7 +68,7 @@ pub async fn begin(
         Goods::Scripts(commit) => refuse_lacking(&app, &found, commit).await?,
         Goods::Agents(_) => refuse_unable(&app, &found).await?,
     }
-    let rollout = record(&caller, &request, (goods, from), &found, &percents);
+    let rollout = record((&caller, app.now_ms()), &request, (goods, from), &found, &percents);
     if query.dry_run {
         return Ok(shown(rollout).into_response());
     }
@@ -215,7 +214,7 @@ fn busy(other: &str) -> ApiError {
 }
 
 fn record(
-    caller: &Caller,
+    (caller, now): (&Caller, i64),
     request: &FleetRolloutRequest,
     (goods, from): (Goods, Option<String>),
     found: &[Component],
@@ -242,7 +241,6 @@ fn record(
         reason: None,
         job: None,
     };
-    let now = now_ms();
     // where all have it already there is nothing to wait for
     let over = found.is_empty();
     RolloutRecord {

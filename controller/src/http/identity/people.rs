@@ -2,7 +2,6 @@
 
 use super::{name_fault, own, refused};
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::http::audit;
 use crate::http::auth::{Caller, refused as not_known};
 use crate::http::body;
@@ -57,7 +56,7 @@ pub async fn add_tenant(
     if let Some(fault) = name_fault("/id", &request.id, "") {
         return Err(ApiError::faults(vec![fault]));
     }
-    let record = TenantRecord { id: request.id, created_ms: now_ms() };
+    let record = TenantRecord { id: request.id, created_ms: app.now_ms() };
     let made = Made::Thing { path: format!("/straas/v1.0/tenants/{}", record.id) };
     once::store(&app, &made).add_tenant(&record).await.map_err(refused)?;
     audit::changed(format!("tenant {}", record.id), Value::Null, json!({ "id": record.id }));
@@ -165,7 +164,7 @@ pub async fn add_user(
     let record = UserRecord {
         name: request.name,
         password,
-        created_ms: now_ms(),
+        created_ms: app.now_ms(),
         revision: 1,
         memberships: memberships.map(|(tenant, role)| Membership { tenant, role: role.name().to_owned() }).collect(),
     };

@@ -2,7 +2,6 @@
 
 use super::{name_fault, own};
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::http::audit;
 use crate::http::auth::{Caller, Shown, refused};
 use crate::http::body;
@@ -98,7 +97,7 @@ pub async fn list(
     let page = query.listed.page();
     let tenant = query.listed.tenant(&caller)?;
     let of = tenant.as_deref().map_or(TokensOf::Everybody, TokensOf::Tenant);
-    let mut found = app.store.tokens(of, query.user.as_deref(), now_ms(), &page).await?;
+    let mut found = app.store.tokens(of, query.user.as_deref(), app.now_ms(), &page).await?;
     let next = cut(&mut found, &page, |token| token.id.clone());
     Ok(Json(Page { items: found.into_iter().map(embedded::view).collect(), next }))
 }
@@ -109,7 +108,7 @@ pub async fn show(
     Extension(caller): Extension<Caller>,
     Path(id): Path<String>,
 ) -> Result<Json<TokenView>, ApiError> {
-    let found = app.store.token_by_id(&id, now_ms()).await?;
+    let found = app.store.token_by_id(&id, app.now_ms()).await?;
     // one that only lists tenants is of none of them
     let may = |token: &TokenRecord| match &token.scope {
         Some(scope) => caller.may(&scope.tenant),
@@ -142,9 +141,10 @@ pub async fn create(
         return Err(ApiError::faults(faults));
     }
     let scope = Membership { tenant: tenant.clone(), role: role.name().to_owned() };
-    let expires_ms = now_ms() + i64::from(request.expires_in_s.unwrap_or(TOKEN_LIFE_S)) * 1000;
+    let now_ms = app.now_ms();
+    let expires_ms = now_ms + i64::from(request.expires_in_s.unwrap_or(TOKEN_LIFE_S)) * 1000;
     let store = once::store(&app, &Made::Thing { path: "/straas/v1.0/tokens".to_owned() });
-    let issued = embedded::make(&*store, request.label, None, Some(scope), &caller.name, expires_ms).await;
+    let issued = embedded::make(&*store, request.label, None, Some(scope), &caller.name, (now_ms, expires_ms)).await;
     let issued = match issued {
         Err(StoreError::NotFound { .. }) => return Err(ApiError::invalid("/tenant", "there is no such tenant")),
         Err(StoreError::Conflict { .. }) => {

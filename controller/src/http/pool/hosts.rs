@@ -2,7 +2,6 @@
 
 use super::new_token;
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::http::auth::Caller;
 use crate::http::etag::{IfMatch, Tag};
 use crate::http::extract::{Body, Path, Query};
@@ -110,8 +109,9 @@ pub async fn announce(
     }
     let HostRequest { name, zone, fault_domain, expires_in_s } = request;
     let id = HostId(Uuid::now_v7().to_string());
-    let (token, kept) = new_token(&caller.name, zone.clone(), fault_domain.clone(), Some(id.clone()), 1, expires_in_s);
-    let host = PoolHost::announced(id, name, zone, fault_domain, now_ms());
+    let (token, kept) =
+        new_token(app.now_ms(), &caller.name, zone.clone(), fault_domain.clone(), Some(id.clone()), 1, expires_in_s);
+    let host = PoolHost::announced(id, name, zone, fault_domain, app.now_ms());
     let store = once::store(&app, &Made::Thing { path: format!("/straas/v1.0/hosts/{}", host.id) });
     store.announce_host(&host, &kept).await?;
     let host = view(&app, host).await?;
@@ -200,7 +200,7 @@ pub async fn remove(
 /// Why a host is not simply taken out.
 async fn in_use(app: &App, host: &PoolHost) -> Result<Option<String>, ApiError> {
     let Some(node) = node(app, host).await? else { return Ok(None) };
-    let silent = is_silent(app.pool.seen_ms(host), now_ms());
+    let silent = is_silent(app.pool.seen_ms(host), app.now_ms());
     let (name, standing) = (&node.name, standing(host).name());
     let next = if silent {
         "it is silent: if it is gone for good, so that nothing of the node runs there, remove it with force=true, and the \

@@ -9,7 +9,6 @@ mod tokens;
 pub use hosts::{HostsQuery, Removal, announce, list, patch, remove, show};
 pub use tokens::{create as make_token, list as tokens, remove as remove_token, show as token};
 
-use crate::clock::now_ms;
 use crate::secrets;
 use straas_schemas::HostId;
 use straas_schemas::pool::{JoinTokenView, TOKEN_LIFE_S};
@@ -18,6 +17,7 @@ use uuid::Uuid;
 
 /// A new token and what is kept of it.
 fn new_token(
+    created_ms: i64,
     by: &str,
     zone: String,
     fault_domain: Option<String>,
@@ -25,7 +25,7 @@ fn new_token(
     most: u32,
     life_s: Option<u32>,
 ) -> (String, PoolToken) {
-    let (token, created_ms) = (secrets::new_token(), now_ms());
+    let token = secrets::new_token();
     let kept = PoolToken {
         id: Uuid::now_v7().to_string(),
         hash: secrets::hash(&token),

@@ -2,7 +2,6 @@
 
 use super::{new_token, token_view};
 use crate::app::App;
-use crate::clock::now_ms;
 use crate::http::auth::Caller;
 use crate::http::extract::{Body, Path, Query};
 use crate::http::lists::{ListQuery, cut};
@@ -27,7 +26,7 @@ pub async fn list(
     Query(query): Query<ListQuery>,
 ) -> Result<Json<Page<JoinTokenView>>, ApiError> {
     let page = query.page();
-    let mut found = app.store.pool_tokens(now_ms(), &page).await?;
+    let mut found = app.store.pool_tokens(app.now_ms(), &page).await?;
     let next = cut(&mut found, &page, |token| token.id.clone());
     Ok(Json(Page { items: found.into_iter().map(token_view).collect(), next }))
 }
@@ -58,7 +57,7 @@ pub async fn create(
         None => (request.zone.unwrap_or_default(), request.fault_domain),
     };
     let (most, life_s) = (request.hosts.unwrap_or(1), request.expires_in_s);
-    let (token, kept) = new_token(&caller.name, zone, fault_domain, request.host, most, life_s);
+    let (token, kept) = new_token(app.now_ms(), &caller.name, zone, fault_domain, request.host, most, life_s);
     let kept = PoolToken { label: request.label.unwrap_or_default(), ..kept };
     let store = once::store(&app, &Made::Thing { path: format!("/straas/v1.0/join-tokens/{}", kept.id) });
     match store.add_pool_token(&kept).await {

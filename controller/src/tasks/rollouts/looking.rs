@@ -1,7 +1,6 @@
 //! How the members of a rollout stand: what `rollout.rs` decides on, read from the store, the repos and the newest plans.
 
 use crate::app::{App, blocking};
-use crate::clock::now_ms;
 use crate::error::Error;
 use crate::goods::has;
 use crate::rollout::{JobSeen, Looked, Seen, looks_at};
@@ -44,7 +43,7 @@ pub async fn look(
     }
     let quarantine = app.store.quarantined().await?;
     let bad = quarantine.into_iter().find(|bad| bad.what == record.kind.name() && bad.key == record.wanted);
-    Ok(Looked { now_ms: now_ms(), quarantined: bad.map(|bad| (bad.reason, bad.at_ms)), seen })
+    Ok(Looked { now_ms: app.now_ms(), quarantined: bad.map(|bad| (bad.reason, bad.at_ms)), seen })
 }
 
 /// How a member stands. Its component and its job are read one after the other, and begin and end together: what was
@@ -106,7 +105,7 @@ async fn one(
         }
         Kind::Agents if seen.job != JobSeen::Missing && wants == record.wanted => {
             let unreachable = i64::from(app.settings.timing(&found.topology.zone).unreachable_after_ms);
-            let silent_since = now_ms() - unreachable - SILENT_MS_MAX;
+            let silent_since = app.now_ms() - unreachable - SILENT_MS_MAX;
             seen.refused = found.nodes.iter().find_map(|node| refused(record, node, silent_since));
         }
         Kind::Scripts | Kind::Agents => {}
