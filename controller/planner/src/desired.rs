@@ -2,7 +2,8 @@
 //!
 //! A node's id is derived from its place (topology, component, group, ordinal): planning the same
 //! topology on two controllers at once makes the same node, not two. Ordinals of nodes that left
-//! are not given out again, so a place has one life only.
+//! are not given out again, and a component under the name of one that was removed has another id: so a
+//! place has one life only, and nothing that is left of an earlier host speaks for a later one.
 
 use crate::membership::told_of;
 use crate::observe::{Known, Silence, applied, opened, says, serves, silence, stopped, works};
@@ -12,7 +13,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::metadata::{ComponentMeta, Flavor, Membership, RoleMeta, VersionMeta};
-use straas_schemas::{Digest, Lifecycle, NodeId, TopologyId};
+use straas_schemas::{ComponentId, Digest, Lifecycle, NodeId, TopologyId};
 
 /// What is wanted of a node that nobody wanted anything special of.
 static USUAL: NodeWish =
@@ -20,8 +21,8 @@ static USUAL: NodeWish =
 
 /// The id of the node at a place.
 #[must_use]
-pub fn node_id(topology: &TopologyId, component: &str, group: &str, ordinal: u32) -> NodeId {
-    let digest = Digest::of(&["node", topology.as_str(), component, group, &ordinal.to_string()]);
+pub fn node_id(topology: &TopologyId, component: &ComponentId, group: &str, ordinal: u32) -> NodeId {
+    let digest = Digest::of(&["node", topology.as_str(), component.as_str(), group, &ordinal.to_string()]);
     NodeId(digest.as_str().chars().take(32).collect())
 }
 
@@ -103,7 +104,7 @@ fn places<'a>(
         for group in &component.groups {
             for ordinal in ordinals(group) {
                 let known = recorded.get(&(component.id.as_str(), group.name.as_str(), ordinal)).copied();
-                let derive = || node_id(&home.id, &component.name, &group.name, ordinal);
+                let derive = || node_id(&home.id, &component.id, &group.name, ordinal);
                 let node = NewNode {
                     id: known.map_or_else(derive, |node| node.id.clone()),
                     component: component.id.clone(),

@@ -1,6 +1,6 @@
 //! Components beside each other: added, removed, and what they depend on.
 
-use crate::agent::live;
+use crate::agent::{Agent, live};
 use crate::life::{API, text};
 use crate::rig::{Rig, TOPOLOGIES};
 use http::Method;
@@ -87,6 +87,27 @@ async fn a_component_is_added_to_what_runs() {
     assert_eq!(view["components"][2]["id"], component);
     let job = text(&answer.json()["job"]["id"]);
     rig.until(&format!("{API}/jobs/{job}"), |answer| answer.json()["state"] == "succeeded").await;
+}
+
+#[tokio::test]
+async fn the_agent_of_a_removed_component_is_nobody_in_the_one_that_takes_its_name() {
+    let rig = Rig::start().await;
+    let (id, _, next) = pair(&rig).await;
+    let agents = rig.enrolled(&id, 2).await;
+    let removed = format!("{API}/components/{next}");
+    let old = text(&rig.get(&removed).await["nodes"][0]["id"]);
+    rig.call(Method::DELETE, &removed, Vec::new()).await;
+    rig.until(&removed, |answer| answer.status == 404).await;
+    let again = json!({ "name": "next", "type": "zookeeper", "size": 1, "depends_on": "zk" });
+    let answer = rig.post(&format!("{TOPOLOGIES}/{id}/components"), &again).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let mut new = rig.nodes(&id, 2).await;
+    new.retain(|node| node["name"] == "two-next-1");
+    let new = text(&new[0]["id"]);
+    Agent::enrol(&rig, &rig.join_token(&new)).await.expect("enrolled");
+    let left = agents.into_iter().find(|agent| agent.node == old).expect("the old one");
+    let answer = left.post("poll", &left.poll_body(0)).await;
+    assert_eq!((answer.status, old != new), (401, true), "{}", answer.text());
 }
 
 #[tokio::test]

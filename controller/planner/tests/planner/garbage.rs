@@ -143,7 +143,7 @@ fn node() -> impl Strategy<Value = (Place, Node)> {
     let host = prop_oneof![Just(Host::Absent), Just(Host::Up), word().prop_map(failed)];
     (place, host, prop::option::of(word()), number(), number(), observed).prop_map(
         |(place, host, address, incarnation, converged_generation, (stages, heartbeat, refused, assigned, worked))| {
-            let id = node_id(&"T".into(), &place.0, &place.1, place.3);
+            let id = node_id(&"T".into(), &format!("c-{}", place.0).into(), &place.1, place.3);
             let assignment =
                 assigned.map(|(generation, stripped, permit)| assigned_to(&id, generation, stripped, permit));
             let node = Node {

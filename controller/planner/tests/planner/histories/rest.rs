@@ -246,7 +246,7 @@ impl History {
         for component in &world.store.components {
             for group in &component.groups {
                 for ordinal in ordinals(group) {
-                    let id = node_id(&world.store.topology.id, &component.name, &group.name, ordinal);
+                    let id = node_id(&world.store.topology.id, &component.id, &group.name, ordinal);
                     self.check_node(component, &id);
                     wanted.insert(id);
                 }
