@@ -128,11 +128,12 @@ fn places<'a>(
 }
 
 /// Nodes that are to leave and cannot yet: of members that change one at a time, those that alone
-/// have the data, until one works that stays; those that do not work, or were disturbed, while none of
-/// those that stay works and some were told of them, so that their votes may be missing: nobody
-/// configures a leaver, not even if that would mend it; and those that are in the middle of a step,
-/// until what they have is what they were told of. Meanwhile they are as if they were wanted, and run,
-/// even if somebody stopped them before: what they are kept for takes their service.
+/// have the data, until one works that stays, but for one that they were told to leave out; those that
+/// do not work, or were disturbed, while none of those that stay works and some were told of them, so
+/// that their votes may be missing: nobody configures a leaver, not even if that would mend it; and
+/// those that are in the middle of a step, until what they have is what they were told of. Meanwhile
+/// they are as if they were wanted, and run, even if somebody stopped them before: what they are kept
+/// for takes their service.
 fn detained<'a>(
     input: &PlanInput,
     home: &'a Topology,
@@ -150,7 +151,12 @@ fn detained<'a>(
     let counted = |n: &Node| stay().filter_map(|w| w.recorded).any(|w| told_of(w).any(|name| name == n.name));
     let useless = |n: &Node| stopped(n) || held(n) || says(n, ServiceStatus::Inactive);
     let missed = |n: &Node| idle && useless(n) && counted(n);
-    let tied = |n: &Node| serves(n) && (!replaceable || missed(n) || in_a_step(input, n));
+    let tells = |by: &Node, of: &Node| told_of(by).any(|name| name == of.name);
+    let of_it = || nodes.iter().filter(|n| n.component == component.id);
+    // whoever is to work without it has all that it has
+    let left_out = |n: &Node| of_it().any(|by| serves(by) && tells(n, by) && !tells(by, n));
+    let alone = |n: &Node| !replaceable && !left_out(n);
+    let tied = |n: &Node| serves(n) && (alone(n) || missed(n) || in_a_step(input, n));
     let leaves = |n: &&Node| n.component == component.id && tied(n) && !stay().any(|w| w.node.id == n.id);
     let keep = |n: &'a Node| {
         let node = NewNode {

@@ -371,12 +371,23 @@ fn let_in(known: &Known<'_>, node: &Node) -> bool {
     !serves(node) && !held(node) && known.reachable(node) && configured && tried
 }
 
+/// Whether one of a component's nodes does not work and cannot be configured before one that it depends on works as a whole:
+/// until then the copies that are owed because of it are made by nobody.
+fn waits(known: &Known<'_>, component: &Component, dependency: &Component) -> bool {
+    let whole = known.of_component(&dependency.id).iter().all(|w| w.stopped() || w.works());
+    let closed = |n: &Node| {
+        let order = n.assignment.as_ref().and_then(|a| a.order(Stage::PreConfig));
+        order.is_some_and(|order| matches!(order.gate, Gate::Closed { .. }))
+    };
+    !whole && known.recorded_of(&component.id).any(|n| !works(n) && closed(n))
+}
+
 /// Which nodes of a component, or of one that depends on it, show that they are not settled.
 pub fn unsettled(known: &Known<'_>, component: &Component) -> Vec<String> {
     let mut out = Vec::new();
     for (one, home) in known.dependents(component).into_iter().chain([(component, None)]) {
         let Some(disruption) = desired::meta(one).map(|m| &m.disruption) else { continue };
-        if disruption.settled.is_empty() {
+        if disruption.settled.is_empty() || (one.id != component.id && waits(known, one, component)) {
             continue;
         }
         // what a node that is down said last is of no use: it could never be mended

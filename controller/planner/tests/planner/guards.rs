@@ -57,6 +57,8 @@
 //! | a newcomer of another role fails and keeps a canary waiting | `a_change_that_fails_on_a_new_host_…` |
 //! | who holds a permit and waits for another counts as being on its way | `histories` 1697 |
 //! | a member that was stopped counts as configured with the last set | `histories` 3331 |
+//! | who is left out is called back by the last who leaves | `who_was_left_out_by_the_other_of_two_…` |
+//! | a component waits for copies that only it lets others make | `what_a_component_waits_for_is_mended_…` |
 //! | leavers that do not work are not mended with those that need them | `leavers_that_do_not_work_…` |
 
 use crate::script::tell;
@@ -105,6 +107,24 @@ fn the_second_of_two_waits_for_the_first_also_while_they_are_created() {
     let alone = "cluster zk zookeeper 1\ncreate\nround 1\nslow zk-1\nround 1\nflexup zk 1\nround 2\nheal\nround 1";
     check(&format!("{alone}\nslow zk-1"), "go", &["t-zk-1 gets"], &["t-zk-2: config"]);
     check(alone, "go", &["t-zk-2: config", "job-2 Succeeded"], &[]);
+}
+
+#[test]
+fn who_was_left_out_by_the_other_of_two_is_not_called_back_when_that_one_is_to_leave() {
+    // at whatever moment: the first one knows that it is alone, is configured so, works, or all is over
+    for rounds in 1..8 {
+        let left = format!("cluster zk zookeeper 2\ncreate\nworks\nflexdown zk zk-2\nflexup zk 1\nround {rounds}");
+        check(&left, "flexdown zk zk-1\ngo", &["t-zk-3: config", "- host t-zk-1", "job-4 Succeeded"], &[]);
+    }
+}
+
+#[test]
+fn what_a_component_waits_for_is_mended_although_it_owes_copies() {
+    let joins = "cluster zk zookeeper 1\ncluster kf kafka 3 after zk\ncreate\nworks\nflexup zk 1\nround 2";
+    let torn = format!("{joins}\nreplace zk-2\nshows kf-1 under_replicated 1\nconfigure kf c2=9 at-once");
+    // one that works makes the copies by itself
+    check(&torn, "go\nwhy", &["t-zk-1: AwaitingPermit"], &["t-zk-1: config"]);
+    check(&format!("{torn}\nmute kf-2\nkill kf-2"), "go", &["t-zk-1: config", "job-2 Succeeded"], &[]);
 }
 
 #[test]
