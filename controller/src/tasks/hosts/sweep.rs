@@ -1,7 +1,7 @@
 //! Compares the hosts that exist with those that should be: what a crash, an operator or the
 //! provider itself left behind is seen here, and nowhere else.
 
-use super::{TOKEN_LIFE_MS, absent, event, leases};
+use super::{TOKEN_LIFE_MS, absent, event, find, leases};
 use crate::app::App;
 use crate::engine::Engine;
 use crate::error::Error;
@@ -34,7 +34,6 @@ pub async fn run(app: Arc<App>) {
 /// # Errors
 /// The provider does not answer, or the store cannot be read or written.
 pub async fn sweep(app: &Engine) -> Result<(), Error> {
-    let listed_ms = app.now_ms();
     let mut seen = BTreeSet::new();
     for host in app.hosts.list().await? {
         let node = NodeId(host.id.clone());
@@ -50,17 +49,29 @@ pub async fn sweep(app: &Engine) -> Result<(), Error> {
         if seen.contains(&node) || app.busy.contains(&node) {
             continue;
         }
-        let Some(snapshot) = app.store.node(&node).await? else { continue };
-        if snapshot.host.phase == HostPhase::Up && snapshot.host.changed_ms < listed_ms {
-            // not silence: the provider itself says that it has no such host
+        if app.store.node(&node).await?.is_some_and(|snapshot| snapshot.host.phase == HostPhase::Up) {
             let Some(lease) = app.leases.host(&*app.store, &node, app.now_ms()).await? else { continue };
-            let text = format!("{}: host is gone; making it anew", snapshot.record.name);
-            let written = absent(&lease, app, &snapshot, text).await;
+            let missed = missed(&lease, app, &node).await;
             leases::end(&*app.store, &lease).await;
-            written?;
-            app.wake.wake(&snapshot.record.topology);
+            missed?;
         }
     }
+    Ok(())
+}
+
+/// Records that a host is gone which the provider did not list. Until the lease was had another controller may have made it,
+/// or another one in its place: so all is asked anew.
+async fn missed(lease: &Lease, app: &Engine, node: &NodeId) -> Result<(), Error> {
+    let Some(snapshot) = app.store.node(node).await?.filter(|snapshot| snapshot.host.phase == HostPhase::Up) else {
+        return Ok(());
+    };
+    if find(app, node).await?.is_some() {
+        return Ok(());
+    }
+    // not silence: the provider itself says that it has no such host
+    let text = format!("{}: host is gone; making it anew", snapshot.record.name);
+    absent(lease, app, &snapshot, text).await?;
+    app.wake.wake(&snapshot.record.topology);
     Ok(())
 }
 
@@ -78,12 +89,14 @@ async fn bring_in_line(app: &Engine, node: &NodeId, host: &HostStatus) -> Result
     }
     // none: another controller works on it
     let Some(lease) = app.leases.host(&*app.store, node, app.now_ms()).await? else { return Ok(()) };
-    let compared = compare(&lease, app, node, host).await;
+    let compared = compare(&lease, app, node).await;
     leases::end(&*app.store, &lease).await;
     compared
 }
 
-async fn compare(lease: &Lease, app: &Engine, node: &NodeId, host: &HostStatus) -> Result<(), Error> {
+async fn compare(lease: &Lease, app: &Engine, node: &NodeId) -> Result<(), Error> {
+    // as it is now: until the lease was had another one may have taken its place
+    let Some(host) = find(app, node).await? else { return Ok(()) };
     let Some(snapshot) = app.store.node(node).await? else {
         let restored = &app.restored;
         if restored.exists() {
