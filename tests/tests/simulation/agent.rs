@@ -13,7 +13,7 @@ use straas_converge::{Action, Boot, CommandPhase, CommandRun, Converger, Event, 
 use straas_schemas::heartbeat::{Heartbeat, ServiceStatus, Vitals};
 use straas_schemas::poll::PollRequest;
 use straas_schemas::report::{Report, ReportRequest};
-use straas_schemas::{Assignment, Digest, NodeId, Stage};
+use straas_schemas::{Assignment, Digest, NodeId, Stage, TopologyId};
 
 /// A service, and what it was made of.
 #[derive(Debug, Default)]
@@ -42,7 +42,12 @@ pub struct Truth {
 /// A host with its agent.
 pub struct Agent {
     pub node: NodeId,
+    pub topology: TopologyId,
+    /// What it is called in a story.
+    pub label: String,
     pub machine: Machine,
+    /// Which replacement of the node's host this is.
+    pub number: u32,
     /// Under which incarnation it enrolled.
     pub incarnation: Option<u64>,
     pub truth: Truth,
@@ -74,10 +79,19 @@ pub struct Agent {
 }
 
 impl Agent {
-    pub fn new(node: NodeId, machine: Machine, mutant: Option<Mutant>) -> Self {
+    pub fn new(
+        node: NodeId,
+        (topology, label): (TopologyId, String),
+        machine: Machine,
+        number: u32,
+        mutant: Option<Mutant>,
+    ) -> Self {
         Self {
             node,
+            topology,
+            label,
             machine,
+            number,
             incarnation: None,
             truth: Truth::default(),
             disk: Ledger::default(),

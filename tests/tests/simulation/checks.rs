@@ -2,14 +2,20 @@
 
 use crate::agent::Agent;
 use crate::books;
+use crate::faults::SKEW_MS_MAX;
 use crate::history::History;
+use crate::network::PATIENCE_MS;
 use std::collections::{BTreeMap, BTreeSet};
 use straas_controller::parts;
 use straas_converge::{CommandFate, CommandPhase, CommandRun, LedgerChange, OUTBOX_MAX, RunOrder, Task};
 use straas_schemas::metadata::ComponentMeta;
 use straas_schemas::report::{Report, ReportBody};
-use straas_schemas::{CommandId, ComponentId, JobId, NodeId, Outcome, Stage};
+use straas_schemas::{CommandId, ComponentId, JobId, NodeId, Outcome, Stage, TopologyId};
 use straas_store::ComponentRecord;
+
+/// A command may begin so long after its deadline: an answer is that long on its way, and the clock of who gave it is
+/// that far behind, in ms.
+const LATE_MS: i64 = PATIENCE_MS + SKEW_MS_MAX;
 
 /// What really happened, and nobody but us remembers.
 #[derive(Default)]
@@ -43,6 +49,11 @@ pub struct Ghost {
 }
 
 impl History {
+    /// The agents of the topology that one is of.
+    pub fn beside<'a>(&'a self, agent: &'a Agent) -> impl Iterator<Item = &'a Agent> {
+        self.agents.values().filter(|other| other.topology == agent.topology)
+    }
+
     pub fn component_of(&self, node: &NodeId) -> Option<ComponentId> {
         self.site.database.book().nodes.get(node).map(|record| record.component.clone())
     }
@@ -52,9 +63,9 @@ impl History {
         self.ghost.kinds.get(&component).map(|kind| books::meta(kind))
     }
 
-    /// Whether the topology is going, or gone.
-    pub fn is_going(&self) -> bool {
-        self.site.database.topology(&self.topology).is_none_or(|topology| topology.deleting)
+    /// Whether a topology is going, or gone.
+    pub fn is_going(&self, topology: &TopologyId) -> bool {
+        self.site.database.topology(topology).is_none_or(|topology| topology.deleting)
     }
 
     /// The component of a node that is wanted, as it is recorded.
@@ -62,7 +73,7 @@ impl History {
         let record = self.site.database.book().nodes.get(id).cloned()?;
         let component = self.site.database.component(&record.component).filter(|c| !c.spec.removed)?;
         let group = component.spec.want.groups.iter().find(|g| g.name == record.group)?;
-        let wanted = parts::ordinals(group).contains(&record.ordinal) && !self.is_going();
+        let wanted = parts::ordinals(group).contains(&record.ordinal) && !self.is_going(&record.topology);
         wanted.then_some(component)
     }
 
@@ -123,7 +134,7 @@ impl History {
         let context = &agent.disk.assignment.as_ref().expect("an assignment").context;
         for (dependency, there) in context["dependencies"].as_object().into_iter().flatten() {
             for node in there["nodes"].as_array().into_iter().flatten() {
-                let other = self.agents.values().find(|a| Some(a.machine.name.as_str()) == node["name"].as_str());
+                let other = self.beside(agent).find(|a| Some(a.machine.name.as_str()) == node["name"].as_str());
                 // a host that is away at the moment worked when the gate was opened
                 let worked = other.is_none_or(|a| {
                     // who is to stand still is waited for by nobody
@@ -140,7 +151,11 @@ impl History {
     /// A command is started: once, or once more after each crash if it may be.
     pub fn check_command(&mut self, host: u64, run: &CommandRun) {
         let id = &run.order.id;
+        self.check_own(host, id);
         let journal = self.agents[&host].disk.commands.get(id);
+        let deadline =
+            self.site.database.command(id).map_or(i64::MAX, |record| record.deadline_ms.saturating_add(LATE_MS));
+        assert!(self.now() <= deadline, "a command runs after its time: {id} on {}", self.agents[&host].label);
         let begun = journal.is_some_and(|record| matches!(record.phase, CommandPhase::Begun { .. }));
         assert!(begun, "acts on what is not durable: {id} is begun");
         let starts = self.ghost.starts.entry(id.clone()).or_default();
@@ -162,6 +177,18 @@ impl History {
         let lost = self.ghost.owed.get(&host).and_then(|owed| owed.keys().find(|seq| !kept.contains_key(seq)));
         assert!(lost.is_none(), "a report is lost: {lost:?} of {name} in a crash");
         self.check_generation(host);
+    }
+
+    /// A host is taken away: because its node is not wanted, a person asked for another one, or the provider lost it.
+    /// That nobody hears of it is no reason.
+    pub fn check_gone(&self, host: u64) {
+        let agent = &self.agents[&host];
+        let asked = self.place(&agent.node).map(|component| {
+            let wish = component.spec.want.nodes.get(&agent.node);
+            wish.is_some_and(|wish| wish.replacements > agent.number)
+        });
+        let reason = asked.unwrap_or(true) || self.ghost.lost.contains(&host);
+        assert!(reason, "replaced without a request: the host of {}", agent.label);
     }
 
     /// A host is gone, with whatever ran on it: what may run again, does so elsewhere.

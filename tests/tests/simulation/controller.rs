@@ -11,6 +11,8 @@ use crate::ground::Ground;
 use crate::mutants::Mutant;
 use crate::network::Answer;
 use crate::turns::{Pause, Task, go_on};
+use crate::zones::Cuts;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -29,8 +31,8 @@ const LEASE_WAIT: Duration = Duration::from_secs(1);
 pub enum Done {
     /// An agent is told this.
     Answer(u64, Answer),
-    /// It has looked at the topology; when it has to again.
-    Looked(Option<i64>),
+    /// It has looked at a topology; when it has to again.
+    Looked(TopologyId, Option<i64>),
     /// Work on a host is over, or to be tried again after this.
     Host(Box<Due>, Option<Duration>),
     /// A user was told how it went.
@@ -45,6 +47,7 @@ pub enum Done {
 pub struct Site {
     pub database: Arc<Database>,
     pub ground: Ground,
+    pub cuts: Cuts,
     pub shelf: Arc<Shelf>,
     /// The true time, Unix ms.
     pub now: Arc<AtomicI64>,
@@ -52,6 +55,8 @@ pub struct Site {
 }
 
 pub struct Controller {
+    /// Where it is.
+    pub zone: &'static str,
     pub engine: Arc<Engine>,
     pub tasks: Vec<Task<Done>>,
     /// Work on hosts that failed, and when it is tried again.
@@ -62,8 +67,8 @@ pub struct Controller {
     pub skew: Arc<AtomicI64>,
     /// The database could not be read at first.
     unread: bool,
-    /// When time alone makes it look again.
-    pub look_at: i64,
+    /// When time alone makes it look at each topology again.
+    look_at: BTreeMap<TopologyId, i64>,
     site: Site,
     dues: Arc<Mutex<Vec<Due>>>,
     last: Arc<Mutex<parts::Last>>,
@@ -81,8 +86,8 @@ fn authorities() -> Arc<Authorities> {
 }
 
 impl Controller {
-    /// One that starts.
-    pub fn new(site: &Site, skew: i64) -> Self {
+    /// One that starts in a zone.
+    pub fn new(site: &Site, zone: &'static str, skew: i64) -> Self {
         let bell = Arc::new(Bell::default());
         let (stopper, stopping) = parts::pair();
         let skew = Arc::new(AtomicI64::new(skew));
@@ -96,10 +101,10 @@ impl Controller {
         };
         let engine = Engine {
             clock: Arc::new(move || now.load(Ordering::Relaxed) + own.load(Ordering::Relaxed)),
-            store: site.database.clone(),
+            store: Arc::new(site.database.seen_from(zone)),
             books: site.shelf.clone(),
             authorities: authorities(),
-            hosts: Arc::new(site.ground.clone()),
+            hosts: Arc::new(site.ground.seen_from(zone)),
             instance: "simulated".into(),
             restored: PathBuf::from("/nowhere"),
             // only whether it is the same counts
@@ -119,13 +124,14 @@ impl Controller {
             stopping,
         };
         let mut this = Self {
+            zone,
             engine: Arc::new(engine),
             tasks: Vec::new(),
             waiting: Vec::new(),
             up: false,
             unread: false,
             skew,
-            look_at: 0,
+            look_at: BTreeMap::new(),
             site: site.clone(),
             dues: Arc::default(),
             last: Arc::default(),
@@ -144,42 +150,51 @@ impl Controller {
 
     /// Everything it had in memory is gone.
     pub fn crash(&mut self) {
-        *self = Self::new(&self.site, self.skew.load(Ordering::Relaxed));
+        *self = Self::new(&self.site, self.zone, self.skew.load(Ordering::Relaxed));
     }
 
     /// Looks at the topology, plans, and carries the plan out: with whatever happens in between.
     pub fn look(&mut self, id: &TopologyId) {
         let (engine, dues, id, mutant) = (self.engine.clone(), self.dues.clone(), id.clone(), self.site.mutant);
-        let pauses = self.site.database.book().pauses;
+        let database = self.site.database.clone();
+        let pauses = database.book().pauses;
         self.tasks.push(Box::pin(async move {
-            let again = Done::Looked(Some(engine.now_ms() + 2_000));
+            let again = Done::Looked(id.clone(), Some(engine.now_ms() + 2_000));
             let mut input = match parts::take(&engine, &id).await {
                 Ok(Some(input)) => input,
-                Ok(None) => return Done::Looked(None),
+                Ok(None) => return Done::Looked(id, None),
                 Err(_) => return again,
             };
             mutant.inspect(|mutant| mutant.before(&mut input));
             let mut plan = plan(&input);
             mutant.inspect(|mutant| mutant.after(&input, &mut plan));
+            database.check_plan(&input, &plan);
             check_plan(&input, &plan);
             if pauses {
                 Pause::default().await;
             }
             let take_up = |work| locked(&dues).extend(parts::due(&engine, work));
             match parts::carry_out(&engine, &input, &plan, take_up).await {
-                Ok(()) => Done::Looked(plan.look_again_ms),
+                Ok(()) => Done::Looked(id, plan.look_again_ms),
                 Err(_) => again,
             }
         }));
     }
 
-    /// Whether something happened to the topology that it has not looked at.
-    pub fn is_woken(&self) -> bool {
-        let mut taken: Task<()> = {
+    /// The topologies that something happened to and that it has not looked at since.
+    pub fn woken(&self) -> BTreeSet<TopologyId> {
+        let mut all = BTreeSet::new();
+        loop {
             let engine = self.engine.clone();
-            Box::pin(async move { drop(engine.wake.take().await) })
-        };
-        go_on(&mut taken).is_some()
+            let mut taken: Task<BTreeSet<TopologyId>> = Box::pin(async move { engine.wake.take().await });
+            let Some(some) = go_on(&mut taken) else { return all };
+            all.extend(some);
+        }
+    }
+
+    /// Whether time alone makes it look at a topology.
+    pub fn is_due(&self, topology: &TopologyId) -> bool {
+        self.look_at.get(topology).is_none_or(|at| *at <= self.site.now())
     }
 
     /// Writes the heartbeats that wait.
@@ -209,12 +224,15 @@ impl Controller {
         }));
     }
 
-    /// Compares what it knows with the database, and the hosts there are with those that should be.
-    pub fn sweep(&mut self) {
+    /// Compares what it knows with the database, and the hosts there are with those that should be; whoever has that chore
+    /// looks at every topology, too.
+    pub fn sweep(&mut self, chore: bool) {
         let engine = self.engine.clone();
         self.tasks.push(Box::pin(async move {
             if engine.sync_fleet().await.is_ok() {
-                let _ = engine.wake_all().await;
+                if chore {
+                    let _ = engine.wake_all().await;
+                }
                 let _ = parts::sweep(&engine).await;
             }
             Done::Nothing
@@ -229,7 +247,7 @@ impl Controller {
         match done {
             Done::Loaded(true) => self.up = true,
             Done::Loaded(false) => self.unread = true,
-            Done::Looked(at) => self.look_at = at.unwrap_or(i64::MAX),
+            Done::Looked(id, at) => drop(self.look_at.insert(id, at.unwrap_or(i64::MAX))),
             Done::Host(due, None) => parts::over(&self.engine, &due),
             Done::Host(due, Some(wait)) => {
                 let wait = i64::try_from(wait.as_millis()).expect("short");

@@ -5,14 +5,15 @@
 
 use crate::mutants::Mutant;
 use crate::turns::{Pause, at_once};
+use crate::zones::Cuts;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use straas_schemas::report::{Report, ReportBody};
 use straas_schemas::{Assignment, CommandId, ComponentId, NodeId, Outcome, Stage, TopologyId};
 use straas_store::{
-    CommandRecord, CommandStore as _, ComponentRecord, HistoryStore as _, JobFilter, JobRecord, MemoryStore, NodeIndex,
-    NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Store as _, StoreError, Tells, TopologyRecord,
+    CommandRecord, CommandStore as _, ComponentRecord, HistoryStore as _, JobFilter, JobRecord, MemoryStore, NewEvent,
+    NodeIndex, NodeRecord, NodeSnapshot, PAGE_MAX, PageRequest, Result, Store as _, StoreError, Tells, TopologyRecord,
 };
 
 /// What is so besides what the store holds.
@@ -28,22 +29,32 @@ pub struct Book {
     generations: BTreeMap<NodeId, u64>,
     /// Everything an agent ever put into its outbox, durably.
     pub said: BTreeMap<(NodeId, u64, u64), Report>,
+    /// The newest report of each incarnation that is recorded.
+    reported: BTreeMap<(NodeId, u64), u64>,
     /// Every node that was ever recorded.
     pub nodes: BTreeMap<NodeId, NodeRecord>,
     /// Writes so far.
     pub writes: u64,
 }
 
-/// The database.
+/// The database, as it is reached from a zone; from none by whoever sees everything.
+#[derive(Clone)]
 pub struct Database {
-    pub inner: MemoryStore,
+    pub inner: Arc<MemoryStore>,
     pub mutant: Option<Mutant>,
-    book: Mutex<Book>,
+    book: Arc<Mutex<Book>>,
+    cuts: Cuts,
+    from: Option<&'static str>,
 }
 
 impl Database {
-    pub fn new(mutant: Option<Mutant>) -> Self {
-        Self { inner: MemoryStore::new(), mutant, book: Mutex::default() }
+    pub fn new(cuts: &Cuts, mutant: Option<Mutant>) -> Self {
+        Self { inner: Arc::default(), mutant, book: Arc::default(), cuts: cuts.clone(), from: None }
+    }
+
+    /// The same, as it is reached from a zone.
+    pub fn seen_from(&self, zone: &'static str) -> Self {
+        Self { from: Some(zone), ..self.clone() }
     }
 
     pub fn book(&self) -> MutexGuard<'_, Book> {
@@ -63,7 +74,7 @@ impl Database {
         if pauses {
             Pause::default().await;
         }
-        if self.book().away {
+        if self.book().away || self.from.is_some_and(|from| self.cuts.has(from)) {
             return Err(StoreError::Unavailable("it is failing over".into()));
         }
         Ok(())
@@ -143,6 +154,17 @@ impl Database {
         Ok(())
     }
 
+    /// All nodes, each with its topology.
+    pub async fn indexed(&self) -> Result<Vec<NodeIndex>> {
+        let mut all = self.inner.node_index().await?;
+        if self.mutant == Some(Mutant::OthersNews)
+            && let Some(first) = all.first().map(|node| node.topology.clone())
+        {
+            all.iter_mut().for_each(|node| node.topology = first.clone());
+        }
+        Ok(all)
+    }
+
     pub async fn recorded(&self, nodes: &[NodeRecord]) -> Result<()> {
         self.inner.add_nodes(nodes).await?;
         self.book().writes += 1;
@@ -185,6 +207,18 @@ impl Database {
         Ok(())
     }
 
+    /// The topology of a node that is or was recorded.
+    pub fn topology_of(&self, node: &NodeId) -> Option<TopologyId> {
+        self.book().nodes.get(node).map(|record| record.topology.clone())
+    }
+
+    /// What is told of a node is told of its topology.
+    pub fn check_event(&self, event: &NewEvent) {
+        let Some(node) = &event.node else { return };
+        let of = self.topology_of(node);
+        assert!(of.is_none_or(|of| of == event.topology), "told of another topology: {} of {node}", event.text);
+    }
+
     /// What is recorded is what that incarnation of the node said; newer never makes room for older.
     pub async fn reported(
         &self,
@@ -195,6 +229,7 @@ impl Database {
         now_ms: i64,
     ) -> Result<Vec<Report>> {
         let before = self.node(id);
+        let tells: Tells<'_> = &|report| tells(report).inspect(|event| self.check_event(event));
         let fresh = match self.mutant {
             Some(Mutant::ReportsForgotten) => reports.to_vec(),
             Some(Mutant::LateIncarnation) => {
@@ -240,6 +275,18 @@ impl Database {
             "recorded is what {id} never confirmed: {}",
             after.converged_generation
         );
+        let key = (id.clone(), incarnation);
+        let mut last = book.reported.get(&key).copied().unwrap_or(0);
+        for report in &fresh {
+            if report.seq <= last {
+                continue;
+            }
+            let of = |seq| (id.clone(), incarnation, seq);
+            let between = book.said.range(of(last + 1)..of(report.seq)).next().map(|(key, _)| key.2);
+            assert!(between.is_none(), "reports out of order: {} of {id} before {between:?}", report.seq);
+            last = report.seq;
+        }
+        book.reported.insert(key, last);
         Ok(fresh)
     }
 }

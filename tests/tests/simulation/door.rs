@@ -88,6 +88,13 @@ through!(Store {
     async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
         self.asked(self.assigned(assignment, expected, now_ms)).await
     }
+    async fn node_index(&self) -> Result<Vec<NodeIndex>> {
+        self.asked(self.indexed()).await
+    }
+    async fn add_events(&self, events: &[NewEvent]) -> Result<Vec<Event>> {
+        events.iter().for_each(|event| self.check_event(event));
+        self.asked(self.inner.add_events(events)).await
+    }
     async fn enrol(&self, hash: &str, key: &str, now_ms: i64) -> Result<EnrolOutcome> {
         self.asked(self.inner.enrol(hash, key, now_ms)).await
     }
@@ -115,7 +122,6 @@ through!(Store {
     leads_to(from: &TopologyId, to: &TopologyId) -> bool;
     snapshots(ids: &[TopologyId]) -> Vec<Snapshot>;
     node(id: &NodeId) -> Option<NodeSnapshot>;
-    node_index() -> Vec<NodeIndex>;
     assignment(node: &NodeId) -> Option<StoredAssignment>;
     targets(tenant: Option<&str>) -> Vec<Target>;
     assignments() -> Vec<StoredAssignment>;
@@ -124,7 +130,6 @@ through!(Store {
     job(id: &JobId) -> Option<JobRecord>;
     jobs(filter: &JobFilter, page: &PageRequest) -> Vec<JobRecord>;
     finish_job(id: &JobId, standing: JobStanding, now_ms: i64, document: &Value) -> bool;
-    add_events(events: &[NewEvent]) -> Vec<Event>;
     events(topology: &TopologyId, after: i64, limit: u32) -> Vec<Event>;
 );
 through!(CommandStore {

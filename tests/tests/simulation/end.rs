@@ -1,11 +1,12 @@
 //! How it must be in the end: as it was asked for, and nothing left over.
 
 use crate::history::History;
+use crate::homes::Home;
 use std::collections::BTreeSet;
 use straas_converge::CommandFate;
 use straas_schemas::command::CommandStanding;
 use straas_schemas::job::JobStanding;
-use straas_schemas::{Lifecycle, NodeId};
+use straas_schemas::{Lifecycle, NodeId, TopologyId};
 
 impl History {
     /// How it must be in the end.
@@ -25,16 +26,26 @@ impl History {
         }
         let machines: BTreeSet<NodeId> =
             self.site.ground.soil().machines.keys().map(|node| NodeId(node.clone())).collect();
-        if self.site.database.topology(&self.topology).is_none() {
-            let nodes = self.site.database.nodes();
-            assert!(nodes.is_empty() && machines.is_empty(), "something is left: {nodes:?} {machines:?}");
-            assert!(self.site.shelf.branches().is_empty(), "something is left: a branch");
+        let mut wanted = BTreeSet::new();
+        for home in 0..self.homes.len() {
+            self.check_home(home, &mut wanted);
+        }
+        assert_eq!(machines, wanted, "something is left: other hosts run than wanted");
+    }
+
+    /// How a topology must be in the end; its nodes join those that are wanted.
+    fn check_home(&self, home: usize, wanted: &mut BTreeSet<NodeId>) {
+        let Home { id, name, zone } = &self.homes[home];
+        if self.site.database.topology(id).is_none() {
+            let nodes: Vec<_> = self.site.database.nodes().into_iter().filter(|node| node.topology == *id).collect();
+            assert!(nodes.is_empty(), "something is left: {nodes:?}");
+            let branch = format!("{name}@{zone}");
+            assert!(!self.site.shelf.branches().contains(&branch), "something is left: a branch");
             return;
         }
-        let Some(input) = self.input() else { panic!("not at rest: nobody is up") };
+        let Some(input) = self.input(home) else { panic!("not at rest: nobody is up") };
         let plan = straas_planner::plan(&input);
         assert!(plan.assignments.is_empty() && plan.granted.is_empty(), "not at rest: something is planned");
-        let mut wanted = BTreeSet::new();
         for component in &input.components {
             for node in input.nodes.iter().filter(|node| node.component == component.id) {
                 assert!(self.is_wanted(&node.id), "something is left: {}", node.name);
@@ -45,8 +56,7 @@ impl History {
             let there = input.nodes.iter().filter(|node| node.component == component.id).count();
             assert_eq!(there, size as usize, "a request is lost: nodes of {}", component.name);
         }
-        assert_eq!(machines, wanted, "something is left: other hosts run than wanted");
-        self.check_released();
+        self.check_released(id);
     }
 
     /// A node is what is wanted of it, and does what it should.
@@ -94,9 +104,14 @@ impl History {
     }
 
     /// What removed components had on others is gone, or their job says that it was left.
-    fn check_released(&self) {
+    fn check_released(&self, topology: &TopologyId) {
         let jobs = self.site.database.jobs();
-        for id in self.ghost.touched.iter().filter(|id| self.site.database.component(id).is_none()) {
+        for id in self
+            .ghost
+            .touched
+            .iter()
+            .filter(|id| crate::apart::is_of(id, topology) && self.site.database.component(id).is_none())
+        {
             let key = format!("release {id}/");
             let done = self.ghost.done.iter().any(|done| done.starts_with(&key));
             let says = jobs.iter().filter(|job| job.component.as_ref() == Some(id)).any(|job| {

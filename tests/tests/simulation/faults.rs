@@ -5,10 +5,13 @@ use std::sync::atomic::Ordering;
 use straas_converge::Event;
 use straas_schemas::Stage;
 
+/// The clock of a controller is wrong by so much at most, in ms.
+pub const SKEW_MS_MAX: i64 = 20_000;
+
 impl History {
     /// Something goes wrong, or is mended.
     pub fn accident(&mut self) {
-        let kind = self.dice.below(24);
+        let kind = self.dice.below(26);
         let what = match kind {
             0 | 1 => {
                 let at = self.dice.below(self.controllers.len());
@@ -29,9 +32,11 @@ impl History {
                 "the database is there".to_owned()
             }
             4 => {
-                self.trouble.zone_cut = !self.trouble.zone_cut;
-                format!("the zone is cut off: {}", self.trouble.zone_cut)
+                let zone = self.some_zone();
+                self.cut_off(zone);
+                format!("{zone} is cut off")
             }
+            24 => self.siege(),
             5 => self.clock(),
             6 => {
                 let soil = &mut *self.site.ground.soil();
@@ -43,7 +48,8 @@ impl History {
                 format!("operations fail: {}", self.trouble.operations)
             }
             8 | 9 => {
-                (self.trouble.cut, self.trouble.zone_cut) = Default::default();
+                self.trouble.cut.clear();
+                self.site.cuts.mend();
                 "all links are mended".to_owned()
             }
             10 | 11 => {
@@ -63,7 +69,7 @@ impl History {
     }
 
     fn accident_on(&mut self, host: u64, kind: usize) -> String {
-        let (node, name) = (self.agents[&host].node.clone(), self.agents[&host].machine.name.clone());
+        let (node, name) = (self.agents[&host].node.clone(), self.agents[&host].label.clone());
         match kind {
             12 => {
                 self.trouble.cut.insert(node);
@@ -114,7 +120,7 @@ impl History {
             return "70 s pass".to_owned();
         }
         let at = self.dice.below(self.controllers.len());
-        let skew = [-20_000, -3_000, 0, 3_000, 20_000][self.dice.below(5)];
+        let skew = [-SKEW_MS_MAX, -3_000, 0, 3_000, SKEW_MS_MAX][self.dice.below(5)];
         self.controllers[at].skew.store(skew, Ordering::Relaxed);
         format!("the clock of controller {at} is {skew} ms ahead")
     }
@@ -124,6 +130,7 @@ impl History {
         self.peace = true;
         self.set_pauses(false);
         self.trouble = Trouble::default();
+        self.site.cuts.mend();
         self.site.database.book().away = false;
         self.site.ground.soil().no_room = false;
         for controller in &self.controllers {

@@ -2,7 +2,9 @@
 //!
 //! Never here: who should have one; what runs on them (`agent.rs`).
 
+use crate::mutants::Mutant;
 use crate::turns::Pause;
+use crate::zones::Cuts;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -17,28 +19,53 @@ pub struct Machine {
     pub name: String,
     pub token: String,
     pub address: IpAddr,
+    pub zone: String,
     owner: String,
-    zone: String,
 }
 
 /// All hosts, by the node that each carries.
 #[derive(Default)]
 pub struct Soil {
     pub machines: BTreeMap<String, Machine>,
+    /// Every address there ever was, with the node whose host had it.
+    pub addresses: BTreeMap<String, String>,
     /// No host can be made.
     pub no_room: bool,
+    /// It has a way of its own into zones that are cut off.
+    pub enters: bool,
     /// Whoever asks gives others a turn.
     pub pauses: bool,
     made: u64,
 }
 
-/// The provider.
+/// The provider, as it is reached from a zone; from none by whoever sees everything.
 #[derive(Clone, Default)]
-pub struct Ground(Arc<Mutex<Soil>>);
+pub struct Ground {
+    soil: Arc<Mutex<Soil>>,
+    cuts: Cuts,
+    mutant: Option<Mutant>,
+    from: Option<&'static str>,
+}
 
 impl Ground {
     pub fn soil(&self) -> MutexGuard<'_, Soil> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.soil.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn new(cuts: &Cuts, mutant: Option<Mutant>) -> Self {
+        Self { cuts: cuts.clone(), mutant, ..Self::default() }
+    }
+
+    /// The same, as it is reached from a zone.
+    pub fn seen_from(&self, zone: &'static str) -> Self {
+        Self { from: Some(zone), ..self.clone() }
+    }
+
+    /// Whether something can be done in a zone.
+    fn reach(&self, zone: Option<&str>) -> Result<(), HostError> {
+        let own = self.from.is_some_and(|from| self.cuts.has(from));
+        let there = zone.is_some_and(|zone| self.cuts.has(zone)) && !self.soil().enters;
+        if own || there { Err(HostError::Unsupported("there is no link".into())) } else { Ok(()) }
     }
 
     async fn pause(&self) {
@@ -77,8 +104,15 @@ impl Hosts for Ground {
 
     async fn ensure(&self, spec: &HostSpec) -> Result<HostStatus, HostError> {
         self.pause().await;
+        self.reach(Some(&spec.zone))?;
         let made = {
             let mut soil = self.soil();
+            let same = |(_, there): &(&String, &Machine)| there.name == spec.name;
+            if let Some((_, machine)) =
+                soil.machines.iter().find(same).filter(|_| self.mutant == Some(Mutant::HostsByName))
+            {
+                return Ok(status(&spec.id, machine));
+            }
             if !soil.machines.contains_key(&spec.id) {
                 if soil.no_room {
                     return Err(HostError::Unsupported("there is no room".into()));
@@ -94,6 +128,7 @@ impl Hosts for Ground {
                     owner: spec.owner.clone(),
                     zone: spec.zone.clone(),
                 };
+                soil.addresses.insert(machine.address.to_string(), spec.id.clone());
                 soil.machines.insert(spec.id.clone(), machine);
             }
             status(&spec.id, &soil.machines[&spec.id])
@@ -104,6 +139,8 @@ impl Hosts for Ground {
 
     async fn destroy(&self, id: &str) -> Result<(), HostError> {
         self.pause().await;
+        let zone = self.soil().machines.get(id).map(|machine| machine.zone.clone());
+        self.reach(zone.as_deref())?;
         self.soil().machines.remove(id);
         self.pause().await;
         Ok(())
@@ -111,6 +148,7 @@ impl Hosts for Ground {
 
     async fn list(&self) -> Result<Vec<HostStatus>, HostError> {
         self.pause().await;
+        self.reach(None)?;
         Ok(self.soil().machines.iter().map(|(id, machine)| status(id, machine)).collect())
     }
 }

@@ -9,15 +9,18 @@ use crate::checks::Ghost;
 use crate::controller::{Controller, Done, Site};
 use crate::database::Database;
 use crate::dice::Dice;
-use crate::ground::Ground;
+use crate::ground::{Ground, Machine};
+use crate::homes::Home;
 use crate::mutants::Mutant;
 use crate::network::{Flying, Message};
 use crate::story::Told;
+use crate::zones::{Cuts, ZONES};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use straas_converge::{CommandPhase, Event};
-use straas_schemas::{CommandId, NodeId, Stage, TopologyId};
+use straas_schemas::{CommandId, NodeId, Stage};
+use straas_store::NodeRecord;
 
 /// The zero of all clocks, Unix ms.
 const BEGIN_MS: i64 = 1_000_000_000;
@@ -29,8 +32,6 @@ const STEPS_MAX: u32 = 10_000;
 pub struct Trouble {
     /// Nodes without a link.
     pub cut: BTreeSet<NodeId>,
-    /// No node of the zone has one.
-    pub zone_cut: bool,
     /// Operations fail.
     pub operations: bool,
     /// A stage fails on a node.
@@ -42,7 +43,7 @@ pub struct Trouble {
 pub struct History {
     pub dice: Dice,
     pub site: Site,
-    pub topology: TopologyId,
+    pub homes: Vec<Home>,
     pub controllers: Vec<Controller>,
     /// By the serial numbers of their hosts.
     pub agents: BTreeMap<u64, Agent>,
@@ -67,18 +68,23 @@ impl Site {
 impl History {
     pub fn new(seed: u64, mutant: Option<Mutant>, tell: bool) -> Self {
         let mut dice = Dice::of(seed, u64::MAX);
+        let cuts = Cuts::default();
         let site = Site {
-            database: Arc::new(Database::new(mutant)),
-            ground: Ground::default(),
+            database: Arc::new(Database::new(&cuts, mutant)),
+            ground: Ground::new(&cuts, mutant),
+            cuts,
             shelf: Arc::new(Shelf::default()),
             now: Arc::new(AtomicI64::new(BEGIN_MS)),
             mutant,
         };
-        let controllers = (0..=dice.below(3)).map(|_| Controller::new(&site, 0)).collect();
+        site.ground.soil().enters = dice.one_in(2);
+        let homes = Home::some(&mut dice);
+        let controllers =
+            (0..=dice.below(3)).map(|_| Controller::new(&site, ZONES[dice.below(ZONES.len())], 0)).collect();
         let mut this = Self {
             dice,
             site,
-            topology: "t-1".into(),
+            homes,
             controllers,
             agents: BTreeMap::new(),
             flying: Vec::new(),
@@ -90,13 +96,23 @@ impl History {
             commits: 0,
             told: Told::new(tell),
         };
-        this.create();
+        match this.homes.len() {
+            2 => this.told.count("two topologies"),
+            3 => this.told.count("three topologies"),
+            _ => {}
+        }
+        (0..this.homes.len()).for_each(|home| this.create(home));
         this
     }
 
     pub fn tell(&mut self, text: impl FnOnce() -> String) {
         let at = self.site.now() - BEGIN_MS;
         self.told.tell(|| format!("{:>6}.{:03} {}", at / 1000, at.rem_euclid(1000), text()));
+    }
+
+    /// A topology in a word.
+    pub fn label(&self, home: usize) -> String {
+        format!("{}@{}", self.homes[home].name, self.homes[home].zone)
     }
 
     pub fn now(&self) -> i64 {
@@ -113,13 +129,11 @@ impl History {
         self.site.ground.soil().pauses = pauses;
     }
 
-    pub fn is_cut(&self, host: u64) -> bool {
-        let node = self.agents.get(&host).map(|agent| &agent.node);
-        self.trouble.zone_cut || node.is_some_and(|node| self.trouble.cut.contains(node))
-    }
-
     pub fn name(&self, id: &NodeId) -> String {
-        self.site.database.book().nodes.get(id).map_or_else(|| format!("({id})"), |node| node.name.clone())
+        let record = self.site.database.book().nodes.get(id).cloned();
+        let home = |record: &NodeRecord| self.homes.iter().position(|home| home.id == record.topology);
+        let label = record.and_then(|record| Some(self.told_as(home(&record)?, &record.name)));
+        label.unwrap_or_else(|| format!("({id})"))
     }
 
     /// Some host.
@@ -181,7 +195,7 @@ impl History {
         match done {
             Done::Answer(host, answer) => {
                 let now = self.now();
-                self.flying.push(Flying(now, Message::Answer(host, answer)));
+                self.flying.push(Flying(now, Message::Answer(host, at, answer)));
             }
             Done::Told(job, text) => {
                 self.ghost.confirmed.insert(job.clone());
@@ -209,6 +223,7 @@ impl History {
             let node = self.agents[&host].node.clone();
             let truth = &self.agents[&host].truth;
             let worked = truth.active && truth.ever_valid;
+            self.check_gone(host);
             if worked && self.is_wanted(&node) && self.seems_well(&node) && !self.lost(host) {
                 self.ghost.taken.insert(node.clone());
             }
@@ -219,12 +234,23 @@ impl History {
         }
         for (node, machine) in machines {
             if !self.agents.contains_key(&machine.serial) {
-                let name = machine.name.clone();
+                let agent = self.enters(node.into(), machine);
+                let name = agent.label.clone();
                 self.tell(|| format!("{name} has a host"));
-                let agent = Agent::new(node.into(), machine, self.site.mutant);
                 self.agents.insert(agent.machine.serial, agent);
             }
         }
+    }
+
+    /// A host begins.
+    fn enters(&self, node: NodeId, machine: Machine) -> Agent {
+        let of = self.site.database.book().nodes.get(&node).map(|record| record.topology.clone());
+        let at = self.homes.iter().position(|home| of.as_ref() == Some(&home.id));
+        let at = at.unwrap_or_else(|| panic!("a host for nobody: {}", machine.name));
+        let (home, label) = (&self.homes[at], self.told_as(at, &machine.name));
+        assert_eq!(machine.zone, home.zone, "a host in another zone: {}", machine.name);
+        let number = self.site.database.node(&node).map_or(0, |node| node.host.number);
+        Agent::new(node, (home.id.clone(), label), machine, number, self.site.mutant)
     }
 
     /// Whether a node works by what is known of it.
@@ -248,15 +274,18 @@ impl History {
             return;
         }
         match self.dice.below(8) {
-            0..5 => self.look(at),
+            0..5 => {
+                let home = self.dice.below(self.homes.len());
+                self.look(at, home);
+            }
             5 => self.controllers[at].beats(),
             6 => self.controllers[at].commands(),
-            _ => self.controllers[at].sweep(),
+            _ => self.controllers[at].sweep(true),
         }
     }
 
-    pub fn look(&mut self, at: usize) {
-        let topology = self.topology.clone();
+    pub fn look(&mut self, at: usize, home: usize) {
+        let topology = self.homes[home].id.clone();
         self.controllers[at].look(&topology);
     }
 

@@ -4,7 +4,7 @@
 //!   requests.rs ──► controller.rs: snapshot ─► plan ─► apply ──► door.rs ─► database.rs (the real store, in memory)
 //!                     ▲      │ (the real ones, several)                        ▲ what must hold of every write
 //!     network.rs ─────┘      └──► ground.rs: hosts ──► agent.rs (the real converger) ─► work.rs: what scripts come to
-//!   faults.rs: crashes at every call, cuts, clocks, fail-over      checks.rs, rest.rs, end.rs: what must hold of what happens
+//!   faults.rs, zones.rs: crashes at every call, cuts, clocks, fail-over   checks.rs, rest.rs, end.rs: what must hold of what happens
 //! ```
 //! `cargo test -p straas-tests --test simulation` tells 10,000 histories and then takes one protection after another
 //! away (`mutants.rs`): each has to be missed by the invariant that is named for it.
@@ -17,6 +17,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout, clippy::disallowed_methods)]
 
 mod agent;
+mod apart;
 mod books;
 #[path = "../../../controller/planner/tests/planner/catalog.rs"]
 #[allow(dead_code)]
@@ -35,6 +36,7 @@ mod faults;
 mod fixture;
 mod ground;
 mod history;
+mod homes;
 mod members;
 mod mutants;
 mod network;
@@ -43,6 +45,7 @@ mod rest;
 mod story;
 mod turns;
 mod work;
+mod zones;
 
 use clap::Parser;
 use mutants::Mutant;
@@ -60,7 +63,7 @@ const MUTANT_SEEDS: u64 = 1_500;
 /// In so many everything happens.
 const ENOUGH: usize = 1_000;
 /// What has to happen somewhere.
-const HAPPENS: [&str; 24] = [
+const HAPPENS: [&str; 30] = [
     "create succeeded",
     "delete succeeded",
     "flexup succeeded",
@@ -85,6 +88,12 @@ const HAPPENS: [&str; 24] = [
     "an agent dies in the middle",
     "the database is away",
     "an answer is too late",
+    "a zone is cut off",
+    "a zone is cut off for long",
+    "a controller without its database answers",
+    "two topologies",
+    "three topologies",
+    "a topology goes on while another one is cut off",
 ];
 
 /// How often what happened.
@@ -152,6 +161,9 @@ fn tell(seeds: &[u64], mutant: Option<Mutant>, all: bool, story: bool) -> (BTree
             told.seen().into_iter().for_each(|(what, times)| *seen.entry(what).or_default() += times);
             drop(seen);
             if let Err(failure) = result {
+                if all {
+                    println!("{seed}: {}", failure.lines().next().unwrap_or_default());
+                }
                 failed.lock().expect("nobody panics with it").insert(*seed, failure);
                 stop.store(!all, Ordering::Relaxed);
             }
@@ -206,9 +218,6 @@ fn main() -> ExitCode {
     println!("{} histories in {:.1?}, {} failed", seeds.len(), begun.elapsed(), failed.len());
     if let Some((seed, failure)) = failed.first_key_value() {
         println!("{}", story::tell(*seed, mutant, failure, words.whole));
-    }
-    for (seed, failure) in &failed {
-        println!("{seed}: {}", failure.lines().next().unwrap_or_default());
     }
     let mut fine = failed.is_empty();
     // a simulation in which something never happens proves nothing of it

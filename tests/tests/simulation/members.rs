@@ -30,9 +30,12 @@ impl History {
     fn check_steps(&self, component: &ComponentId, (new, set): (&str, Set<'_>), sets: &[(&str, Set<'_>)]) {
         let nodes: Vec<_> =
             self.site.database.book().nodes.values().filter(|n| n.component == *component).cloned().collect();
+        let topology = nodes.first().map(|node| &node.topology);
         let there = |name: &&&str| {
             let wanted = nodes.iter().any(|n| n.name == **name && self.is_wanted(&n.id));
-            wanted || self.agents.values().any(|a| a.machine.name == **name)
+            wanted
+                || topology
+                    .is_some_and(|of| self.agents.values().any(|a| a.topology == *of && a.machine.name == **name))
         };
         for (name, other) in sets {
             let apart = set.symmetric_difference(other).filter(there).count();

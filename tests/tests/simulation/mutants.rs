@@ -42,11 +42,17 @@ pub enum Mutant {
     OutboxForgotten,
     /// The end of a run that was given up is taken for that of the one after it.
     LateEnd,
+    /// A node that nobody hears of gets another host.
+    SilenceReplaces,
+    /// What a node says is taken for news of another topology.
+    OthersNews,
+    /// Hosts are known by their names, which are unique in a zone.
+    HostsByName,
 }
 
 impl Mutant {
     /// All.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 19] = [
         Self::LateResult,
         Self::LateIncarnation,
         Self::ReportsForgotten,
@@ -63,6 +69,9 @@ impl Mutant {
         Self::OlderGeneration,
         Self::OutboxForgotten,
         Self::LateEnd,
+        Self::SilenceReplaces,
+        Self::OthersNews,
+        Self::HostsByName,
     ];
 
     /// What the invariants that may catch it say, as they begin.
@@ -82,6 +91,9 @@ impl Mutant {
             Self::OlderGeneration => &["a generation falls"],
             Self::OutboxForgotten => &["a report is lost"],
             Self::LateEnd => &["a success that never was"],
+            Self::SilenceReplaces => &["replaced without a request"],
+            Self::OthersNews => &["told of another topology"],
+            Self::HostsByName => &["another topology is told"],
         }
     }
 
@@ -122,6 +134,14 @@ impl Mutant {
                     if order.stage == Stage::PreConfig && matches!(order.gate, Gate::Closed { .. }) {
                         order.gate = Gate::Open;
                     }
+                }
+            }
+            Self::SilenceReplaces => {
+                let limit = i64::from(input.settings.unreachable_after_ms);
+                let silent = |node: &&Node| node.heartbeat.as_ref().is_some_and(|(_, at)| input.now_ms - at >= limit);
+                for node in input.nodes.iter().filter(silent) {
+                    let wishes = plan.hosts.iter_mut().filter(|wish| wish.node == node.id);
+                    wishes.for_each(|wish| wish.number = node.host_number + 1);
                 }
             }
             Self::HostsStay => plan.no_hosts.clear(),

@@ -17,7 +17,7 @@ use straas_schemas::report::ReportRequest;
 use straas_schemas::{Digest, NodeId};
 
 /// An agent waits so long for an answer: the longest hold of a poll and its slack, in ms.
-const PATIENCE_MS: i64 = 75_000;
+pub const PATIENCE_MS: i64 = 75_000;
 
 /// What an agent asks.
 #[derive(Clone)]
@@ -41,8 +41,8 @@ pub enum Answer {
 pub enum Message {
     /// From the host of this serial number.
     Ask(u64, NodeId, Option<u64>, Ask),
-    /// To it.
-    Answer(u64, Answer),
+    /// To it, from a controller.
+    Answer(u64, usize, Answer),
 }
 
 /// One of them, and when it was sent.
@@ -50,9 +50,9 @@ pub enum Message {
 pub struct Flying(pub i64, pub Message);
 
 impl Message {
-    const fn host(&self) -> u64 {
+    pub const fn host(&self) -> u64 {
         match self {
-            Self::Ask(host, ..) | Self::Answer(host, _) => *host,
+            Self::Ask(host, ..) | Self::Answer(host, ..) => *host,
         }
     }
 }
@@ -96,12 +96,20 @@ impl History {
     /// What was on its way is here, unless a link is cut.
     pub fn arrives(&mut self, Flying(sent, message): Flying, to: usize) {
         let late = self.now() - sent > PATIENCE_MS;
-        if self.is_cut(message.host()) {
+        let of = if let Message::Answer(_, of, _) = &message { *of } else { to };
+        if !self.reaches(message.host(), of) {
             return;
         }
         match message {
+            // a request to be let in ends with the connection of who asks
+            Message::Ask(host, _, None, _) if !self.agents.contains_key(&host) => {}
             Message::Ask(host, node, incarnation, ask) => self.asked(host, node, incarnation, ask, to),
-            Message::Answer(host, answer) if !late => self.answered(host, answer),
+            Message::Answer(host, of, answer) if !late => {
+                if !self.has_database(of) {
+                    self.told.count("a controller without its database answers");
+                }
+                self.answered(host, answer);
+            }
             Message::Answer(..) => self.told.count("an answer is too late"),
         }
     }
@@ -113,7 +121,8 @@ impl History {
         let early = self.site.mutant == Some(Mutant::EarlyAnswer);
         if let (true, Ask::Reports(request), Some(incarnation)) = (early, &ask, incarnation) {
             let seq = request.reports.last().map_or(0, |report| report.seq);
-            self.flying.push(Flying(self.site.now(), Message::Answer(host, Answer::Acknowledged(incarnation, seq))));
+            self.flying
+                .push(Flying(self.site.now(), Message::Answer(host, to, Answer::Acknowledged(incarnation, seq))));
         }
         controller.tasks.push(Box::pin(async move {
             let Some(incarnation) = incarnation else {
@@ -162,7 +171,7 @@ impl History {
                 if agent.incarnation.is_none() {
                     agent.incarnation = Some(incarnation);
                     agent.start(now);
-                    let name = agent.machine.name.clone();
+                    let name = agent.label.clone();
                     self.tell(|| format!("{name} is enrolled as incarnation {incarnation}"));
                     self.drain(host);
                 }
@@ -192,12 +201,15 @@ impl History {
         let now = self.now();
         let Some(agent) = self.agents.get_mut(&host) else { return };
         let has = agent.written().generation();
+        self.check_offered(&self.agents[&host], &assignment);
+        let Some(agent) = self.agents.get_mut(&host) else { return };
         if assignment.generation > has {
-            let (name, generation) = (assignment.name.clone(), assignment.generation);
+            let (name, generation) = (agent.label.clone(), assignment.generation);
             let gates: Vec<String> =
                 assignment.stages.iter().map(|o| format!("{}: {}", o.stage, crate::story::gate(&o.gate))).collect();
             let made_of = format!("{} {} {}", assignment.version, assignment.config, assignment.scripts);
-            self.tell(|| format!("{name} is offered {generation}: {made_of}; {}", gates.join(", ")));
+            let peers = crate::story::peers(&assignment).join(" ");
+            self.tell(|| format!("{name} is offered {generation}: {made_of}; {}; of {peers}", gates.join(", ")));
         } else if assignment.generation < has && self.site.mutant == Some(Mutant::OlderGeneration) {
             agent.take_anyway(&assignment, now);
             self.check_generation(host);

@@ -14,10 +14,9 @@ use straas_controller::parts::{self, Engine};
 use straas_schemas::change::RolloutOptions;
 use straas_schemas::command::CommandStanding;
 use straas_schemas::job::JobKind;
-use straas_schemas::{CommandId, ComponentId, JobId, NodeId, Stage};
+use straas_schemas::{CommandId, ComponentId, JobId, NodeId, Stage, TopologyId};
 use straas_store::{
-    CommandRecord, ComponentRecord, ComponentSpec, GroupSpec, JobRecord, Store as _, StoreError, TopologyRecord, Undo,
-    Want,
+    CommandRecord, ComponentRecord, ComponentSpec, GroupSpec, JobRecord, Store as _, StoreError, Undo, Want,
 };
 
 /// A request is made anew so often while others change the same.
@@ -46,13 +45,13 @@ impl History {
         self.commits
     }
 
-    pub fn record(&self, id: &JobId, kind: JobKind, component: Option<&ComponentId>) -> JobRecord {
+    pub fn record(&self, id: &JobId, kind: JobKind, of: &TopologyId, component: Option<&ComponentId>) -> JobRecord {
         JobRecord {
             id: id.clone(),
             kind,
             component: component.cloned(),
-            topology: self.topology.clone(),
-            topology_name: "t".into(),
+            topology: of.clone(),
+            topology_name: self.homes.iter().find(|home| home.id == *of).map_or("", |home| home.name).into(),
             tenant: "acme".into(),
             detail: kind.name().into(),
             created_ms: self.now(),
@@ -61,7 +60,15 @@ impl History {
         }
     }
 
-    fn component(&mut self, name: &str, kind: &str, sizes: &[u32], after: &[&str], position: u32) -> ComponentRecord {
+    fn component(
+        &mut self,
+        home: usize,
+        name: &str,
+        kind: &str,
+        sizes: &[u32],
+        after: &[&str],
+        position: u32,
+    ) -> ComponentRecord {
         let base = kind.split('/').next().unwrap_or(kind);
         let roles = catalog::roles(base);
         let group = |(role, size): (&&str, &u32)| GroupSpec {
@@ -83,7 +90,8 @@ impl History {
             files: Vec::new(),
             agent: None,
         };
-        let id: ComponentId = format!("c-{name}-{position}").into();
+        let topology = self.homes[home].id.clone();
+        let id: ComponentId = format!("{topology}-{name}-{position}").into();
         self.ghost.kinds.insert(id.clone(), kind.to_owned());
         let spec = ComponentSpec {
             kind: kind.to_owned(),
@@ -93,57 +101,48 @@ impl History {
             rollout: None,
             removed: false,
         };
-        ComponentRecord { id, topology: self.topology.clone(), name: name.to_owned(), position, spec, revision: 1 }
+        ComponentRecord { id, topology, name: name.to_owned(), position, spec, revision: 1 }
     }
 
-    fn brokers(&mut self, position: u32) -> ComponentRecord {
+    fn brokers(&mut self, home: usize, position: u32) -> ComponentRecord {
         let kind = ["kafka", "kafka/install", "kafka/enforce"][self.dice.below(3)];
         let size = self.small(3);
-        self.component("kf", kind, &[size], &["zk"], position)
+        self.component(home, "kf", kind, &[size], &["zk"], position)
     }
 
-    fn workers(&mut self, position: u32) -> ComponentRecord {
+    fn workers(&mut self, home: usize, position: u32) -> ComponentRecord {
         let kind = if self.dice.one_in(2) { "storm" } else { "storm/two" };
         let size = self.small(2);
-        self.component("st", kind, &[1, size], &["zk"], position)
+        self.component(home, "st", kind, &[1, size], &["zk"], position)
     }
 
     fn small(&mut self, most: usize) -> u32 {
         1 + u32::try_from(self.dice.below(most)).expect("small")
     }
 
-    /// The topology is asked for, in peace.
-    pub fn create(&mut self) {
+    /// A topology is asked for, in peace.
+    pub fn create(&mut self, home: usize) {
         let kind = if self.dice.one_in(4) { "zookeeper/enforce" } else { "zookeeper" };
         let size = self.small(3);
-        let mut components = vec![self.component("zk", kind, &[size], &[], 0)];
+        let mut components = vec![self.component(home, "zk", kind, &[size], &[], 0)];
         match self.dice.below(4) {
-            0 | 1 => components.push(self.brokers(1)),
-            2 => components.push(self.workers(1)),
+            0 | 1 => components.push(self.brokers(home, 1)),
+            2 => components.push(self.workers(home, 1)),
             _ => {}
         }
-        let topology = TopologyRecord {
-            id: self.topology.clone(),
-            tenant: "acme".into(),
-            name: "t".into(),
-            zone: "az1".into(),
-            branch: "t@az1".into(),
-            config_commit: "c0".into(),
-            deleting: false,
-            created_ms: self.now(),
-        };
+        let (topology, label) = (self.homes[home].record(self.now()), self.label(home));
         let id = self.job();
-        let job = self.record(&id, JobKind::Create, None);
+        let job = self.record(&id, JobKind::Create, &topology.id, None);
         let parts: Vec<String> = components
             .iter()
             .map(|c| format!("{} × {:?}", c.spec.kind, c.spec.want.groups.iter().map(|g| g.size).collect::<Vec<_>>()))
             .collect();
-        self.tell(|| format!("{id}: create {}", parts.join(", ")));
+        self.tell(|| format!("{id}: create {label}: {}", parts.join(", ")));
         self.ghost.confirmed.insert(id);
         let database = self.site.database.clone();
         at_once(database.create_topology(&topology, &components, &job)).expect("it is created");
         for controller in &self.controllers {
-            controller.engine.wake.wake(&self.topology);
+            controller.engine.wake.wake(&topology.id);
         }
     }
 
@@ -235,7 +234,7 @@ impl History {
                 });
                 (started || changed).then_some(None)
             });
-            let job = self.record(&job, JobKind::Change, Some(&record.id));
+            let job = self.record(&job, JobKind::Change, &record.topology, Some(&record.id));
             let engine = self.controllers[0].engine.clone();
             let _ = at_once(changed(engine, id, Some(job), Brings::default(), edit));
         }
@@ -368,7 +367,7 @@ impl History {
     }
 
     fn ask(&mut self, record: &ComponentRecord, job: JobId, kind: JobKind, text: String, brings: Brings, edit: Edit) {
-        let job = self.record(&job, kind, Some(&record.id));
+        let job = self.record(&job, kind, &record.topology, Some(&record.id));
         self.go(record, Some(job), text, brings, edit);
     }
 
@@ -386,12 +385,13 @@ impl History {
     }
 
     fn add(&mut self) {
+        let home = self.dice.below(self.homes.len());
         let position = 2 + self.commit();
-        let record = if self.dice.one_in(2) { self.brokers(position) } else { self.workers(position) };
+        let record = if self.dice.one_in(2) { self.brokers(home, position) } else { self.workers(home, position) };
         let at = self.dice.below(self.controllers.len());
         let id = self.job();
-        let job = self.record(&id, JobKind::Create, Some(&record.id));
-        if !self.controllers[at].up || self.site.database.is_taken(&self.topology, &record.name) {
+        let job = self.record(&id, JobKind::Create, &record.topology, Some(&record.id));
+        if !self.controllers[at].up || self.site.database.is_taken(&record.topology, &record.name) {
             self.ghost.kinds.remove(&record.id);
             return;
         }
@@ -410,9 +410,11 @@ impl History {
         }
         let at = self.dice.below(self.controllers.len());
         let id = self.job();
-        let job = self.record(&id, JobKind::Delete, None);
-        self.tell(|| format!("{id}: delete all is asked of controller {at}"));
-        let (engine, topology) = (self.controllers[at].engine.clone(), self.topology.clone());
+        let home = self.dice.below(self.homes.len());
+        let (topology, name) = (self.homes[home].id.clone(), self.label(home));
+        let job = self.record(&id, JobKind::Delete, &topology, None);
+        self.tell(|| format!("{id}: delete all of {name} is asked of controller {at}"));
+        let engine = self.controllers[at].engine.clone();
         self.controllers[at].tasks.push(Box::pin(async move {
             let deleted = engine.store.delete_topology(&topology, &job, None).await.is_ok_and(|new| new);
             engine.wake.wake(&topology);
@@ -432,7 +434,7 @@ impl History {
             batch: None,
             operation: None,
             tenant: "acme".into(),
-            topology: self.topology.clone(),
+            topology: record.topology.clone(),
             component: record.id.clone(),
             node: node.clone(),
             node_name: self.name(&node),

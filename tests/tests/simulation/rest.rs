@@ -5,6 +5,7 @@
 //! nothing is left to do and nothing left over.
 
 use crate::catalog;
+use crate::controller::Controller;
 use crate::history::History;
 use crate::turns::at_once;
 use straas_controller::parts;
@@ -44,17 +45,25 @@ impl History {
                 continue;
             }
             if sweep {
-                self.controllers[at].sweep();
+                // looking at everything is the chore of one
+                let chore = (0..at).all(|other| !self.controllers[other].up || !self.has_database(other));
+                self.controllers[at].sweep(chore);
             }
             self.controllers[at].commands();
             self.controllers[at].beats();
             self.run_controllers();
-            if self.controllers[at].is_woken() || self.controllers[at].look_at <= now {
-                self.look(at);
+            let woken = self.controllers[at].woken();
+            for home in 0..self.homes.len() {
+                let topology = &self.homes[home].id;
+                if woken.contains(topology) || self.controllers[at].is_due(topology) {
+                    self.look(at, home);
+                }
             }
         }
         self.run_controllers();
-        let mut busy = self.controllers.iter().any(|controller| !controller.waiting.is_empty());
+        let cuts = &self.site.cuts;
+        let waits = |controller: &Controller| controller.waiting.iter().any(|(_, due)| !cuts.has(&due.zone));
+        let mut busy = self.controllers.iter().any(|controller| !cuts.has(controller.zone) && waits(controller));
         let hosts: Vec<u64> = self.agents.keys().copied().collect();
         for host in &hosts {
             busy |= self.visit(*host, now / BEAT_MS != last / BEAT_MS);
@@ -62,8 +71,10 @@ impl History {
         // first what is asked, then what is answered
         for _ in 0..2 {
             for flying in std::mem::take(&mut self.flying) {
-                let to = usize::try_from(self.now().unsigned_abs() / 1_000).expect("small") % self.controllers.len();
-                self.arrives(flying, to);
+                let turn = usize::try_from(self.now().unsigned_abs() / 1_000).expect("small");
+                if let Some(to) = self.door_of(flying.1.host(), turn) {
+                    self.arrives(flying, to);
+                }
             }
             self.run_controllers();
         }
@@ -76,7 +87,8 @@ impl History {
         self.drain(host);
         let Some(agent) = self.agents.get(&host) else { return false };
         let (now, node) = (self.now(), agent.node.clone());
-        let busy = agent.incarnation.is_none() || !agent.commands.is_empty();
+        let open = !self.site.cuts.has(&agent.machine.zone);
+        let busy = open && (agent.incarnation.is_none() || !agent.commands.is_empty());
         if agent.fetching.is_some() {
             self.fetched(host, self.is_cut(host));
         }
@@ -130,8 +142,9 @@ impl History {
         self.faults_stop();
         self.turn(ROUND_MS[0]);
         self.go_on_with_all();
+        self.others_go_on();
         if !self.come_to_rest() {
-            self.check_stuck();
+            (0..self.homes.len()).for_each(|home| self.check_stuck(home));
             self.correct();
             let rests = self.come_to_rest();
             assert!(rests, "not at rest: {:#?}", self.picture());
@@ -139,16 +152,39 @@ impl History {
         self.check_end();
     }
 
+    /// One zone stays cut off at first: whatever is blocked there holds up nobody elsewhere.
+    fn others_go_on(&mut self) {
+        let zone = self.some_zone();
+        let apart = |other: &str| other != zone;
+        let both = self.homes.iter().any(|home| apart(home.zone)) && self.homes.iter().any(|home| !apart(home.zone));
+        if !both || !self.controllers.iter().any(|controller| apart(controller.zone)) || self.dice.one_in(2) {
+            return;
+        }
+        self.cut_off(zone);
+        self.told.count("a topology goes on while another one is cut off");
+        self.tell(|| format!("but that {zone} is cut off still"));
+        if !self.come_to_rest() {
+            let homes: Vec<usize> = self.open_homes().collect();
+            homes.into_iter().for_each(|home| self.check_stuck(home));
+        }
+        self.site.cuts.mend();
+        self.tell(|| format!("{zone} is cut off no more"));
+    }
+
+    /// The topologies whose zones are not cut off.
+    fn open_homes(&self) -> impl Iterator<Item = usize> {
+        (0..self.homes.len()).filter(|home| !self.site.cuts.has(self.homes[*home].zone))
+    }
+
     fn come_to_rest(&mut self) -> bool {
         let mut quiet = 0;
         for _ in 0..ROUNDS {
             let ms = if quiet > 15 { ROUND_MS[2] } else { ROUND_MS[usize::from(quiet > 5)] };
             let busy = self.turn(ms);
-            if self.is_forgotten() {
-                return true;
-            }
             quiet = if busy { 0 } else { quiet + 1 };
-            if quiet > 2 && self.at_rest() {
+            if self.controllers.iter().all(|controller| controller.tasks.is_empty())
+                && self.open_homes().all(|home| self.is_forgotten(home) || (quiet > 2 && self.at_rest(home)))
+            {
                 return true;
             }
             if quiet > QUIET {
@@ -158,24 +194,24 @@ impl History {
         panic!("not at rest, something happens for ever: {:#?}", self.picture());
     }
 
-    fn is_forgotten(&self) -> bool {
-        self.site.database.topology(&self.topology).is_none()
-            && self.agents.is_empty()
-            && self.controllers.iter().all(|controller| controller.tasks.is_empty())
+    fn is_forgotten(&self, home: usize) -> bool {
+        let id = &self.homes[home].id;
+        self.site.database.topology(id).is_none() && self.agents.values().all(|agent| agent.topology != *id)
     }
 
     /// What would be planned now.
-    pub fn input(&self) -> Option<PlanInput> {
-        let up = self.controllers.iter().find(|controller| controller.up)?;
-        at_once(parts::take(&up.engine, &self.topology)).expect("it can be read")
+    pub fn input(&self, home: usize) -> Option<PlanInput> {
+        let up = (0..self.controllers.len()).find(|at| self.controllers[*at].up && self.has_database(*at))?;
+        at_once(parts::take(&self.controllers[up].engine, &self.homes[home].id)).expect("it can be read")
     }
 
-    fn at_rest(&self) -> bool {
-        let Some(input) = self.input() else { return false };
+    fn at_rest(&self, home: usize) -> bool {
+        let Some(input) = self.input(home) else { return false };
         // what died or was lost since anybody looked is found out in the end
-        let truths = self.agents.values().map(|agent| &agent.truth);
+        let agents = self.agents.values().filter(|agent| agent.topology == self.homes[home].id);
+        let truths: Vec<_> = agents.map(|agent| &agent.truth).collect();
         input.jobs.is_empty()
-            && input.nodes.len() == self.agents.len()
+            && input.nodes.len() == truths.len()
             && truths.into_iter().all(|truth| (truth.active && !truth.disturbed) || truth.halted)
             && input.components.iter().all(|c| c.rollout.is_none() && !c.removed)
             && straas_planner::view(&input)
@@ -186,8 +222,8 @@ impl History {
     }
 
     /// What does not go on says why, and cannot go on.
-    fn check_stuck(&self) {
-        let Some(input) = self.input() else { return };
+    fn check_stuck(&self, home: usize) {
+        let Some(input) = self.input(home) else { return };
         let view = straas_planner::view(&input);
         for (component, shown) in input.components.iter().zip(&view.components) {
             let own = |c: &straas_planner::Component| {
@@ -211,9 +247,14 @@ impl History {
 
     /// What is shown to whoever looks for the reason.
     pub fn picture(&self) -> Vec<String> {
-        let Some(input) = self.input() else { return vec!["nobody is up, or there is no topology".to_owned()] };
+        (0..self.homes.len()).flat_map(|home| self.picture_of(home)).collect()
+    }
+
+    fn picture_of(&self, home: usize) -> Vec<String> {
+        let name = self.label(home);
+        let Some(input) = self.input(home) else { return vec![format!("{name}: nobody is up, or it is no more")] };
         let view = straas_planner::view(&input);
-        let mut out: Vec<String> = Vec::new();
+        let mut out: Vec<String> = vec![name];
         for component in view.components {
             out.push(format!("{} {:?}", component.name, component.rollout.map(|r| (r.phase, r.failed, r.canaries))));
             let node = |n: straas_schemas::view::NodeView| format!("{}: {:?}: {}", n.name, n.why.cause, n.why.text);

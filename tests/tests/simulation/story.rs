@@ -5,7 +5,7 @@ use crate::history::History;
 use crate::mutants::Mutant;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use straas_schemas::Gate;
+use straas_schemas::{Assignment, Gate};
 
 /// Random steps of one history: many short ones find more than few long ones.
 pub const STEPS: u64 = 220;
@@ -51,6 +51,11 @@ pub fn gate(gate: &Gate) -> String {
         Gate::Closed { .. } => "closed".to_owned(),
         Gate::Permit { granted } => if granted.is_some() { "permitted" } else { "no permit" }.to_owned(),
     }
+}
+
+/// Names of the peers that an assignment tells of.
+pub fn peers(assignment: &Assignment) -> Vec<&str> {
+    assignment.context["peers"].as_array().into_iter().flatten().filter_map(|peer| peer["name"].as_str()).collect()
 }
 
 /// Runs a history with these of its steps; what happened, and why it failed.

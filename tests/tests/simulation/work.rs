@@ -62,7 +62,7 @@ impl History {
         let replaced = self.agents.get(&host).is_some_and(|agent| self.is_replaced(&agent.node));
         let Some(agent) = self.agents.get_mut(&host) else { return };
         let Some(assignment) = agent.disk.assignment.clone() else { return };
-        let (name, task, node) = (agent.machine.name.clone(), order.task, agent.node.clone());
+        let (name, task, node) = (agent.label.clone(), order.task, agent.node.clone());
         let worked = agent.truth.active && agent.truth.ever_valid;
         let permit = |stage| matches!(assignment.order(stage).map(|o| &o.gate), Some(Gate::Permit { .. }));
         if let Task::Stage(stage) = task {
@@ -76,8 +76,7 @@ impl History {
                 agent.truth.done.remove(&stage);
             }
             if stage == Stage::Config {
-                let names = assignment.context["peers"].as_array().into_iter().flatten();
-                agent.truth.peers = names.filter_map(|p| p["name"].as_str()).map(str::to_owned).collect();
+                agent.truth.peers = crate::story::peers(&assignment).into_iter().map(str::to_owned).collect();
                 agent.truth.insane = cannot_work(&assignment);
                 (agent.truth.active, agent.truth.halted, agent.truth.proven) = (false, false, false);
             }
@@ -113,7 +112,7 @@ impl History {
         let Some(agent) = self.agents.get(&host) else { return };
         let Some(order) = agent.running.clone() else { return };
         let Some(assignment) = agent.disk.assignment.clone() else { return };
-        let (id, name) = (agent.node.clone(), agent.machine.name.clone());
+        let (id, name) = (agent.node.clone(), agent.label.clone());
         let killed = agent.killed && (self.peace || !self.dice.one_in(3));
         let works = self.works(host);
         if order.task == Task::Stage(Stage::Validate) {
@@ -198,7 +197,7 @@ impl History {
     fn begin_command(&mut self, host: u64, run: CommandRun) {
         self.check_command(host, &run);
         let Some(agent) = self.agents.get_mut(&host) else { return };
-        let (name, id) = (agent.machine.name.clone(), run.order.id.clone());
+        let (name, id) = (agent.label.clone(), run.order.id.clone());
         agent.commands.insert(run.id, run);
         self.tell(|| format!("{name} begins the command {id}"));
     }
@@ -237,7 +236,7 @@ impl History {
         let stepwise = self.meta_of(&agent.node).is_some_and(|m| m.membership == Membership::Stepwise);
         let alone = |a: &Agent| stepwise && a.machine.name != agent.machine.name && a.truth.peers.len() == 1;
         let takes_part = |a: &Agent| a.truth.active && !a.truth.insane && !alone(a);
-        let up = |name: &&String| self.agents.values().any(|a| a.machine.name == **name && takes_part(a));
+        let up = |name: &&String| self.beside(agent).any(|a| a.machine.name == **name && takes_part(a));
         let peers = &agent.truth.peers;
         self.stands_alone(&agent.node) || peers.is_empty() || peers.iter().filter(up).count() * 2 > peers.len()
     }
