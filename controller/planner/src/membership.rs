@@ -300,7 +300,7 @@ impl<'a> Role<'_, 'a> {
     }
 
     /// Whose `pre_config` waits: newcomers until the others know them, and of several new hosts
-    /// all but one, since together they could outvote those that have the data.
+    /// all but as many as join at once, since together they could outvote those that have the data.
     fn doors(&self, out: &mut Steps<'a>) {
         let current = &out.current;
         for node in self.nodes.iter().copied().filter(|n| self.wanted(n) && !current.contains(&n.id)) {
@@ -315,12 +315,22 @@ impl<'a> Role<'_, 'a> {
         let hollow = self.members(current).filter(|n| empty(n) && self.wanted(n) && !founder(n));
         let mut hollow: Vec<&Node> = hollow.collect();
         hollow.sort_by_key(|n| (newcomer(n), serves(n) || !n.stages.contains_key(&Stage::Config), n.ordinal));
-        let Some((first, others)) = hollow.split_first() else { return };
+        let Some(first) = hollow.first() else { return };
+        let others = hollow.iter().skip(self.at_once(current));
         let text = format!("{} must work first: hosts without data join one at a time", first.name);
-        out.waits.extend(others.iter().map(|n| (&n.id, text.clone())));
+        out.waits.extend(others.map(|n| (&n.id, text.clone())));
         if let Some(other) = self.unaware(first, current).filter(|_| newcomer(first)) {
             out.waits.insert(&first.id, format!("it joins when {} is configured with it", other.name));
         }
+    }
+
+    /// How many hosts without data join at once: one; more where those that have data are too few for a majority with it,
+    /// but never so many that they are a majority themselves.
+    fn at_once(&self, current: &BTreeSet<&'a NodeId>) -> usize {
+        let with_data = self.members(current).filter(|n| !empty(n)).count();
+        let enough = |joining: &usize| (with_data + joining) * 2 > current.len();
+        let outvotes = |joining: usize| joining * 2 > current.len();
+        (1..).find(|joining| enough(joining) || outvotes(joining + 1)).unwrap_or(1)
     }
 
     /// The member that has to know a joining node before that may begin: the first of two. They

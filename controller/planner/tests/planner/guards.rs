@@ -9,6 +9,7 @@
 //! | no waiting between two steps of a membership | `the_next_member_…`, both |
 //! | all leavers of a membership go at once | `members_leave_one_at_a_time` |
 //! | hosts without data join at once | `hosts_without_data_join_one_at_a_time` |
+//! | they join one at a time where a majority needs more; all of them join | `as_many_hosts_without_data_…` |
 //! | a new host counts for nothing where members are free | story `a_new_host_that_does_not_work_…` |
 //! | who never was a member takes the budget | `a_joiner_that_never_worked_…` and its story |
 //! | `max_unavailable` is ignored | `one_host_is_replaced_at_a_time`, most stories |
@@ -339,4 +340,18 @@ fn leavers_that_do_not_work_are_mended_while_those_that_stay_need_them() {
     let leave = format!("{THREE}\n{broken}\nflexdown zk zk-2 zk-3\ngo");
     let gone = ["t-zk-2: validate succeeded", "- host t-zk-3", "- host t-zk-2", "Active: zk Active"];
     check(&leave, "configure zk c3=7\ngo\nview", &gone, &[]);
+}
+
+#[test]
+fn as_many_hosts_without_data_join_at_once_as_a_majority_needs_and_never_one_themselves() {
+    let lost = |nodes: &str| format!("gone {nodes}\nup {nodes}\nplan\nenrol {nodes}");
+    let closed = |node: &str, generation: u32| format!("t-zk-{node} gets {generation}: pre_config closed");
+    let open = |node: &str, generation: u32| format!("t-zk-{node} gets {generation}: pre_config open");
+    // the one that is left and the next are a majority of three
+    check(THREE, &lost("zk-2 zk-3"), &[&open("2", 4), &closed("3", 4)], &[]);
+    // and are none of four: a third has to come, and those that come can do nothing without the one that is left
+    let four = format!("{THREE}\nflexup zk 1\ngo");
+    let three = lost("zk-2 zk-3 zk-4");
+    check(&four, &three, &[&open("2", 7), &open("3", 7), &closed("4", 4)], &[]);
+    check(&four, &format!("{three}\ngo"), &["t-zk-4: validate succeeded"], &[]);
 }
