@@ -54,8 +54,8 @@ pub async fn carry_out(
         app.store.add_nodes(&nodes).await?;
         nodes.iter().for_each(|node| app.fleet.add(node.id.clone(), topology.clone(), 0));
     }
-    for assignment in &plan.assignments {
-        if !assign(app, assignment).await? {
+    for (assignment, writes) in plan.assignments.iter().zip(input.writes..) {
+        if !assign(app, assignment, writes).await? {
             // another controller was first: what it wrote may change all that follows
             app.wake.wake(topology);
             return Ok(());
@@ -115,10 +115,11 @@ pub async fn carry_out(
     Ok(())
 }
 
-/// Writes an assignment and offers it; `false` if another one was written since the snapshot.
-async fn assign(app: &Engine, assignment: &Assignment) -> Result<bool, Error> {
+/// Writes an assignment and offers it; `false` if another one was written for its topology since the snapshot and what
+/// this plan wrote, `writes` of them.
+async fn assign(app: &Engine, assignment: &Assignment, writes: u64) -> Result<bool, Error> {
     let expected = assignment.generation.saturating_sub(1);
-    match app.store.put_assignment(assignment, expected, app.now_ms()).await {
+    match app.store.put_assignment(assignment, expected, writes, app.now_ms()).await {
         Ok(()) => {
             tracing::debug!(node = %assignment.node, generation = assignment.generation, "assigned");
             app.fleet.offer(&assignment.node, app.prepared(assignment.clone()));

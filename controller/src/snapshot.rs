@@ -214,6 +214,7 @@ fn input(app: &Engine, snapshot: Snapshot, components: Vec<Component>, neighbour
     PlanInput {
         now_ms: app.now_ms(),
         topology: topology(snapshot.topology),
+        writes: snapshot.writes,
         neighbours: snapshot.neighbours.into_iter().zip(neighbours).map(neighbour).collect(),
         components,
         nodes: snapshot.nodes.into_iter().map(|n| node(app, n, true)).collect(),

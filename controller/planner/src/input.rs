@@ -25,6 +25,9 @@ pub struct PlanInput {
     pub now_ms: i64,
     /// The topology.
     pub topology: Topology,
+    /// How many assignments had been written for it. A plan holds while no other one was: two plans of two controllers,
+    /// each right for what it had read, may together disturb too many nodes at once.
+    pub writes: u64,
     /// Its components in the order of the request.
     pub components: Vec<Component>,
     /// Its recorded nodes.

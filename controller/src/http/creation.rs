@@ -66,6 +66,7 @@ pub async fn create(
     );
     let mut snapshot = Snapshot {
         topology: topology.clone(),
+        writes: 0,
         components: components.clone(),
         nodes: Vec::new(),
         jobs: vec![job.clone()],

@@ -239,8 +239,9 @@ pub trait Store:
     /// `Conflict` of a `lease` if the one on this host ([`Lease::on_host`]) is the writer's no more.
     async fn set_host(&self, node: &NodeId, host: &HostRecord, lease: &Lease) -> Result<()>;
     /// Writes an assignment if the newest generation is still `expected` (0 for none), else
-    /// `Conflict`. The assignment's generation must be `expected + 1`. It is history at once, too ([`HistoryStore`]).
-    async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()>;
+    /// `Conflict`; and if so many assignments were written for its topology ([`Snapshot::writes`]), which are one more then.
+    /// The assignment's generation must be `expected + 1`. It is history at once, too ([`HistoryStore`]).
+    async fn put_assignment(&self, assignment: &Assignment, expected: u64, writes: u64, now_ms: i64) -> Result<()>;
     /// The newest assignment of a node, as the JSON text that was written.
     async fn assignment(&self, node: &NodeId) -> Result<Option<StoredAssignment>>;
     /// Every node that has an address, of one tenant or of all, by id.

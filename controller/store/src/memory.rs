@@ -49,6 +49,8 @@ pub struct MemoryStore {
 #[derive(Debug, Default)]
 struct Tables {
     topologies: BTreeMap<TopologyId, TopologyRecord>,
+    /// Assignments written for each.
+    writes: BTreeMap<TopologyId, u64>,
     components: BTreeMap<ComponentId, ComponentRecord>,
     nodes: BTreeMap<NodeId, Node>,
     tokens: BTreeMap<String, Token>,
@@ -298,7 +300,7 @@ impl Store for MemoryStore {
         })
     }
 
-    async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
+    async fn put_assignment(&self, assignment: &Assignment, expected: u64, writes: u64, now_ms: i64) -> Result<()> {
         check_generation(assignment.generation, expected)?;
         let document = serde_json::to_string(assignment).map_err(|cause| broken("writing an assignment", cause))?;
         let mut tables = self.tables();
@@ -306,6 +308,13 @@ impl Store for MemoryStore {
         if node.seen.assigned.as_ref().map_or(0, |assigned| assigned.0) != expected {
             return Err(conflict("assignment", &assignment.node));
         }
+        let topology = node.seen.record.topology.clone();
+        let written = tables.writes.entry(topology).or_default();
+        if *written != writes {
+            return Err(conflict("plan", &assignment.node));
+        }
+        *written += 1;
+        let node = tables.node(&assignment.node)?;
         let (generation, digest) = (assignment.generation, assignment.content_digest());
         node.seen.assigned = Some((generation, digest.clone()));
         let stored = StoredAssignment { node: assignment.node.clone(), generation, digest, document };

@@ -197,6 +197,9 @@ pub struct StoredAssignment {
 pub struct Snapshot {
     /// The topology.
     pub topology: TopologyRecord,
+    /// How many assignments were written for it. What is planned holds while that is so: of two plans of two controllers,
+    /// each right for what it had read, both together might disturb too many nodes at once.
+    pub writes: u64,
     /// Its components by position.
     pub components: Vec<ComponentRecord>,
     /// Its nodes by id.
@@ -215,7 +218,7 @@ impl Snapshot {
     #[must_use]
     pub fn of(topology: TopologyRecord) -> Self {
         let (components, nodes, jobs) = (Vec::new(), Vec::new(), Vec::new());
-        Self { topology, components, nodes, jobs, operations: Vec::new(), neighbours: Vec::new() }
+        Self { topology, writes: 0, components, nodes, jobs, operations: Vec::new(), neighbours: Vec::new() }
     }
 }
 

@@ -190,14 +190,22 @@ impl Database {
     }
 
     /// Generations of a node rise by one, each made of the one before.
-    pub async fn assigned(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
+    pub async fn assigned(&self, assignment: &Assignment, expected: u64, writes: u64, now_ms: i64) -> Result<()> {
         let node = &assignment.node;
         let has = self.node(node).and_then(|node| node.assigned).map_or(0, |(generation, _)| generation);
-        if self.mutant == Some(Mutant::UnfencedAssignment) {
-            let forced = Assignment { generation: has + 1, ..assignment.clone() };
-            self.inner.put_assignment(&forced, has, now_ms).await?;
-        } else {
-            self.inner.put_assignment(assignment, expected, now_ms).await?;
+        let written = async || match self.topology_of(node) {
+            Some(topology) => Ok(self.inner.snapshot(&topology).await?.map_or(0, |now| now.writes)),
+            None => Ok::<_, StoreError>(writes),
+        };
+        match self.mutant {
+            Some(Mutant::UnfencedAssignment) => {
+                let forced = Assignment { generation: has + 1, ..assignment.clone() };
+                self.inner.put_assignment(&forced, has, written().await?, now_ms).await?;
+            }
+            Some(Mutant::StalePlan) => {
+                self.inner.put_assignment(assignment, expected, written().await?, now_ms).await?
+            }
+            _ => self.inner.put_assignment(assignment, expected, writes, now_ms).await?,
         }
         self.book().writes += 1;
         let made_of = assignment.generation - 1;

@@ -85,8 +85,8 @@ through!(Store {
     async fn set_host(&self, node: &NodeId, host: &HostRecord, lease: &Lease) -> Result<()> {
         self.asked(self.inner.set_host(node, host, lease)).await
     }
-    async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
-        self.asked(self.assigned(assignment, expected, now_ms)).await
+    async fn put_assignment(&self, assignment: &Assignment, expected: u64, writes: u64, now_ms: i64) -> Result<()> {
+        self.asked(self.assigned(assignment, expected, writes, now_ms)).await
     }
     async fn node_index(&self) -> Result<Vec<NodeIndex>> {
         self.asked(self.indexed()).await

@@ -20,6 +20,8 @@ pub enum Mutant {
     EarlyAnswer,
     /// An assignment is written over whatever is there.
     UnfencedAssignment,
+    /// What was planned is written although something else was meanwhile.
+    StalePlan,
     /// A request is written over whatever is there.
     StaleRequest,
     /// A node that nobody hears of gives its permit back.
@@ -52,12 +54,13 @@ pub enum Mutant {
 
 impl Mutant {
     /// All.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::LateResult,
         Self::LateIncarnation,
         Self::ReportsForgotten,
         Self::EarlyAnswer,
         Self::UnfencedAssignment,
+        Self::StalePlan,
         Self::StaleRequest,
         Self::PermitOnTimeout,
         Self::NoBudget,
@@ -82,7 +85,7 @@ impl Mutant {
             Self::ReportsForgotten | Self::EarlyAnswer => &["a report is lost"],
             Self::UnfencedAssignment => &["an older assignment over a newer one"],
             Self::StaleRequest => &["a request is lost"],
-            Self::PermitOnTimeout | Self::NoBudget => &["too many are disturbed"],
+            Self::StalePlan | Self::PermitOnTimeout | Self::NoBudget => &["too many are disturbed"],
             Self::OpenGates => &["a dependency does not work yet"],
             Self::HostsStay => &["not at rest"],
             Self::NothingReleased => &["something is left"],

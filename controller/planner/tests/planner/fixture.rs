@@ -76,6 +76,7 @@ pub fn group(name: &str, role: &str, size: u32) -> Group {
 /// A topology `t` with nothing recorded yet.
 pub fn input(components: Vec<Component>) -> PlanInput {
     PlanInput {
+        writes: 0,
         now_ms: 1_000_000,
         topology: Topology {
             id: "T".into(),

@@ -46,7 +46,9 @@ pub(super) async fn one_winner_per_generation(store: Arc<dyn Store>) {
     for generation in 1..=10 {
         let answers = together(|writer| {
             let (store, wanted) = (store.clone(), assignment(world.id(0), generation, &writer.to_string()));
-            async move { store.put_assignment(&wanted, generation - 1, 1).await.map(|()| wanted.content_digest()) }
+            async move {
+                store.put_assignment(&wanted, generation - 1, generation - 1, 1).await.map(|()| wanted.content_digest())
+            }
         });
         let (won, lost): (Vec<_>, Vec<_>) = answers.await.into_iter().partition(Result::is_ok);
         assert!(won.len() == 1 && lost.iter().all(is_conflict), "{lost:?}");

@@ -11,7 +11,10 @@ pub(super) async fn what_a_node_was_told_is_kept(store: Arc<dyn Store>) {
     let last = u64::from(ASSIGNMENTS_PER_NODE_MAX) + 5;
     for generation in 1..=last {
         let written_ms = 1_000 * generation.cast_signed();
-        store.put_assignment(&assignment(id, generation, "x"), generation - 1, written_ms).await.unwrap();
+        store
+            .put_assignment(&assignment(id, generation, "x"), generation - 1, generation - 1, written_ms)
+            .await
+            .unwrap();
     }
     let at = async |at_ms| store.told_at(id, at_ms).await.unwrap().map(|told| told.assignment.generation);
     assert_eq!(at(i64::MAX).await, Some(last));

@@ -70,6 +70,7 @@ pub fn cases() -> Vec<(&'static str, CaseFn)> {
         nodes::of_a_host_that_is_gone_nothing_comes_back,
         nodes::what_has_a_host_is_not_forgotten,
         nodes::assignments_swap_by_generation,
+        nodes::a_plan_holds_while_no_other_assignment_was_written,
         nodes::large_assignments,
         nodes::listed_in_bytewise_order,
         agents::what_a_report_tells_is_recorded_with_it,

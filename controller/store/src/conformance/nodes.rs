@@ -23,7 +23,7 @@ pub(super) async fn added_once_and_removed(store: Arc<dyn Store>) {
     assert_eq!((fresh.host, fresh.assigned, fresh.refused, fresh.heartbeat), (HostRecord::default(), None, None, None));
     let ours = store.node_index().await.unwrap().into_iter().filter(|node| node.topology == world.topology.id);
     assert_eq!(ours.map(|node| node.incarnation).collect::<Vec<_>>(), [1, 0, 0]);
-    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
+    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 0, 1).await.unwrap();
     store.remove_nodes(&[world.id(0).clone(), "nobody".into()]).await.unwrap();
     store.remove_nodes(&[world.id(0).clone()]).await.unwrap();
     assert!(store.node(world.id(0)).await.unwrap().is_none());
@@ -34,7 +34,7 @@ pub(super) async fn added_once_and_removed(store: Arc<dyn Store>) {
     // A node recorded anew begins from nothing.
     store.add_nodes(&world.nodes).await.unwrap();
     assert_eq!(world.seen(0).await.incarnation, 0);
-    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
+    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1, 1).await.unwrap();
 }
 
 pub(super) async fn orphans_are_refused(store: Arc<dyn Store>) {
@@ -84,7 +84,7 @@ pub(super) async fn another_host_is_another_incarnation(store: Arc<dyn Store>) {
     let reports = [stage_report(1, 1, Stage::Install, "old"), report(2, ReportBody::Converged { generation: 3 })];
     store.record_reports(world.id(0), first, &reports, &silent, 20).await.unwrap();
     store.record_heartbeats(&[(world.id(0).clone(), 30, heartbeat(first, "r", 1))]).await.unwrap();
-    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
+    store.put_assignment(&assignment(world.id(0), 1, ""), 0, 0, 1).await.unwrap();
     world.host(0, &up(0)).await;
     assert_eq!((world.seen(0).await.incarnation, world.seen(0).await.stages.len()), (first, 1), "the same host");
     world.host(0, &up(1)).await;
@@ -160,13 +160,13 @@ pub(super) async fn assignments_swap_by_generation(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "assigned", 2).await;
     let of = |generation, text| assignment(world.id(0), generation, text);
     assert_eq!(store.assignment(world.id(0)).await.unwrap(), None);
-    assert!(is_broken(&store.put_assignment(&of(2, "gap"), 0, 1).await));
-    assert!(is_broken(&store.put_assignment(&of(0, "zero"), 0, 1).await));
-    assert!(is_conflict(&store.put_assignment(&of(2, "early"), 1, 1).await));
-    store.put_assignment(&of(1, "first"), 0, 1).await.unwrap();
-    assert!(is_conflict(&store.put_assignment(&of(1, "second first"), 0, 1).await));
-    store.put_assignment(&of(2, "second"), 1, 1).await.unwrap();
-    assert!(is_conflict(&store.put_assignment(&of(2, "late"), 1, 1).await));
+    assert!(is_broken(&store.put_assignment(&of(2, "gap"), 0, 0, 1).await));
+    assert!(is_broken(&store.put_assignment(&of(0, "zero"), 0, 0, 1).await));
+    assert!(is_conflict(&store.put_assignment(&of(2, "early"), 1, 0, 1).await));
+    store.put_assignment(&of(1, "first"), 0, 0, 1).await.unwrap();
+    assert!(is_conflict(&store.put_assignment(&of(1, "second first"), 0, 1, 1).await));
+    store.put_assignment(&of(2, "second"), 1, 1, 1).await.unwrap();
+    assert!(is_conflict(&store.put_assignment(&of(2, "late"), 1, 2, 1).await));
     let stored = store.assignment(world.id(0)).await.unwrap().unwrap();
     let wanted = of(2, "second");
     assert_eq!((stored.generation, &stored.digest), (2, &wanted.content_digest()));
@@ -176,15 +176,34 @@ pub(super) async fn assignments_swap_by_generation(store: Arc<dyn Store>) {
     assert_eq!(ours.collect::<Vec<_>>(), [stored]);
     assert_eq!(store.assignment(world.id(1)).await.unwrap(), None);
     for (generation, expected) in [(1, 0), (2, 1)] {
-        assert!(is_missing(&store.put_assignment(&assignment(&"nobody".into(), generation, ""), expected, 1).await));
+        assert!(is_missing(&store.put_assignment(&assignment(&"nobody".into(), generation, ""), expected, 0, 1).await));
     }
+}
+
+pub(super) async fn a_plan_holds_while_no_other_assignment_was_written(store: Arc<dyn Store>) {
+    let world = World::new(store.clone(), "planned", 2).await;
+    let elsewhere = World::new(store.clone(), "planned-elsewhere", 1).await;
+    let writes = async || store.snapshot(&world.topology.id).await.unwrap().unwrap().writes;
+    let first = |at: usize| assignment(world.id(at), 1, "x");
+    // two plans of one moment are about different nodes: the one that comes later was made without the other
+    assert_eq!(writes().await, 0);
+    store.put_assignment(&first(0), 0, 0, 1).await.unwrap();
+    assert!(is_conflict(&store.put_assignment(&first(1), 0, 0, 1).await));
+    assert_eq!((store.assignment(world.id(1)).await.unwrap(), writes().await), (None, 1));
+    // what is written for another topology is nothing to it
+    store.put_assignment(&assignment(elsewhere.id(0), 1, "x"), 0, 0, 1).await.unwrap();
+    store.put_assignment(&first(1), 0, 1, 1).await.unwrap();
+    assert_eq!(writes().await, 2);
+    // one that is refused for its generation does not count
+    assert!(is_conflict(&store.put_assignment(&first(1), 0, 2, 1).await));
+    assert_eq!(writes().await, 2);
 }
 
 pub(super) async fn large_assignments(store: Arc<dyn Store>) {
     let world = World::new(store.clone(), "large", 1).await;
     let text = "é\"\\\u{1F600}\0".repeat(1 << 17);
     let wanted = assignment(world.id(0), 1, &text);
-    store.put_assignment(&wanted, 0, 1).await.unwrap();
+    store.put_assignment(&wanted, 0, 0, 1).await.unwrap();
     let stored = store.assignment(world.id(0)).await.unwrap().unwrap();
     assert!(stored.document.len() > 1 << 20);
     assert_eq!(serde_json::from_str::<straas_schemas::Assignment>(&stored.document).unwrap(), wanted);

@@ -132,7 +132,7 @@ pub(super) async fn forgotten_with_all_that_is_theirs(store: Arc<dyn Store>) {
         (World::new(store.clone(), "forgotten", 2).await, World::new(store.clone(), "bystander", 1).await);
     for world in [&world, &bystander] {
         let incarnation = world.enrol(0, 50).await;
-        store.put_assignment(&assignment(world.id(0), 1, ""), 0, 1).await.unwrap();
+        store.put_assignment(&assignment(world.id(0), 1, ""), 0, 0, 1).await.unwrap();
         store
             .record_reports(world.id(0), incarnation, &[stage_report(1, 1, Stage::Install, "r")], &silent, 60)
             .await
@@ -209,7 +209,7 @@ pub(super) async fn snapshot_has_everything(store: Arc<dyn Store>) {
     store.add_nodes(&nodes).await.unwrap();
     let world = World { store: store.clone(), topology: new.clone(), component: components[0].clone(), nodes };
     let incarnation = world.enrol(2, 50).await;
-    store.put_assignment(&assignment(world.id(2), 1, ""), 0, 1).await.unwrap();
+    store.put_assignment(&assignment(world.id(2), 1, ""), 0, 0, 1).await.unwrap();
     let reports = [stage_report(1, 1, Stage::Install, "r"), stage_report(2, 1, Stage::Validate, "r")];
     store.record_reports(world.id(2), incarnation, &reports, &silent, 60).await.unwrap();
     store.record_heartbeats(&[(world.id(2).clone(), 61, heartbeat(incarnation, "r", 1))]).await.unwrap();

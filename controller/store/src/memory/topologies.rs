@@ -71,6 +71,7 @@ impl Tables {
         }
         self.no_host(|node| node.topology == *id)?;
         self.topologies.remove(id);
+        self.writes.remove(id);
         self.cms.remove(id);
         self.components.retain(|_, component| component.topology != *id);
         self.remove_nodes(|node| node.topology == *id);
@@ -129,7 +130,8 @@ impl Tables {
             self.nodes.values().map(|node| &node.seen).filter(|node| node.record.topology == *id).cloned().collect();
         let jobs = self.jobs.values().filter(|job| job.topology == *id && job.ended.is_none()).cloned().collect();
         let (operations, neighbours) = (self.guest.operations(id), self.near(id));
-        Some(Snapshot { topology, components, nodes, jobs, operations, neighbours })
+        let writes = self.writes.get(id).copied().unwrap_or(0);
+        Some(Snapshot { topology, writes, components, nodes, jobs, operations, neighbours })
     }
 
     pub(super) fn check_job(&self, job: &JobRecord) -> Result<()> {

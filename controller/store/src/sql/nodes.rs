@@ -55,6 +55,8 @@ statements! {
         from node n join stage_result s on s.node = n.id where n.component = $1";
     INDEX = "select id, topology, incarnation from node order by id";
     THERE = "select count(*) from node where id = $1";
+    COUNT_WRITE = "update topology set writes = writes + 1
+                   where id = (select topology from node where id = $1) and writes = coalesce($2, writes)";
     SET_HOST = "update node set host_phase = $2, host_address = $3, host_error = $4, host_number = $5,
             host_changed_ms = $6, host_attempt = $7, host_next_ms = $8, host_domain = $9 where id = $1";
     ASSIGN_FIRST = "insert into assignment (node, generation, digest, document, written_ms)
@@ -209,10 +211,11 @@ pub(super) async fn put_assignment(
     store: &SqlStore,
     assignment: &Assignment,
     expected: u64,
+    writes: u64,
     now_ms: i64,
 ) -> Result<()> {
     check_generation(assignment.generation, expected)?;
-    write_assignment(store, assignment, expected, now_ms).await
+    write_assignment(store, assignment, expected, Some(writes), now_ms).await
 }
 
 /// See [`SqlStore::raise_generations`].
@@ -222,17 +225,31 @@ pub(super) async fn raise_generations(store: &SqlStore, by: u64, now_ms: i64) ->
         let as_it_is: Assignment = from_text(|| format!("assignment of {}", stored.node), &stored.document)
             .map_err(|fail| fail.into_error("raising generations"))?;
         let raised = Assignment { generation: stored.generation.saturating_add(by), ..as_it_is };
-        write_assignment(store, &raised, stored.generation, now_ms).await?;
+        write_assignment(store, &raised, stored.generation, None, now_ms).await?;
     }
     Ok(all.len())
 }
 
-async fn write_assignment(store: &SqlStore, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
+/// `writes`: only if so many were written for its topology before.
+async fn write_assignment(
+    store: &SqlStore,
+    assignment: &Assignment,
+    expected: u64,
+    writes: Option<u64>,
+    now_ms: i64,
+) -> Result<()> {
     let id = key(assignment.node.as_str());
     let digest = assignment.content_digest();
     let what = "writing an assignment";
     let document = to_text("its document", assignment).map_err(|fail| fail.into_error(what))?;
     writing!(store, what, |tx, on| {
+        // first the topology, as whoever removes nodes does it, or the two would wait for each other
+        let counted = query(on(&COUNT_WRITE)).bind(&*id).bind(writes.map(int).transpose()?);
+        if counted.execute(&mut *tx).await?.rows_affected() == 0 {
+            let there: i64 = query_scalar(on(&THERE)).bind(&*id).fetch_one(&mut *tx).await?;
+            let conflict = || StoreError::Conflict { what: "plan", id: id.to_string() };
+            return Err(if there == 0 { no_node(&assignment.node) } else { conflict() }.into());
+        }
         let statement = query(on(if expected == 0 { &ASSIGN_FIRST } else { &ASSIGN_NEXT }))
             .bind(&*id)
             .bind(int(assignment.generation)?)
@@ -242,9 +259,7 @@ async fn write_assignment(store: &SqlStore, assignment: &Assignment, expected: u
         let statement = if expected == 0 { statement } else { statement.bind(int(expected)?) };
         let done = statement.execute(&mut *tx).await.map_err(|cause| Fail::or_missing(cause, "node", &id))?;
         if done.rows_affected() == 0 {
-            let there: i64 = query_scalar(on(&THERE)).bind(&*id).fetch_one(&mut *tx).await?;
-            let conflict = || StoreError::Conflict { what: "assignment", id: id.to_string() };
-            return Err(if there == 0 { no_node(&assignment.node) } else { conflict() }.into());
+            return Err(StoreError::Conflict { what: "assignment", id: id.to_string() }.into());
         }
         let generation = int(assignment.generation)?;
         query(on(&history::ADD))

@@ -75,6 +75,14 @@ pub(super) struct TopologyRow {
     config_commit: String,
     deleting: i64,
     created_ms: i64,
+    writes: i64,
+}
+
+impl TopologyRow {
+    /// How many assignments were written for it.
+    pub(super) fn writes(&self) -> Result<u64, Fail> {
+        count(self.writes)
+    }
 }
 
 impl From<TopologyRow> for TopologyRecord {

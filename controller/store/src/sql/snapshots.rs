@@ -40,8 +40,12 @@ pub(super) async fn get(store: &SqlStore, ids: &[TopologyId]) -> Result<Vec<Snap
         let linked: Vec<String> = query_scalar(on(&neighbours::LINKED)).bind(&ids).fetch_all(&mut *tx).await?;
         let linked: BTreeSet<String> = linked.into_iter().collect();
 
-        let of = |topology| Snapshot::of(TopologyRecord::from(topology));
-        let mut by_id: ById = found.into_iter().map(of).map(|one| (one.topology.id.0.clone(), one)).collect();
+        let mut by_id = ById::new();
+        for topology in found {
+            let writes = topology.writes()?;
+            let one = Snapshot { writes, ..Snapshot::of(TopologyRecord::from(topology)) };
+            by_id.insert(one.topology.id.0.clone(), one);
+        }
         let mut components: Vec<ComponentRecord> = rows::all(components)?;
         components.sort_by(|a, b| (a.position, &a.id).cmp(&(b.position, &b.id)));
         share(&mut by_id, components, |component| &component.topology, |one| &mut one.components);

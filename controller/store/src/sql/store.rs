@@ -125,8 +125,8 @@ impl Store for SqlStore {
     async fn set_host(&self, node: &NodeId, host: &HostRecord, lease: &Lease) -> Result<()> {
         nodes::set_host(self, node, host, lease).await
     }
-    async fn put_assignment(&self, assignment: &Assignment, expected: u64, now_ms: i64) -> Result<()> {
-        nodes::put_assignment(self, assignment, expected, now_ms).await
+    async fn put_assignment(&self, assignment: &Assignment, expected: u64, writes: u64, now_ms: i64) -> Result<()> {
+        nodes::put_assignment(self, assignment, expected, writes, now_ms).await
     }
     async fn assignment(&self, node: &NodeId) -> Result<Option<StoredAssignment>> {
         nodes::assignment(self, node).await

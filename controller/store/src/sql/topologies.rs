@@ -12,7 +12,10 @@ use straas_schemas::{ComponentId, JobId, TopologyId};
 
 macro_rules! topology_columns {
     ($rest:literal) => {
-        concat!("select id, tenant, name, zone, branch, config_commit, deleting, created_ms from topology ", $rest)
+        concat!(
+            "select id, tenant, name, zone, branch, config_commit, deleting, created_ms, writes from topology ",
+            $rest
+        )
     };
 }
 macro_rules! component_columns {
