@@ -69,3 +69,37 @@ impl Sights {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use straas_schemas::Digest;
+    use straas_store::conformance::World;
+    use straas_store::{AuthorityStore as _, MemoryStore};
+
+    #[tokio::test]
+    async fn what_an_older_word_to_another_controller_overwrote_is_written_anew() {
+        let store = Arc::new(MemoryStore::new());
+        let world = World::new(store.clone(), "sights", 1).await;
+        let incarnation = world.enrol(0, 1).await;
+        let agent = AgentId::Node(world.id(0).clone());
+        let by = |authority: &str| {
+            let (key, by) = (Digest::sha256(b"key"), Digest::sha256(authority.as_bytes()));
+            CertificateShown { agent: agent.clone(), incarnation, key, by, trusts: None }
+        };
+        let shown = async || store.agent_certificate(&agent).await.expect("read").expect("there").shown_by;
+        let (here, there) = (Sights::default(), Sights::default());
+        there.saw(by("old"));
+        here.saw(by("new"));
+        here.write(&*store).await.expect("written");
+        there.write(&*store).await.expect("written");
+        here.saw(by("new"));
+        assert!(!here.write(&*store).await.expect("nothing to write"), "it is taken for recorded");
+        assert_eq!(shown().await, Some(Digest::sha256(b"old")));
+        here.forget();
+        here.saw(by("new"));
+        assert!(here.write(&*store).await.expect("written"));
+        assert_eq!(shown().await, Some(Digest::sha256(b"new")));
+    }
+}

@@ -20,6 +20,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Between two looks at all agents, where none of them said anything new here: they may have done so elsewhere.
 const ALL_EVERY: Duration = Duration::from_secs(5);
+/// While an exchange is under way, what agents say is written anew so often: what one said to this controller may have been
+/// overwritten by what it had said to another one before, which wrote it later.
+const ANEW_EVERY: Duration = Duration::from_secs(30);
 /// A phase lasts so long at least where there are several controllers: each has looked many times meanwhile, or has no
 /// database, and says so to whoever asks whether it is ready.
 const SETTLE_MS: i64 = 15_000;
@@ -29,13 +32,13 @@ pub async fn run(app: Arc<App>) {
     let mut stopping = app.stopping.clone();
     let mut every = interval(LOOK_EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut failed, mut all) = (None, None);
+    let (mut failed, mut all, mut anew) = (None, None, Instant::now());
     loop {
         tokio::select! {
             _ = every.tick() => {}
             () = stopping.requested() => return,
         }
-        let ended = match look(&app, &mut all).await {
+        let ended = match look(&app, &mut all, &mut anew).await {
             Ok(()) => None,
             Err(error) => Some(error.chain()),
         };
@@ -49,11 +52,15 @@ pub async fn run(app: Arc<App>) {
     }
 }
 
-/// `all`: when all agents were looked at last.
-async fn look(app: &App, all: &mut Option<Instant>) -> Result<(), Error> {
+/// `all`: when all agents were looked at last; `anew`: when what they say began to be written anew.
+async fn look(app: &App, all: &mut Option<Instant>, anew: &mut Instant) -> Result<(), Error> {
     app.authorities.refresh(&*app.store).await?;
     let Some(record) = app.authorities.now().record.clone() else { return Ok(()) };
     app.authorities.settle().await?;
+    if record.phase != RotationPhase::Settled && anew.elapsed() >= ANEW_EVERY {
+        app.authorities.sights.forget();
+        *anew = Instant::now();
+    }
     let heard = app.authorities.sights.write(&*app.store).await?;
     if !app.leases.has(Chore::Authority) {
         return Ok(());
