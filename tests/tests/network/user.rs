@@ -72,7 +72,7 @@ impl User {
         }
     }
 
-    /// Asks until there is an answer that is one; `key`: as the same request, however often.
+    /// Asks one controller after another until there is an answer that is one; for all of them it is the same request.
     pub async fn ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         self.asked += 1;
         let key = format!("wish-{}", self.asked);
