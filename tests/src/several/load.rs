@@ -18,6 +18,8 @@ use straas_schemas::view::Page;
 const PACE: Duration = Duration::from_millis(100);
 /// A request that takes longer is one that hangs: three times what a controller allows the database.
 const HANGS: Duration = Duration::from_secs(60);
+/// Commands asked for on each node: all of them are looked at in the end, and controllers keep the newest 200 of a node.
+const COMMANDS_EACH: usize = 150;
 /// Pages of a list that are read.
 const PAGE: usize = 500;
 
@@ -71,7 +73,7 @@ impl Load {
         self.stop.set(true);
     }
 
-    /// Writes in turn a tenant and a command for one of these nodes, until it is told to stop. What is refused is asked
+    /// Writes in turn a tenant and a command for one of these nodes, after many commands tenants alone, until it is told to stop. What is refused is asked
     /// again in the end, by the same name.
     ///
     /// # Errors
@@ -86,7 +88,8 @@ impl Load {
             }
             pace.tick().await;
             let word = format!("{name}-{number}");
-            let node = nodes.get(number / 2 % nodes.len().max(1)).filter(|_| number % 2 == 0).cloned();
+            let commands = number % 2 == 0 && number / 2 <= COMMANDS_EACH * nodes.len();
+            let node = nodes.get(number / 2 % nodes.len().max(1)).filter(|_| commands).cloned();
             if self.one(api, &word, node.as_deref()).await? {
                 self.gap_ms.set(self.gap_ms.get().max(u64::try_from(last.elapsed().as_millis())?));
                 last = Instant::now();
