@@ -134,7 +134,8 @@ async fn fetching_end(fetching: &mut Option<(u64, Fetching<'_>)>) -> Result<(), 
     }
 }
 
-async fn wake_at(agent: &Agent, at: Option<i64>) {
+/// Ends when a tick is wanted, in `mono_ms`; never without one.
+pub async fn wake_at(agent: &Agent, at: Option<i64>) {
     match at.and_then(|at| u64::try_from(at).ok()) {
         Some(at) => sleep_until(agent.started() + Duration::from_millis(at)).await,
         None => std::future::pending().await,

@@ -133,6 +133,26 @@ pub struct HostStatus {
     pub detail: Option<String>,
 }
 
+impl HostStatus {
+    /// A host that runs since it was made, of which nothing else is known.
+    #[must_use]
+    pub fn running(id: &str, name: &str, owner: &str, zone: &str, address: IpAddr) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: name.to_owned(),
+            owner: owner.to_owned(),
+            zone: zone.to_owned(),
+            address,
+            fault_domain: None,
+            phase: HostPhase::Running,
+            boots: 1,
+            pid: None,
+            link: Link::Up,
+            detail: None,
+        }
+    }
+}
+
 /// Whether a host runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -21,7 +21,7 @@ use desk::Desk;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use straas_drivers::{HostError, HostPhase, HostSpec, HostStatus, Hosts, Link};
+use straas_drivers::{HostError, HostPhase, HostSpec, HostStatus, Hosts};
 use straas_schemas::NodeId;
 use straas_store::{Allotted, PAGE_MAX, PageRequest, PoolFilter, PoolHost, Store, StoreError};
 use tokio::time::{Instant, timeout_at};
@@ -92,18 +92,11 @@ fn status(host: &PoolHost, allotted: &Allotted, down: bool) -> Result<HostStatus
         HostError::NoAddress(format!("host {} says that it is at {text:?}", host.name))
     })?;
     Ok(HostStatus {
-        id: allotted.node.0.clone(),
-        name: allotted.name.clone(),
-        owner: allotted.owner.clone(),
-        zone: host.zone.clone(),
-        address,
         fault_domain: host.fault_domain.clone(),
         // whether one that knows of its node is heard of is seen from that node's heartbeats
         phase: if down { HostPhase::Down } else { HostPhase::Running },
-        boots: 1,
-        pid: None,
-        link: Link::Up,
         detail: Some(format!("host {} of the pool", host.name)),
+        ..HostStatus::running(allotted.node.as_str(), &allotted.name, &allotted.owner, &host.zone, address)
     })
 }
 
@@ -145,7 +138,7 @@ impl Hosts for Pool {
             let now = self.desk.now_ms();
             if let Some(host) = self.of(&node).await?.into_iter().next() {
                 match host.allotted(&node) {
-                    None => return Err(HostError::Held(holds_on(&host, self.desk.seen_ms(&host), self.desk.now_ms()))),
+                    None => return Err(HostError::Held(holds_on(&host, self.desk.seen_ms(&host), now))),
                     Some(allotted) if !fell_silent(&host, self.desk.seen_ms(&host), now) => {
                         return status(&host, allotted, false);
                     }

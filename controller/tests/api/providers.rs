@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
-use straas_drivers::{HostError, HostPhase, HostSpec, HostStatus, Hosts, Link};
+use straas_drivers::{HostError, HostSpec, HostStatus, Hosts};
 use tokio::sync::watch;
 
 /// A host that would be.
@@ -77,19 +77,8 @@ impl Recorder {
 }
 
 fn status(id: &str, name: &str, owner: &str, number: usize) -> HostStatus {
-    HostStatus {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        owner: owner.to_owned(),
-        zone: "z1".to_owned(),
-        address: std::net::IpAddr::from([10, 9, 0, number as u8]),
-        fault_domain: Some(format!("fd-{number}")),
-        phase: HostPhase::Running,
-        boots: 1,
-        pid: None,
-        link: Link::Up,
-        detail: None,
-    }
+    let address = std::net::IpAddr::from([10, 9, 0, number as u8]);
+    HostStatus { fault_domain: Some(format!("fd-{number}")), ..HostStatus::running(id, name, owner, "z1", address) }
 }
 
 #[async_trait]

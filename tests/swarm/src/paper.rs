@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use straas_controller::config::Config;
 use straas_controller::{BootTemplate, World};
-use straas_drivers::{HostError, HostPhase, HostSpec, HostStatus, Hosts, Link};
+use straas_drivers::{HostError, HostSpec, HostStatus, Hosts};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -20,19 +20,7 @@ struct Paper {
 
 fn status(id: &str, name: &str, owner: &str, zone: &str, number: usize) -> HostStatus {
     let [.., high, low] = u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
-    HostStatus {
-        id: id.to_owned(),
-        name: name.to_owned(),
-        owner: owner.to_owned(),
-        zone: zone.to_owned(),
-        address: IpAddr::from([10, 9, high, low]),
-        fault_domain: None,
-        phase: HostPhase::Running,
-        boots: 1,
-        pid: None,
-        link: Link::Up,
-        detail: None,
-    }
+    HostStatus::running(id, name, owner, zone, IpAddr::from([10, 9, high, low]))
 }
 
 #[async_trait]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use straas_converge::CommandFate;
-use straas_drivers::{HostError, HostPhase, HostSpec, HostStatus, Hosts, Link};
+use straas_drivers::{HostError, HostSpec, HostStatus, Hosts};
 use straas_schemas::CommandId;
 
 /// A machine.
@@ -153,19 +153,8 @@ impl Ground {
 
 fn status(machine: &Machine) -> HostStatus {
     let number = machine.serial.to_be_bytes();
-    HostStatus {
-        id: machine.spec.id.clone(),
-        name: machine.spec.name.clone(),
-        owner: machine.spec.owner.clone(),
-        zone: machine.spec.zone.clone(),
-        address: IpAddr::from([10, 9, number[6], number[7]]),
-        fault_domain: None,
-        phase: HostPhase::Running,
-        boots: 1,
-        pid: None,
-        link: Link::Up,
-        detail: None,
-    }
+    let HostSpec { id, name, owner, zone, .. } = &*machine.spec;
+    HostStatus::running(id, name, owner, zone, IpAddr::from([10, 9, number[6], number[7]]))
 }
 
 #[async_trait]

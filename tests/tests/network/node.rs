@@ -132,7 +132,7 @@ impl Node {
                         }
                     });
                 }
-                () = wake_at(agent, at) => {
+                () = work::wake_at(agent, at) => {
                     agent.wake.send_replace(None);
                     agent.handle(Event::Tick);
                 }
@@ -261,13 +261,6 @@ async fn slept(ms: usize, mut killed: watch::Receiver<bool>) -> bool {
 async fn fetched(fetching: &mut Fetching<'_>) -> (u64, Result<(), String>) {
     match fetching {
         Some((fetch, end)) => (*fetch, end.await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn wake_at(agent: &Agent, at: Option<i64>) {
-    match at.and_then(|at| u64::try_from(at).ok()) {
-        Some(at) => tokio::time::sleep_until(agent.started() + Duration::from_millis(at)).await,
         None => std::future::pending().await,
     }
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use straas_drivers::{HostError, HostPhase, HostSpec, HostStatus, Hosts, Link};
+use straas_drivers::{HostError, HostSpec, HostStatus, Hosts};
 
 /// One host.
 #[derive(Clone, Debug)]
@@ -77,19 +77,7 @@ impl Ground {
 }
 
 fn status(id: &str, machine: &Machine) -> HostStatus {
-    HostStatus {
-        id: id.to_owned(),
-        name: machine.name.clone(),
-        owner: machine.owner.clone(),
-        zone: machine.zone.clone(),
-        address: machine.address,
-        fault_domain: None,
-        phase: HostPhase::Running,
-        boots: 1,
-        pid: None,
-        link: Link::Up,
-        detail: None,
-    }
+    HostStatus::running(id, &machine.name, &machine.owner, &machine.zone, machine.address)
 }
 
 #[async_trait]
