@@ -104,6 +104,10 @@ pub struct StageResult {
     pub digest: Digest,
     /// 1 for the first run at this digest.
     pub attempt: u32,
+    /// Runs at this digest that failed since one succeeded, this one included: fewer than the attempts where some waited
+    /// or were cut off. `None` from agents of before this was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<u32>,
     /// How it ended.
     pub outcome: Outcome,
     /// The 2017 protocol's return value, e.g. `GUEST_AGENT_INSTALL_SUCCESS`.
@@ -141,5 +145,14 @@ impl StageResult {
     #[must_use]
     pub fn shows_work(&self) -> bool {
         (self.stage, self.outcome) == (Stage::Validate, Outcome::Succeeded)
+    }
+
+    /// How often it failed. A run that waited or that was cut off says nothing against what it ran.
+    #[must_use]
+    pub fn failed_times(&self) -> u32 {
+        match self.outcome {
+            Outcome::Succeeded => 0,
+            Outcome::Waiting | Outcome::Failed => self.failures.unwrap_or(self.attempt),
+        }
     }
 }

@@ -399,3 +399,23 @@ async fn links_that_are_just_going_stop_nobody() {
     }
     LocalHosts::open(config).await.unwrap().teardown().await.unwrap();
 }
+
+/// Hosts that come and go change nothing for the others: a bridge without an address of its own takes the lowest of its
+/// ports', and who knew the gateway by that one would talk to nobody for seconds.
+#[tokio::test]
+async fn the_gateway_keeps_its_hardware_address() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(hosts) = microhosts("t-address", dir.path()).await else { return };
+    let address = || {
+        let shown = Command::new("ip").args(["-n", "straas-t-address", "-br", "link", "show", "br0"]).output().unwrap();
+        String::from_utf8(shown.stdout).unwrap().split_whitespace().nth(2).unwrap().to_owned()
+    };
+    let before = address();
+    // no port has a lower one; an odd first byte would name a group
+    let link = "-n straas-t-address link add lowest address 00:00:00:00:00:02 type veth peer name other";
+    for line in [link, "-n straas-t-address link set lowest master br0 up", "-n straas-t-address link del lowest"] {
+        assert!(Command::new("ip").args(line.split(' ')).status().unwrap().success(), "ip {line}");
+        assert_eq!(address(), before, "after ip {line}");
+    }
+    hosts.teardown().await.unwrap();
+}

@@ -107,6 +107,7 @@ fn result(stage: Stage, generation: u64, digest: Digest, rendered: &Digest) -> S
         stage,
         digest,
         attempt: 1,
+        failures: Some(0),
         outcome: Outcome::Succeeded,
         return_value: stage.return_value(true).into(),
         exit_code: Some(0),

@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use straas_schemas::view::RolloutPhase;
 use straas_schemas::{NodeId, Outcome, Stage};
 
-/// Runs of a stage after which a node counts as failing with a change.
+/// Failures of a stage after which a node counts as failing with a change.
 pub const ROLLOUT_ATTEMPTS: u32 = 3;
 
 /// Which of the targets of a component.
@@ -281,7 +281,7 @@ fn failing<'a>(wanted: &'a Wanted<'a>, node: &'a Node) -> Option<Failing<'a>> {
     }
     let failed = |stage: &Stage| {
         let (result, _) = node.stages.get(stage)?;
-        (result.outcome == Outcome::Failed && result.attempt >= ROLLOUT_ATTEMPTS).then_some(result)
+        (result.outcome == Outcome::Failed && result.failed_times() >= ROLLOUT_ATTEMPTS).then_some(result)
     };
     // the digests are looked at only of a node that fails at something
     let mut results = Stage::ALL.iter().filter_map(failed).peekable();
@@ -294,6 +294,7 @@ fn failing<'a>(wanted: &'a Wanted<'a>, node: &'a Node) -> Option<Failing<'a>> {
         .rev()
         .find(|l| !l.trim().is_empty() && !l.starts_with("@straas "))
         .unwrap_or(&result.reason);
-    let text = format!("{} failed {} times: {}", result.stage, result.attempt, line.trim());
+    let hint = result.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+    let text = format!("{} failed {} times: {}{hint}", result.stage, result.failed_times(), line.trim());
     Some(Failing { node, wanted, text })
 }

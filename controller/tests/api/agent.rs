@@ -250,7 +250,8 @@ impl Agent {
             if self.fails == Some(stage) {
                 let attempt = if self.failed.0.as_ref() == Some(&digest) { self.failed.1 + 1 } else { 1 };
                 self.failed = (Some(digest.clone()), attempt);
-                let result = StageResult { attempt, ..self.result(stage, digest, Outcome::Failed) };
+                let result =
+                    StageResult { attempt, failures: Some(attempt), ..self.result(stage, digest, Outcome::Failed) };
                 self.report(ReportBody::Stage(result)).await;
                 // as a ledger has it: what failed last is run again, also where it had succeeded once
                 if stage == Stage::Validate {
@@ -279,6 +280,7 @@ impl Agent {
             stage,
             digest,
             attempt: 1,
+            failures: Some(u32::from(outcome == Outcome::Failed)),
             outcome,
             return_value: stage.return_value(good).into(),
             exit_code: Some(i32::from(!good)),

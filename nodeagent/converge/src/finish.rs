@@ -121,6 +121,7 @@ impl Converger {
                 stage,
                 digest: order.digest.clone(),
                 attempt: order.attempt,
+                failures: Some(failures),
                 outcome: result.outcome,
                 return_value: stage.return_value(succeeded).to_owned(),
                 exit_code: result.exit_code,

@@ -86,6 +86,7 @@ impl Converger {
                 stage: *stage,
                 digest: record.digest.clone(),
                 attempt: record.attempt,
+                failures: Some(record.failures),
                 outcome,
                 return_value: stage.return_value(outcome == Outcome::Succeeded).to_owned(),
                 exit_code: None,

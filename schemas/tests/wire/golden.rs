@@ -34,7 +34,10 @@ const AUTHORITY: [&str; 4] = ["poll_request", "poll_answer", "host_poll_request"
 fn the_bytes_of_later_fields_decode_and_lose_nothing() {
     let workflows = WORKFLOWS.iter().map(|name| (*name, "workflows"));
     let builds = BUILDS.iter().map(|name| (*name, "builds"));
-    for (name, of) in workflows.chain(builds).chain(AUTHORITY.iter().map(|name| (*name, "authority"))) {
+    let authority = AUTHORITY.iter().map(|name| (*name, "authority"));
+    // how often a stage failed came alone
+    let failures = [("report_request", "failures")];
+    for (name, of) in workflows.chain(builds).chain(authority).chain(failures) {
         let wire = WIRE.iter().find(|wire| wire.name == name).expect("a wire type");
         let text = read(&format!("{name}.{of}"));
         let before: Value = serde_json::from_str(&text).expect("json");

@@ -228,6 +228,7 @@ impl Agent {
                 stage,
                 digest: digest.clone(),
                 attempt: 1,
+                failures: Some(0),
                 outcome: Outcome::Succeeded,
                 return_value: stage.return_value(true).into(),
                 exit_code: Some(0),

@@ -137,10 +137,14 @@ impl Kills {
             2 => {
                 cluster.kill()?;
                 let hosts = cluster.hosts().await?;
-                // a host that is just being made or removed cannot be rebooted
-                if hosts.reboot(at_random.id.as_str()).await.is_ok() {
+                let host = at_random.id.as_str();
+                // a host that is just being made or removed has no power to lose
+                if hosts.crash(host).await.is_ok() {
                     conductor.gone(&at_random.name);
                     self.hosts += 1;
+                }
+                if let Err(why) = hosts.boot(host).await {
+                    say(&format!("  {} is left to the controller to be booted: {why}", at_random.name));
                 }
                 drop(hosts);
                 cluster.start().await?;

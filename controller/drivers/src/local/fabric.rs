@@ -55,7 +55,10 @@ impl Fabric {
         if !shown.contains(&format!(" {gateway} ")) {
             self.batch(&format!("addr flush dev {BRIDGE}\naddr add {gateway} dev {BRIDGE}\n"))?;
         }
-        self.batch(&format!("link set {BRIDGE} up\n"))
+        // without one of its own it takes the lowest of its ports' addresses, another whenever that host goes, and the
+        // others would send to the one before for seconds
+        let mac = Self::mac(self.subnet.gateway());
+        self.batch(&format!("link set {BRIDGE} address {mac}\nlink set {BRIDGE} up\n"))
     }
 
     /// Removes the namespace with everything in it. Fine when there is none.

@@ -35,6 +35,7 @@ pub struct Record {
     pub outcome: Option<Outcome>,
     pub produced: Option<Digest>,
     pub attempt: u32,
+    pub failures: u32,
     pub facts: Facts,
     /// What it configured was found changed on the host.
     pub drifted: bool,
@@ -193,7 +194,7 @@ impl Agent {
     fn begin_stage(&mut self) -> Option<Stage> {
         let (stage, digest) = self.next().filter(|(stage, digest)| self.allowed(*stage, digest))?;
         let before = self.records.get(&stage).filter(|r| r.digest == digest && r.outcome != Some(Outcome::Succeeded));
-        let attempt = before.map_or(1, |r| r.attempt + 1);
+        let (attempt, failures) = before.map_or((1, 0), |r| (r.attempt + 1, r.failures));
         if stage == Stage::Config || (stage == Stage::Install && self.install_disturbs()) {
             // one that never worked has no service yet that another run could disturb
             self.disturbed |= self.active && self.ever_valid && !self.asked_while_down.contains(&digest);
@@ -209,7 +210,7 @@ impl Agent {
         }
         if stage != Stage::Validate {
             let (digest, facts) = (digest.clone(), Facts::new());
-            let record = Record { digest, outcome: None, produced: None, attempt, facts, drifted: false };
+            let record = Record { digest, outcome: None, produced: None, attempt, failures, facts, drifted: false };
             self.records.insert(stage, record);
         }
         self.running = Some((Task::Stage(stage), digest));
@@ -274,11 +275,18 @@ impl Agent {
         facts: Facts,
     ) {
         let failed = outcome != Outcome::Succeeded;
+        let before = self.records.get(&stage).filter(|r| r.digest == digest).map_or(0, |r| r.failures);
+        let failures = match outcome {
+            Outcome::Succeeded => 0,
+            Outcome::Waiting => before,
+            Outcome::Failed => before + 1,
+        };
         let result = StageResult {
             generation: self.generation(),
             stage,
             digest: digest.clone(),
             attempt,
+            failures: Some(failures),
             outcome,
             return_value: stage.return_value(!failed).to_owned(),
             exit_code: Some(match outcome {
@@ -295,7 +303,7 @@ impl Agent {
             produced: produced.clone(),
             facts: facts.clone(),
         };
-        let record = Record { digest, outcome: Some(outcome), produced, attempt, facts, drifted: false };
+        let record = Record { digest, outcome: Some(outcome), produced, attempt, failures, facts, drifted: false };
         self.records.insert(stage, record);
         self.report(ReportBody::Stage(result));
         self.confirm();

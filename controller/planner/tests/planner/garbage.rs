@@ -76,6 +76,7 @@ fn result() -> impl Strategy<Value = (Stage, (StageResult, i64))> {
                 stage,
                 digest,
                 attempt: u32::MAX,
+                failures: Some(u32::MAX),
                 outcome,
                 return_value: String::new(),
                 exit_code: Some(-1),

@@ -274,10 +274,20 @@ fn a_change_that_is_held_disturbs_nobody() {
 #[test]
 fn what_failed_on_a_canary_is_turned_back_at_the_third_time_and_not_given_out_again() {
     let text = "job-2 is turned back: t-zk-1 went first: install failed 3 times: E: no such thing; \
-                [Version { kind: \"zookeeper\", version: \"2.0-bad\" }]";
+                hint: look at the log; [Version { kind: \"zookeeper\", version: \"2.0-bad\" }]";
     check(THREE, "upgrade zk 2.0-bad\nround 2", &["t-zk-1: install failed"], &["turned back", "t-zk-2", "t-zk-3"]);
     check(THREE, "upgrade zk 2.0-bad\ngo", &[text, "job-2 RolledBack"], &["t-zk-2", "t-zk-3", "PERMITTED"]);
     check(&format!("{THREE}\nupgrade zk 2.0-bad\nworks"), "upgrade zk 2.0-bad", &["refused"], &[]);
+}
+
+#[test]
+fn runs_of_a_canary_that_waited_say_nothing_against_a_change() {
+    // it waits twice for a majority, then it is found dead: one failure, in its third run
+    let lonely = "mute zk-2\nmute zk-3\nstep zk-1\nreport zk-1\nstep zk-1\nreport zk-1\ncure zk-2\ncure zk-3";
+    let waited = format!("{THREE}\nconfigure zk c2=9\nround 1\nplan\ntake zk-1\nstep zk-1\n{lonely}\nmute zk-1");
+    check(&waited, "step zk-1\nreport zk-1\nplan", &["t-zk-1: validate failed"], &["turned back", "t-zk-2"]);
+    let text = "t-zk-1 went first: validate failed 3 times";
+    check(&waited, "go", &[text, "job-2 RolledBack"], &["t-zk-2"]);
 }
 
 #[test]

@@ -177,6 +177,7 @@ pub fn stage_report(seq: u64, generation: u64, stage: Stage, reason: &str) -> Re
         stage,
         digest: Digest::of(&[reason]),
         attempt: 1,
+        failures: Some(1),
         outcome: Outcome::Failed,
         return_value: stage.return_value(false).to_owned(),
         exit_code: Some(1),

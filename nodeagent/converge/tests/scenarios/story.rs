@@ -122,7 +122,11 @@ impl Agent {
                         self.disk.apply(change);
                         if let LedgerChange::Append(report) = change {
                             words.push(match &report.body {
-                                ReportBody::Stage(result) => format!("report:{}:{:?}", result.stage, result.outcome),
+                                ReportBody::Stage(result) => {
+                                    let failures = result.failures.filter(|count| *count > 1);
+                                    let times = failures.map(|count| format!("*{count}")).unwrap_or_default();
+                                    format!("report:{}:{:?}{times}", result.stage, result.outcome)
+                                }
                                 ReportBody::Converged { generation } => format!("converged:{generation}"),
                                 ReportBody::Refused { offered, .. } => format!("refused:{offered}"),
                                 ReportBody::LedgerLost { .. } => "lost".into(),
