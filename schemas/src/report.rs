@@ -104,8 +104,8 @@ pub struct StageResult {
     pub digest: Digest,
     /// 1 for the first run at this digest.
     pub attempt: u32,
-    /// Runs at this digest that failed since one succeeded, this one included: fewer than the attempts where some waited
-    /// or were cut off. `None` from agents of before this was counted.
+    /// Runs at this digest that failed since one succeeded, or that waited for longer than is usual, this one included:
+    /// fewer than the attempts where some waited or were cut off. `None` from agents of before this was counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failures: Option<u32>,
     /// How it ended.
@@ -152,7 +152,8 @@ impl StageResult {
     pub fn failed_times(&self) -> u32 {
         match self.outcome {
             Outcome::Succeeded => 0,
-            Outcome::Waiting | Outcome::Failed => self.failures.unwrap_or(self.attempt),
+            Outcome::Waiting => self.failures.unwrap_or(0),
+            Outcome::Failed => self.failures.unwrap_or(self.attempt),
         }
     }
 }

@@ -216,6 +216,7 @@ impl<'k, 'a> Common<'k, 'a> {
             retry_ms: settings.retry_ms,
             retry_max_ms: settings.retry_max_ms,
             waiting_ms: settings.waiting_ms,
+            validate_wait_ms: self.nature.knowledge.meta.validate_wait_s.saturating_mul(1000),
         }
     }
 

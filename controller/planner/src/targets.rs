@@ -18,6 +18,7 @@ use crate::observe::{Known, confirmed, serves, works};
 use crate::permits::{asks, goes_last, held};
 use crate::{Component, Node, Quarantined, Revert, Rollout, Target, digests};
 use std::collections::{BTreeMap, BTreeSet};
+use straas_schemas::report::StageResult;
 use straas_schemas::view::RolloutPhase;
 use straas_schemas::{NodeId, Outcome, Stage};
 
@@ -270,6 +271,18 @@ fn revert(component: &Component, rollout: &Rollout, which: Which<'_>, failing: &
     Revert { component: component.id.clone(), job: rollout.job.clone(), reason, quarantine }
 }
 
+/// How a stage failed, in the words of its script.
+fn told(result: &StageResult) -> String {
+    let (stage, times) = (result.stage, result.failed_times());
+    if result.outcome == Outcome::Waiting {
+        return format!("{stage} is not there yet, looked at {times} times too late: {}", result.reason);
+    }
+    let mut lines = result.output_tail.lines().rev();
+    let line = lines.find(|l| !l.trim().is_empty() && !l.starts_with("@straas ")).unwrap_or(&result.reason);
+    let hint = result.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
+    format!("{stage} failed {times} times: {}{hint}", line.trim())
+}
+
 /// Whether a node fails with what it was given last.
 fn failing<'a>(wanted: &'a Wanted<'a>, node: &'a Node) -> Option<Failing<'a>> {
     let assignment = node.assignment.as_ref()?;
@@ -281,20 +294,12 @@ fn failing<'a>(wanted: &'a Wanted<'a>, node: &'a Node) -> Option<Failing<'a>> {
     }
     let failed = |stage: &Stage| {
         let (result, _) = node.stages.get(stage)?;
-        (result.outcome == Outcome::Failed && result.failed_times() >= ROLLOUT_ATTEMPTS).then_some(result)
+        (result.failed_times() >= ROLLOUT_ATTEMPTS).then_some(result)
     };
     // the digests are looked at only of a node that fails at something
     let mut results = Stage::ALL.iter().filter_map(failed).peekable();
     results.peek()?;
     let expected = digests::effective(assignment, node);
     let result = results.find(|r| expected.get(&r.stage) == Some(&r.digest))?;
-    let line = result
-        .output_tail
-        .lines()
-        .rev()
-        .find(|l| !l.trim().is_empty() && !l.starts_with("@straas "))
-        .unwrap_or(&result.reason);
-    let hint = result.hint.as_ref().map(|hint| format!("; hint: {hint}")).unwrap_or_default();
-    let text = format!("{} failed {} times: {}{hint}", result.stage, result.failed_times(), line.trim());
-    Some(Failing { node, wanted, text })
+    Some(Failing { node, wanted, text: told(result) })
 }

@@ -43,10 +43,18 @@ pub fn validate_every_ms(timing: &Timing) -> i64 {
 mod tests {
     use super::*;
 
+    const NONE: Timing = Timing {
+        heartbeat_ms: 1,
+        validate_every_ms: 0,
+        retry_ms: 1,
+        retry_max_ms: 1,
+        waiting_ms: 0,
+        validate_wait_ms: 0,
+    };
+
     #[test]
     fn it_doubles_up_to_the_cap_and_never_spins() {
-        let timing =
-            Timing { heartbeat_ms: 1, validate_every_ms: 0, retry_ms: 500, retry_max_ms: 3_000, waiting_ms: 0 };
+        let timing = Timing { retry_ms: 500, retry_max_ms: 3_000, ..NONE };
         let waits: Vec<i64> = (1..6).map(|n| exponential(&timing, n)).collect();
         assert_eq!(waits, [500, 1_000, 2_000, 3_000, 3_000]);
         assert_eq!(exponential(&timing, u32::MAX), 3_000);
@@ -56,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_is_on_its_way_is_asked_soon_and_less_often_the_longer_it_takes() {
-        let timing = Timing { heartbeat_ms: 1, validate_every_ms: 0, retry_ms: 1, retry_max_ms: 1, waiting_ms: 5_000 };
+        let timing = Timing { waiting_ms: 5_000, ..NONE };
         let waits = [(0, 20), (1_000, 20), (1_000, 800), (8_000, 20), (60_000, 20), (0, 60_000)];
         let waits = waits.map(|(waited, ran)| waiting(&timing, waited, ran));
         assert_eq!(waits, [100, 125, 400, 1_000, 5_000, 5_000]);

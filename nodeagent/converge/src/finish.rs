@@ -11,7 +11,7 @@ use crate::converger::{Converger, Run, Work};
 use crate::ledger::{Head, LedgerChange, StageRecord};
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::report::{Facts, ReportBody, StageResult};
-use straas_schemas::{Gate, Outcome, Stage};
+use straas_schemas::{Digest, Gate, Outcome, Stage};
 
 impl Converger {
     pub(crate) fn finished(&mut self, now: Now, id: RunId, result: RunResult, out: &mut Vec<Action>) {
@@ -43,24 +43,29 @@ impl Converger {
             result.reason = format!("{} (before that: {})", result.reason, self.service_failure);
         }
         let before = self.ledger.stages.get(&stage).filter(|record| record.digest == order.digest).cloned();
+        let waited = match result.outcome {
+            Outcome::Waiting => self.waited(now, stage, &order.digest),
+            Outcome::Succeeded | Outcome::Failed => {
+                self.waits.remove(&stage);
+                0
+            }
+        };
+        let longest = i64::from(timing.validate_wait_ms);
+        let overdue = stage == Stage::Validate && longest > 0 && waited >= longest;
+        if overdue {
+            result.reason = format!("{} ({} s already, {} s are usual)", result.reason, waited / 1000, longest / 1000);
+        }
+        let failures_before = before.as_ref().map_or(0, |record| record.failures);
         let failures = match result.outcome {
             Outcome::Succeeded => 0,
-            Outcome::Waiting => before.as_ref().map_or(0, |record| record.failures),
-            Outcome::Failed => before.as_ref().map_or(0, |record| record.failures).saturating_add(1),
+            Outcome::Waiting if !overdue => failures_before,
+            Outcome::Waiting | Outcome::Failed => failures_before.saturating_add(1),
         };
         let retry = match result.outcome {
             Outcome::Succeeded => 0,
-            Outcome::Waiting => {
-                let since = self.waits.get(&stage).filter(|(of, _)| *of == order.digest).map(|(_, since)| *since);
-                let since = since.unwrap_or(now.mono_ms);
-                self.waits.insert(stage, (order.digest.clone(), since));
-                backoff::waiting(&timing, now.mono_ms - since, result.duration_ms)
-            }
-            Outcome::Failed => backoff::exponential(&timing, failures),
+            Outcome::Waiting if !overdue => backoff::waiting(&timing, waited, result.duration_ms),
+            Outcome::Waiting | Outcome::Failed => backoff::exponential(&timing, failures),
         };
-        if result.outcome != Outcome::Waiting {
-            self.waits.remove(&stage);
-        }
         if succeeded {
             self.due.remove(&stage);
         } else {
@@ -89,7 +94,8 @@ impl Converger {
             Outcome::Succeeded => stage == Stage::Validate && same,
             // "not yet" for the same reason, again and again: the heartbeat shows it
             Outcome::Waiting => {
-                before.as_ref().is_some_and(|record| same && same_words(&record.reason, &result.reason))
+                let same = before.as_ref().is_some_and(|record| same && same_words(&record.reason, &result.reason));
+                same && (run.monitor || !overdue)
             }
             Outcome::Failed => run.monitor && same,
         };
@@ -142,6 +148,13 @@ impl Converger {
         if !silent {
             out.push(Action::Send);
         }
+    }
+
+    /// A stage said "not yet": since when it has by this digest, in ms.
+    fn waited(&mut self, now: Now, stage: Stage, digest: &Digest) -> i64 {
+        let since = self.waits.get(&stage).filter(|(of, _)| of == digest).map_or(now.mono_ms, |(_, since)| *since);
+        self.waits.insert(stage, (digest.clone(), since));
+        now.mono_ms - since
     }
 
     /// A stage whose product a run did not find has to run again.

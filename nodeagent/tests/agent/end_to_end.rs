@@ -67,6 +67,7 @@ pub fn wanted(generation: u64, scripts: &str, n: u32) -> Assignment {
             retry_ms: 200,
             retry_max_ms: 1_000,
             waiting_ms: 200,
+            validate_wait_ms: 0,
         },
         autonomy: Autonomy { restart_service: true },
     }

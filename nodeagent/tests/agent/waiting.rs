@@ -2,9 +2,10 @@
 
 use crate::controller::Controller;
 use crate::end_to_end::{Node, ROLE, local, wanted};
-use straas_schemas::Assignment;
 use straas_schemas::assignment::Timing;
 use straas_schemas::heartbeat::{Heartbeat, ServiceStatus};
+use straas_schemas::report::{Report, ReportBody};
+use straas_schemas::{Assignment, Outcome};
 
 /// A settled node looks again only after a time that no test waits for.
 const NEVER: u32 = 3_600_000;
@@ -118,13 +119,46 @@ async fn not_yet_is_asked_again_soon_and_said_once() {
         let mut node = Node::new(dir.path(), &controller);
         node.start();
         controller.until("it works", |c| c.converged(1)).await;
-        let waits = |r: &straas_schemas::report::Report| match &r.body {
-            straas_schemas::report::ReportBody::Stage(s) => s.outcome == straas_schemas::Outcome::Waiting,
-            _ => false,
-        };
+        let waits = |r: &Report| matches!(&r.body, ReportBody::Stage(s) if s.outcome == Outcome::Waiting);
         let told = shared.reports.borrow().values().filter(|r| waits(r)).count();
         assert_eq!(told, 1, "the same words with other numbers are no news");
         assert_eq!(node.ran().matches("look").count(), 4);
+        node.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn not_yet_for_too_long_is_told_each_time_until_it_is_there() {
+    local(async {
+        let dir = tempfile::tempdir().unwrap();
+        let controller = Controller::start(dir.path()).await;
+        let shared = controller.shared.clone();
+        let absent = "#!/bin/sh\n[ -e \"$STRAAS_PREFIX/there\" ] && exit 0\n\
+            echo '@straas {\"progress\":{\"text\":\"waiting for a majority\"}}'\nexit 75\n";
+        let mut role = ROLE.to_vec();
+        role.retain(|(path, _)| !path.ends_with("validate.sh"));
+        role.push(("cmd/demo/default/validate.sh", absent));
+        let scripts = shared.repo.commit(&role);
+        let assignment = wanted(1, &scripts, 1);
+        let timing = Timing { validate_wait_ms: 1_000, ..assignment.timing };
+        shared.assignment.send_replace(Some(Assignment { timing, ..assignment }));
+        let mut node = Node::new(dir.path(), &controller);
+        node.start();
+        let late = |c: &Controller, times: u32| {
+            let reason = |report: &Report| match &report.body {
+                ReportBody::Stage(s) if (s.outcome, s.failures) == (Outcome::Waiting, Some(times)) => {
+                    Some(s.reason.clone())
+                }
+                _ => None,
+            };
+            c.shared.reports.borrow().values().find_map(reason)
+        };
+        controller.until("one that counts", |c| late(c, 1).is_some()).await;
+        controller.until("the next", |c| late(c, 2).is_some()).await;
+        assert_eq!(late(&controller, 1).unwrap(), "waiting for a majority (1 s already, 1 s are usual)");
+        std::fs::write(dir.path().join("prefix/there"), "").unwrap();
+        controller.until("it works", |c| c.converged(1)).await;
         node.stop().await;
     })
     .await;

@@ -35,8 +35,8 @@ fn the_bytes_of_later_fields_decode_and_lose_nothing() {
     let workflows = WORKFLOWS.iter().map(|name| (*name, "workflows"));
     let builds = BUILDS.iter().map(|name| (*name, "builds"));
     let authority = AUTHORITY.iter().map(|name| (*name, "authority"));
-    // how often a stage failed came alone
-    let failures = [("report_request", "failures")];
+    // what says that a change is no good: how often a stage failed, how long it may not be there yet
+    let failures = [("report_request", "failures"), ("assignment", "waits")];
     for (name, of) in workflows.chain(builds).chain(authority).chain(failures) {
         let wire = WIRE.iter().find(|wire| wire.name == name).expect("a wire type");
         let text = read(&format!("{name}.{of}"));

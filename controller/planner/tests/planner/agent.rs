@@ -68,6 +68,8 @@ pub struct Agent {
     pub peers: Vec<String>,
     /// The truth: what it is configured with cannot work.
     pub insane: bool,
+    /// What it waits for should have been there long ago.
+    pub late: bool,
     /// The service was stopped by order.
     pub halted: bool,
     /// The service is to be started before anything else.
@@ -278,7 +280,7 @@ impl Agent {
         let before = self.records.get(&stage).filter(|r| r.digest == digest).map_or(0, |r| r.failures);
         let failures = match outcome {
             Outcome::Succeeded => 0,
-            Outcome::Waiting => before,
+            Outcome::Waiting => before + u32::from(self.late),
             Outcome::Failed => before + 1,
         };
         let result = StageResult {

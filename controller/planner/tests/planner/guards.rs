@@ -291,6 +291,15 @@ fn runs_of_a_canary_that_waited_say_nothing_against_a_change() {
 }
 
 #[test]
+fn a_canary_that_is_not_there_for_too_long_turns_its_change_back() {
+    let lonely = "mute zk-2\nmute zk-3\nlate zk-1\nstep zk-1\nreport zk-1\nstep zk-1\nreport zk-1";
+    let waits = format!("{THREE}\nconfigure zk c2=9\nround 1\nplan\ntake zk-1\nstep zk-1\n{lonely}");
+    check(&waits, "plan", &[], &["turned back"]);
+    let text = "t-zk-1 went first: validate is not there yet, looked at 3 times too late: validate said Waiting";
+    check(&waits, "step zk-1\nreport zk-1\nplan", &["t-zk-1: validate waiting", text], &[]);
+}
+
+#[test]
 fn who_lost_its_ledger_waits_for_the_budget() {
     let forgot = format!("{THREE}\nkill zk-2\nbeat zk-2\nforget zk-1\ntake zk-1\nrun zk-1\nbeat zk-1\nreport zk-1");
     check(&forgot, "plan\nwhy", &["t-zk-1: AwaitingPermit"], &["PERMITTED"]);

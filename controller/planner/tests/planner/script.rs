@@ -24,6 +24,7 @@
 //! round [N] | go | works                           the world goes on by itself; until nothing is new; untold
 //! cut | slow | stuck | homeless NODE..., heal      in rounds: unheard, runs nothing, never enrols, gets no host
 //! mute NODE | cure NODE                            whatever it is configured with, it does not work; it does
+//! late NODE                                        "not yet" counts as a failure from now on
 //! fails | undone VERB C/NODE, shows NODE FACT N    of operations; what `validate` finds out
 //! ```
 //! `*` stands for every node.
@@ -218,6 +219,7 @@ impl Teller {
             }
             "cure" => self.world.agents.get_mut(id).expect("an agent").insane = false,
             "mute" => self.world.agents.get_mut(id).expect("an agent").insane = true,
+            "late" => self.world.agents.get_mut(id).expect("an agent").late = true,
             other => panic!("no command {other:?}"),
         }
     }

@@ -125,7 +125,14 @@ pub(super) fn assignment(node: &NodeId, generation: u64, text: &str) -> Assignme
         packages: vec![],
         context: serde_json::json!({ "text": text }),
         stages: vec![],
-        timing: Timing { heartbeat_ms: 1, validate_every_ms: 1, retry_ms: 1, retry_max_ms: 1, waiting_ms: 1 },
+        timing: Timing {
+            heartbeat_ms: 1,
+            validate_every_ms: 1,
+            retry_ms: 1,
+            retry_max_ms: 1,
+            waiting_ms: 1,
+            validate_wait_ms: 1,
+        },
         autonomy: Autonomy { restart_service: true },
     }
 }

@@ -97,7 +97,7 @@ fn failing_waiting_superseding() {
             (After(200), "persist run:install#2"),
             (Ends(Outcome::Failed), "report:install:Failed*2 persist wake+400"),
             (After(400), "persist run:install#3"),
-            (Ends(Outcome::Waiting), "report:install:Waiting persist wake+100"),
+            (Ends(Outcome::Waiting), "report:install:Waiting*2 persist wake+100"),
             (After(100), "persist run:install#4"),
             (Offer(wanted(2, install("two"))), "persist kill"),
             (Late, ""),
@@ -112,6 +112,26 @@ fn failing_waiting_superseding() {
             ),
             (Ends(OK), "report:install:Succeeded persist persist run:pre_config#1"),
         ],
+    );
+}
+
+#[test]
+fn what_is_not_there_for_too_long_counts_as_a_failure() {
+    check(
+        "each time from then on, by the back-off of failures; nothing is started, and once it is there all is well",
+        after(vec![
+            (Offer(wanted(2, |a| a.stages[2].inputs = Digest::of(&["n"]))), "persist persist run:config#1"),
+            (Ends(OK), "report:config:Succeeded persist run:validate#1"),
+            (Ends(Outcome::Waiting), "report:validate:Waiting persist wake+100"),
+            (After(9_900), "run:validate#2"),
+            (Ends(Outcome::Waiting), "persist wake+300"),
+            (After(300), "run:validate#3"),
+            (Ends(Outcome::Waiting), "report:validate:Waiting*1 persist wake+200"),
+            (After(200), "run:validate#4"),
+            (Ends(Outcome::Waiting), "report:validate:Waiting*2 persist wake+400"),
+            (After(400), "run:validate#5"),
+            (Ends(OK), "report:validate:Succeeded persist converged:2 persist wake+5000"),
+        ]),
     );
 }
 

@@ -123,7 +123,9 @@ impl Agent {
                         if let LedgerChange::Append(report) = change {
                             words.push(match &report.body {
                                 ReportBody::Stage(result) => {
-                                    let failures = result.failures.filter(|count| *count > 1);
+                                    // one failure is what "Failed" says
+                                    let said = u32::from(result.outcome == Outcome::Failed);
+                                    let failures = result.failures.filter(|count| *count > said);
                                     let times = failures.map(|count| format!("*{count}")).unwrap_or_default();
                                     format!("report:{}:{:?}{times}", result.stage, result.outcome)
                                 }

@@ -82,6 +82,7 @@ pub fn assignment(dice: &mut Dice, generation: u64, _: Option<()>) -> Assignment
             retry_ms: 200,
             retry_max_ms: 2_000,
             waiting_ms: 300,
+            validate_wait_ms: 10_000,
         },
         autonomy: Autonomy { restart_service: true },
     }
