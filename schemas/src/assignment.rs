@@ -191,8 +191,8 @@ pub struct Timing {
     pub retry_max_ms: u32,
     /// Longest wait after a stage that ended with "not yet"; the first ones are short.
     pub waiting_ms: u32,
-    /// How long `validate` may say "not yet" before each further time counts as a failure; 0 for ever, which is what
-    /// controllers mean that do not tell.
+    /// How long `validate` may say "not yet" before that counts as a failure, and again by the back-off of failures; 0 for
+    /// ever, which is what controllers mean that do not tell.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub validate_wait_ms: u32,
 }

@@ -51,7 +51,7 @@ pub struct ComponentMeta {
     pub ports: Vec<Port>,
     /// Time limits by stage or verb (`install` … `validate`, `start`, `stop`, `remove`).
     pub stages: BTreeMap<String, Limits>,
-    /// Seconds of "not yet" in a row after which each further time counts as a failure of `validate`; 0 for ever.
+    /// Seconds of "not yet" in a row after which `validate` counts as failed, and again with growing pauses.
     pub validate_wait_s: u32,
     /// Seconds between two validations of a settled node.
     pub validate_every_s: u32,

@@ -23,6 +23,7 @@ use crate::look::Looks;
 use crate::outbox;
 use crate::outlook::{Outlook, ended_as, outlook};
 use crate::status::Told;
+use crate::waits::Waits;
 use std::collections::BTreeMap;
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::report::{Facts, Report, ReportBody};
@@ -58,8 +59,7 @@ pub struct Converger {
     pub(crate) fetch: Fetch,
     /// Not before this time, at this digest.
     pub(crate) due: BTreeMap<Stage, (Digest, i64)>,
-    /// Since when a stage has been saying "not yet" at this digest.
-    pub(crate) waits: BTreeMap<Stage, (Digest, i64)>,
+    pub(crate) waits: Waits,
     pub(crate) monitor_at: i64,
     pub(crate) looks: Looks,
     /// The service is to be started again because `validate` found it down.
@@ -154,7 +154,7 @@ impl Converger {
             any_scripts: boot.scripts,
             fetch: Fetch::default(),
             due: BTreeMap::new(),
-            waits: BTreeMap::new(),
+            waits: Waits::default(),
             monitor_at: now.mono_ms,
             looks: Looks::default(),
             restart_at: None,

@@ -11,7 +11,7 @@ use crate::converger::{Converger, Run, Work};
 use crate::ledger::{Head, LedgerChange, StageRecord};
 use straas_schemas::heartbeat::ServiceStatus;
 use straas_schemas::report::{Facts, ReportBody, StageResult};
-use straas_schemas::{Digest, Gate, Outcome, Stage};
+use straas_schemas::{Gate, Outcome, Stage};
 
 impl Converger {
     pub(crate) fn finished(&mut self, now: Now, id: RunId, result: RunResult, out: &mut Vec<Action>) {
@@ -43,28 +43,24 @@ impl Converger {
             result.reason = format!("{} (before that: {})", result.reason, self.service_failure);
         }
         let before = self.ledger.stages.get(&stage).filter(|record| record.digest == order.digest).cloned();
-        let waited = match result.outcome {
-            Outcome::Waiting => self.waited(now, stage, &order.digest),
-            Outcome::Succeeded | Outcome::Failed => {
-                self.waits.remove(&stage);
-                0
-            }
-        };
-        let longest = i64::from(timing.validate_wait_ms);
-        let overdue = stage == Stage::Validate && longest > 0 && waited >= longest;
-        if overdue {
-            result.reason = format!("{} ({} s already, {} s are usual)", result.reason, waited / 1000, longest / 1000);
-        }
         let failures_before = before.as_ref().map_or(0, |record| record.failures);
-        let failures = match result.outcome {
-            Outcome::Succeeded => 0,
-            Outcome::Waiting if !overdue => failures_before,
-            Outcome::Waiting | Outcome::Failed => failures_before.saturating_add(1),
-        };
-        let retry = match result.outcome {
-            Outcome::Succeeded => 0,
-            Outcome::Waiting if !overdue => backoff::waiting(&timing, waited, result.duration_ms),
-            Outcome::Waiting | Outcome::Failed => backoff::exponential(&timing, failures),
+        let mut counts = result.outcome == Outcome::Failed;
+        let mut waited_ms = None;
+        if result.outcome == Outcome::Waiting {
+            let said = self.waits.say(now.mono_ms, stage, &order.digest, &timing, failures_before);
+            if let Some(usual) = said.usual_ms {
+                let (waited, usual) = (said.waited_ms / 1000, usual / 1000);
+                result.reason = format!("{} ({waited} s already, {usual} s are usual)", result.reason);
+            }
+            (waited_ms, counts) = (Some(said.waited_ms), said.counts);
+        } else {
+            self.waits.end(stage);
+        }
+        let failures = if succeeded { 0 } else { failures_before.saturating_add(counts.into()) };
+        let retry = match (succeeded, waited_ms) {
+            (true, _) => 0,
+            (false, Some(waited)) => backoff::waiting(&timing, waited, result.duration_ms),
+            (false, None) => backoff::exponential(&timing, failures),
         };
         if succeeded {
             self.due.remove(&stage);
@@ -94,8 +90,7 @@ impl Converger {
             Outcome::Succeeded => stage == Stage::Validate && same,
             // "not yet" for the same reason, again and again: the heartbeat shows it
             Outcome::Waiting => {
-                let same = before.as_ref().is_some_and(|record| same && same_words(&record.reason, &result.reason));
-                same && (run.monitor || !overdue)
+                !counts && before.as_ref().is_some_and(|record| same && same_words(&record.reason, &result.reason))
             }
             Outcome::Failed => run.monitor && same,
         };
@@ -148,13 +143,6 @@ impl Converger {
         if !silent {
             out.push(Action::Send);
         }
-    }
-
-    /// A stage said "not yet": since when it has by this digest, in ms.
-    fn waited(&mut self, now: Now, stage: Stage, digest: &Digest) -> i64 {
-        let since = self.waits.get(&stage).filter(|(of, _)| of == digest).map_or(now.mono_ms, |(_, since)| *since);
-        self.waits.insert(stage, (digest.clone(), since));
-        now.mono_ms - since
     }
 
     /// A stage whose product a run did not find has to run again.

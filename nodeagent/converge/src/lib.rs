@@ -26,6 +26,7 @@ mod offer;
 mod outbox;
 mod outlook;
 mod status;
+mod waits;
 
 pub use action::{Action, CommandFate, CommandResult, CommandRun, Event, Now, RunId, RunOrder, RunResult, Task};
 pub use converger::{Boot, Converger};

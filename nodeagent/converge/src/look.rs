@@ -46,7 +46,7 @@ impl Converger {
         let at = self.looks.ended_at.map_or(now.mono_ms, |ended| now.mono_ms.max(ended + WISHED_PAUSE_MS));
         self.monitor_at = self.monitor_at.min(at);
         // one that said "not yet" is asked again; one that failed is left to its back-off
-        if self.waits.contains_key(&Stage::Validate)
+        if self.waits.has(Stage::Validate)
             && let Some((_, due)) = self.due.get_mut(&Stage::Validate)
         {
             *due = (*due).min(at);

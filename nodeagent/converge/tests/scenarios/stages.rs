@@ -117,19 +117,24 @@ fn failing_waiting_superseding() {
 
 #[test]
 fn what_is_not_there_for_too_long_counts_as_a_failure() {
+    let config = |a: &mut straas_schemas::Assignment| a.stages[2].inputs = Digest::of(&["n"]);
     check(
-        "each time from then on, by the back-off of failures; nothing is started, and once it is there all is well",
+        "again and again by the back-off of failures, but asked as often as before; nothing is started",
         after(vec![
-            (Offer(wanted(2, |a| a.stages[2].inputs = Digest::of(&["n"]))), "persist persist run:config#1"),
+            (Offer(wanted(2, config)), "persist persist run:config#1"),
             (Ends(OK), "report:config:Succeeded persist run:validate#1"),
             (Ends(Outcome::Waiting), "report:validate:Waiting persist wake+100"),
             (After(9_900), "run:validate#2"),
             (Ends(Outcome::Waiting), "persist wake+300"),
             (After(300), "run:validate#3"),
-            (Ends(Outcome::Waiting), "report:validate:Waiting*1 persist wake+200"),
-            (After(200), "run:validate#4"),
-            (Ends(Outcome::Waiting), "report:validate:Waiting*2 persist wake+400"),
-            (After(400), "run:validate#5"),
+            (Ends(Outcome::Waiting), "report:validate:Waiting*1 persist wake+300"),
+            (After(300), "run:validate#4"),
+            (Ends(Outcome::Waiting), "report:validate:Waiting*2 persist wake+300"),
+            (After(300), "run:validate#5"),
+            (Ends(Outcome::Waiting), "persist wake+300"),
+            (After(300), "run:validate#6"),
+            (Ends(Outcome::Waiting), "report:validate:Waiting*3 persist wake+300"),
+            (After(300), "run:validate#7"),
             (Ends(OK), "report:validate:Succeeded persist converged:2 persist wake+5000"),
         ]),
     );
