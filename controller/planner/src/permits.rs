@@ -147,7 +147,9 @@ pub fn asks(node: &Node) -> bool {
 /// Whether a node was seen to work with what it was configured with last: else it may be down.
 fn seen(node: &Node) -> bool {
     let at = |stage| node.stages.get(&stage).map_or(i64::MIN, |(_, at)| *at);
-    works(node) && at(Stage::Validate) >= at(Stage::Config)
+    // what came with one report has one time; after a configuration that failed nobody looks
+    let failed = node.stages.get(&Stage::Config).is_some_and(|(result, _)| result.outcome == Outcome::Failed);
+    works(node) && !failed && at(Stage::Validate) >= at(Stage::Config)
 }
 
 /// Whether the permit that a node holds has disturbed it already: it says itself that it was not seen

@@ -83,6 +83,10 @@ impl Converger {
                 self.restart_at = Some(if failures == 1 { now.mono_ms } else { now.mono_ms + retry });
             }
         }
+        if stage == Stage::Config && result.outcome == Outcome::Failed {
+            // whatever it left: nobody has looked since
+            self.service = ServiceStatus::Unknown;
+        }
         let mut changes = self.lost(&result);
         let same = before.as_ref().is_some_and(|record| record.outcome == Some(result.outcome));
         let silent = match result.outcome {

@@ -231,6 +231,9 @@ impl Agent {
         if stage == Stage::Config && outcome == Outcome::Succeeded {
             self.active = true;
         }
+        if stage == Stage::Config && outcome == Outcome::Failed {
+            self.seen = None;
+        }
         if stage == Stage::Validate {
             self.saw(outcome == Outcome::Succeeded);
         }

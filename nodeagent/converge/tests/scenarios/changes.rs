@@ -162,7 +162,9 @@ fn a_stopped_node_is_prepared_and_comes_up_with_the_newest_configuration() {
     assert_eq!(agent.take(Offer(wanted(4, newest))), "persist persist run:config#1");
     assert_eq!(agent.take(Ends(Outcome::Failed)), "report:config:Failed persist");
     let now = agent.at();
-    assert_eq!(agent.converger.status(now).asks.unwrap().stage, Stage::Config, "from now on it may be up");
+    let status = agent.converger.status(now);
+    let what = (status.service, status.asks.map(|ask| ask.stage));
+    assert_eq!(what, (ServiceStatus::Unknown, Some(Stage::Config)), "from now on it may be up");
 
     check(
         "a configuration that cannot be applied does not keep the service down",
