@@ -18,7 +18,7 @@ use straas_tests::cells::{Cell, Expect, Rows, told};
 use straas_tests::cluster::STEP_MAX;
 use straas_tests::conductor::Conductor;
 use straas_tests::workflow::component;
-use straas_tests::{Cluster, faults, say, scene, wait};
+use straas_tests::{Cluster, faults, say, scene};
 
 /// The stages of an agent, in the order of the work.
 pub const OWN: [(&str, JobStage); 4] = [
