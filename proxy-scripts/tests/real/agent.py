@@ -196,8 +196,8 @@ class Node:
             self.facts.update(message.get("facts", {}))
         return code, next((m["result"]["service"] for m in messages if "result" in m), ""), output
 
-    def settle(self, *wanted):
-        """Validates until it succeeds (and the facts (key, value) are there); the seconds it took."""
+    def settle(self, *wanted, within=ANSWER_S_MAX):
+        """Validates until it succeeds (and the facts (key, value) are there); the seconds it took, `within` at most."""
         began = time.monotonic()
         while True:
             code, service, output = self.look()
@@ -205,8 +205,8 @@ class Node:
                 return time.monotonic() - began
             if code not in (0, 75):
                 raise Failed(f"{self.name}: validate ended with {code}:\n{output}")
-            if time.monotonic() - began > ANSWER_S_MAX:
-                raise Failed(f"{self.name} did not settle in {ANSWER_S_MAX} s (wanted {wanted}, facts {self.facts}); it said:\n{output}")
+            if time.monotonic() - began > within:
+                raise Failed(f"{self.name} did not settle in {within} s (wanted {wanted}, facts {self.facts}); it said:\n{output}")
             time.sleep(PAUSE_S)
 
     def command(self, name, /, **arguments):

@@ -12,9 +12,10 @@ import sys
 import time
 
 sys.path.insert(0, os.path.join(sys.argv[1], "lib"))
-from agent import Component, check, scenario  # noqa: E402
+from agent import Component, Failed, check, scenario  # noqa: E402
 
 MESSAGES = 100
+JOINED_S_MAX = 45  # a newcomer needs some five seconds
 
 
 def publish(node, count):
@@ -40,6 +41,21 @@ def rolling(nodes):
         node.settle(("current", True))
 
 
+def joins(node, *wanted):
+    """Waits for a newcomer. Now and then one of 2.9.10 misses the beginning of what the leader sends it ("Expected first
+    catchup entry to be a snapshot and peerstate", says its log) and stays behind for good; started anew it asks again."""
+    for _ in range(3):
+        try:
+            return node.settle(*wanted, within=JOINED_S_MAX)
+        except Failed as late:
+            with open(f"{node.prefix}/var/log/nats/nats.log", encoding="utf-8") as log:
+                check("Expected first catchup entry" in log.read(), f"{node.name} is late for a known reason: {late}")
+            print(f"      {node.name} stayed behind and is started anew")
+            node.must("stop", "stop.sh")
+            node.must("start", "start.sh")
+    return node.settle(*wanted)
+
+
 def steps(work):
     """The story."""
     nats = Component(work, "bus", "nats", "2.9.10")
@@ -62,7 +78,8 @@ def steps(work):
     create = {"name": "orders", "subjects": "orders.>"}
     check(nodes[0].command("nats-cmd/create-stream", **create)[1] == {"name": "orders", "created": True}, "a stream on three servers")
     check(nodes[0].command("nats-cmd/create-stream", name="alone", subjects="alone", replicas=1)[0] == 0, "a stream on one")
-    check(nodes[1].command("nats-cmd/create-stream", **create)[1] == {"name": "orders", "created": False}, "create twice")
+    answer = nodes[1].command("nats-cmd/create-stream", **create)
+    check(answer[1] == {"name": "orders", "created": False}, f"create twice: {answer}")
     check(nodes[1].command("nats-cmd/create-stream", name="orders", subjects="other")[0] == 1, "not with other subjects")
     check(publish(nodes[0], MESSAGES) == MESSAGES, f"{MESSAGES} messages acknowledged")
     for node in nodes:
@@ -102,6 +119,7 @@ def steps(work):
         nodes.append(nats.add("nats", ordinal, f"127.77.1.{10 + ordinal}"))
         rolling(old)
         nodes[-1].configure()
+        joins(nodes[-1], ("cluster_size", ordinal), ("current", True))
         for node in nodes:
             node.settle(("cluster_size", ordinal), ("current", True))
         check(sum(node.facts["leader"] for node in nodes) == 1, f"a server more: {ordinal}, one leads")
