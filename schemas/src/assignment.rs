@@ -193,12 +193,8 @@ pub struct Timing {
     pub waiting_ms: u32,
     /// How long `validate` may say "not yet" before that counts as a failure, and again by the back-off of failures; 0 for
     /// ever, which is what controllers mean that do not tell.
-    #[serde(default, skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "crate::poll::is_zero")]
     pub validate_wait_ms: u32,
-}
-
-const fn is_zero(number: &u32) -> bool {
-    *number == 0
 }
 
 /// What an agent may do without asking.

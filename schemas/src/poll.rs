@@ -64,6 +64,7 @@ pub struct PollAnswer {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde calls it with a reference
-const fn is_zero(number: &u64) -> bool {
-    *number == 0
+/// Of a number that is not told when it is none.
+pub(crate) fn is_zero<T: Default + PartialEq>(number: &T) -> bool {
+    *number == T::default()
 }

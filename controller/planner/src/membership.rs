@@ -27,7 +27,7 @@
 //!
 //! Never here: hosts that are spawned or installed. All newcomers do that at once.
 
-use crate::observe::{Known, applied, confirmed, newcomer, opened, serves, works};
+use crate::observe::{Known, applied, confirmed, failed, newcomer, opened, serves, works};
 use crate::permits::{goes_last, held_for};
 use crate::{Component, Host, Node, desired, looks};
 use serde_json::Value;
@@ -195,8 +195,7 @@ impl<'a> Role<'_, 'a> {
     /// are not down are enough for that: then its vote is none of those that count. Who is up and does
     /// not work by its own set may vote all the same.
     fn is_outvoted(&self, node: &Node) -> bool {
-        let failed = |n: &Node| n.stages.get(&Stage::Validate).is_some_and(|(r, _)| r.outcome == Outcome::Failed);
-        let down = |n: &Node| !self.known.reachable(n) || !serves(n) || failed(n);
+        let down = |n: &Node| !self.known.reachable(n) || !serves(n) || failed(n, Stage::Validate);
         let proves = |n: &Node| self.wanted(n) && self.settled(n, &self.base);
         let up = self.members(&self.base).filter(|n| n.id != node.id && !down(n)).count();
         down(node) && up * 2 > self.base.len() && self.members(&self.base).any(proves)

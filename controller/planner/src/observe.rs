@@ -265,6 +265,11 @@ pub fn service(node: &Node) -> (ServiceStatus, Option<&Facts>) {
     newest.map_or((ServiceStatus::Unknown, None), |(_, status, facts)| (status, facts))
 }
 
+/// Whether the last run of a stage failed.
+pub fn failed(node: &Node, stage: Stage) -> bool {
+    node.stages.get(&stage).is_some_and(|(result, _)| result.outcome == Outcome::Failed)
+}
+
 /// A stop of the services that failed.
 pub struct Unstopped<'a> {
     /// How many times.

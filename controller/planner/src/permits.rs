@@ -15,7 +15,7 @@
 use crate::desired::{self, Wanted};
 use crate::digests;
 use crate::membership::{SMALL, joined};
-use crate::observe::{Known, Silence, confirmed, says, serves, service, stopped, unstopped, untried, works};
+use crate::observe::{Known, Silence, confirmed, failed, says, serves, service, stopped, unstopped, untried, works};
 use crate::roster::Rosters;
 use crate::targets::Targets;
 use crate::{Component, Node};
@@ -148,8 +148,7 @@ pub fn asks(node: &Node) -> bool {
 fn seen(node: &Node) -> bool {
     let at = |stage| node.stages.get(&stage).map_or(i64::MIN, |(_, at)| *at);
     // what came with one report has one time; after a configuration that failed nobody looks
-    let failed = node.stages.get(&Stage::Config).is_some_and(|(result, _)| result.outcome == Outcome::Failed);
-    works(node) && !failed && at(Stage::Validate) >= at(Stage::Config)
+    works(node) && !failed(node, Stage::Config) && at(Stage::Validate) >= at(Stage::Config)
 }
 
 /// Whether the permit that a node holds has disturbed it already: it says itself that it was not seen

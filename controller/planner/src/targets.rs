@@ -23,7 +23,7 @@ use straas_schemas::view::RolloutPhase;
 use straas_schemas::{NodeId, Outcome, Stage};
 
 /// Failures of a stage after which a node counts as failing with a change.
-pub const ROLLOUT_ATTEMPTS: u32 = 3;
+pub const ROLLOUT_FAILURES: u32 = 3;
 
 /// Which of the targets of a component.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -294,7 +294,7 @@ fn failing<'a>(wanted: &'a Wanted<'a>, node: &'a Node) -> Option<Failing<'a>> {
     }
     let failed = |stage: &Stage| {
         let (result, _) = node.stages.get(stage)?;
-        (result.failed_times() >= ROLLOUT_ATTEMPTS).then_some(result)
+        (result.failed_times() >= ROLLOUT_FAILURES).then_some(result)
     };
     // the digests are looked at only of a node that fails at something
     let mut results = Stage::ALL.iter().filter_map(failed).peekable();

@@ -73,8 +73,8 @@ impl Load {
         self.stop.set(true);
     }
 
-    /// Writes in turn a tenant and a command for one of these nodes, after many commands tenants alone, until it is told to stop. What is refused is asked
-    /// again in the end, by the same name.
+    /// Writes in turn a tenant and a command for one of these nodes, after many commands tenants alone, until it is told to
+    /// stop. What is refused is asked again in the end, by the same name.
     ///
     /// # Errors
     /// An answer that may not be.
